@@ -1,0 +1,1 @@
+//! The JSON that http and cli share.

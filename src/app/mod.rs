@@ -1,0 +1,1 @@
+//! What pgvalet does: one file per verb.

@@ -1,0 +1,1 @@
+//! A private PostgreSQL: finding the server programs, making a cluster, starting and stopping it.

@@ -1,0 +1,1 @@
+//! Our own database: the only module that holds its SQL.

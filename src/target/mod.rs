@@ -1,0 +1,1 @@
+//! Other people's databases: the only module that holds the SQL sent to targets.
