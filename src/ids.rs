@@ -7,7 +7,9 @@ use uuid::Uuid;
 
 /// A text that is not an id of the kind asked for.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{text}` is not a {kind} id: it should look like `{prefix}_0190c5d3e1a27c41b1f5d0c2a1b3c4d5`")]
+#[error(
+    "`{text}` is not a {kind} id: it should look like `{prefix}_0190c5d3e1a27c41b1f5d0c2a1b3c4d5`"
+)]
 pub struct NotAnId {
     text: String,
     kind: &'static str,

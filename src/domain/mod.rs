@@ -1,1 +1,17 @@
-//! The rules, in reading order. No async, no clock, no randomness, no I/O.
+//! The rules, in reading order. No async, no clock, no randomness, no I/O: facts and `now` go in,
+//! data with a reason comes out, so that each rule can be tested whole.
+
+pub mod duration;
+pub mod name;
+pub mod principal;
+pub mod profile;
+pub mod target;
+// profile_file
+pub mod access;
+pub mod audit;
+pub mod backoff;
+pub mod lease;
+pub mod plan;
+pub mod policy;
+pub mod reconcile;
+pub mod role;

@@ -1,0 +1,197 @@
+//! Targets, profiles, tokens, and all of it as code.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, Utc};
+
+use crate::{
+    domain::{plan::Action, profile::ProfileSpec, target::TargetSpec},
+    ids::{PrincipalId, ProfileId, TargetId, TokenId},
+    secret::Secret,
+};
+
+/// Who the caller is: `GET /v1/whoami`.
+#[derive(Debug, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
+pub struct Whoami {
+    /// The principal's id.
+    pub principal_id: PrincipalId,
+    /// Its name, as `person:alice`.
+    pub principal: String,
+    /// Who vouches for it.
+    pub issuer: String,
+    /// Its groups.
+    pub groups: Vec<String>,
+    /// May it administer?
+    pub admin: bool,
+    /// The token it came with.
+    pub token_id: TokenId,
+    /// When that token ends.
+    pub token_expires_at: Option<DateTime<Utc>>,
+}
+
+/// A target. Never its admin's password.
+#[derive(Debug, Clone, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
+pub struct Target {
+    /// Its id.
+    pub id: TargetId,
+    /// Grows with each change.
+    pub version: i32,
+    /// What is known of it.
+    #[serde(flatten)]
+    pub spec: TargetSpec,
+}
+
+/// `PUT /v1/targets/{name}`.
+#[derive(Debug, serde::Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PutTarget {
+    /// What it is for: a label.
+    #[serde(default)]
+    pub environment: String,
+    /// Host name, address, or the folder of a Unix socket.
+    pub host: String,
+    /// Port; 5432 if left out.
+    #[serde(default)]
+    pub port: Option<u16>,
+    /// How the connection is protected; `verify-full` if left out.
+    #[serde(default)]
+    pub sslmode: Option<crate::domain::target::SslMode>,
+    /// The certificates to trust, as PEM.
+    #[serde(default)]
+    pub sslrootcert_pem: Option<String>,
+    /// The role that pgvalet signs in as.
+    pub admin_user: String,
+    /// Its password. Needed for a new target; left out, the recorded one stays.
+    #[serde(default)]
+    #[schema(value_type = Option<String>, write_only)]
+    pub admin_password: Option<Secret<String>>,
+    /// The databases that profiles may name.
+    pub databases: Vec<String>,
+}
+
+/// A profile.
+#[derive(Debug, Clone, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
+pub struct Profile {
+    /// Its id.
+    pub id: ProfileId,
+    /// Grows with each change.
+    pub version: i32,
+    /// Does the target hold what this version says?
+    pub prepared: bool,
+    /// The role that holds its rights. A `custom` profile names it itself.
+    pub effective_group_role: String,
+    /// What it says.
+    #[serde(flatten)]
+    pub spec: ProfileSpec,
+}
+
+/// `POST /v1/plan` and `POST /v1/apply`: targets and profiles as code.
+#[derive(Debug, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Code {
+    /// The file's name, for the messages.
+    pub name: String,
+    /// The file: TOML.
+    pub text: String,
+    /// The passwords that the file names (`password = { file = "…" }` or `{ env = "…" }`), by that
+    /// name, read by the caller: the daemon does not read files on a caller's word.
+    #[serde(default, skip_serializing)]
+    #[schema(value_type = BTreeMap<String, String>, write_only)]
+    pub secrets: BTreeMap<String, Secret<String>>,
+}
+
+/// One line of a plan, or of what an apply did.
+#[derive(Debug, Clone, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
+pub struct PlanLine {
+    /// `target` or `profile`.
+    pub what: String,
+    /// Its name.
+    pub name: String,
+    /// What happens to it.
+    pub action: Action,
+    /// The names of what differs.
+    pub changed: Vec<String>,
+    /// The statements for the target: to be run, or run.
+    pub statements: Vec<String>,
+    /// What to know before saying yes.
+    pub notes: Vec<String>,
+}
+
+/// The answer to `POST /v1/plan` and `POST /v1/apply`.
+#[derive(Debug, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
+pub struct Plan {
+    /// Line by line, in the file's order, targets first.
+    pub lines: Vec<PlanLine>,
+    /// Does anything change?
+    pub changes: bool,
+}
+
+/// `GET /v1/export`.
+#[derive(Debug, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
+pub struct Export {
+    /// All targets and profiles as TOML that applies to nothing new.
+    pub text: String,
+}
+
+/// A token. Never its secret.
+#[derive(Debug, Clone, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
+pub struct Token {
+    /// Its id.
+    pub id: TokenId,
+    /// What it is for.
+    pub name: String,
+    /// Whose it is, as `person:alice`.
+    pub principal: String,
+    /// May its principal administer?
+    pub admin: bool,
+    /// The groups of its principal.
+    pub groups: Vec<String>,
+    /// When it was made.
+    pub created_at: DateTime<Utc>,
+    /// When it ends.
+    pub expires_at: Option<DateTime<Utc>>,
+    /// When it was last used, to the minute.
+    pub last_used_at: Option<DateTime<Utc>>,
+    /// When it was revoked.
+    pub revoked_at: Option<DateTime<Utc>>,
+}
+
+/// `POST /v1/tokens`.
+#[derive(Debug, Default, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CreateToken {
+    /// What it is for.
+    pub name: String,
+    /// Whose it is (`person:alice`, `service:ci`): recorded if it is new. The caller's own, if left
+    /// out; only administrators may name another.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub principal: Option<String>,
+    /// The groups that the principal is in from now on; as they were, if left out. Administrators only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub groups: Option<Vec<String>>,
+    /// May the principal administer from now on? As it was, if left out. Administrators only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub admin: Option<bool>,
+    /// For how long (`90d`); 90 days if left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ttl: Option<String>,
+}
+
+/// A new token with its secret, which is shown once.
+#[derive(serde::Serialize, utoipa::ToSchema)]
+#[expect(missing_debug_implementations, reason = "it holds a secret")]
+pub struct CreatedToken {
+    /// The token.
+    pub token: Token,
+    /// What to send as `Authorization: Bearer …`.
+    pub secret: String,
+}
+
+/// The same as a client reads it.
+#[derive(Debug, serde::Deserialize)]
+pub struct ReceivedToken {
+    /// The token.
+    pub token: Token,
+    /// Its secret.
+    pub secret: Secret<String>,
+}

@@ -1,0 +1,121 @@
+//! Profiles as code: what a file asks for against what is recorded, as a list of changes.
+
+use crate::domain::{
+    name::Name,
+    profile::{Profile, ProfileSpec},
+    target::{Target, TargetSpec},
+};
+
+/// What a file asks for.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Desired {
+    /// Its targets, in the file's order.
+    pub targets: Vec<DesiredTarget>,
+    /// Its profiles, in the file's order.
+    pub profiles: Vec<ProfileSpec>,
+}
+
+/// A target as a file describes it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DesiredTarget {
+    /// What is known of it.
+    pub spec: TargetSpec,
+    /// Where its admin's password is to be found, if the file says: the name under which the
+    /// caller sends it along.
+    pub password_source: Option<String>,
+}
+
+/// What a change does.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize, utoipa::ToSchema,
+)]
+#[serde(rename_all = "kebab-case")]
+pub enum Action {
+    /// It is new.
+    Create,
+    /// It differs.
+    Change,
+    /// It is as it should be.
+    Keep,
+}
+
+/// One line of a plan.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    /// What happens.
+    pub action: Action,
+    /// The names of what differs.
+    pub changed: Vec<&'static str>,
+}
+
+/// What becomes of one target. A password sent along counts as a change only if there is none yet
+/// or the caller means it: whether it is the recorded one cannot be seen without opening the seal.
+#[must_use]
+pub fn target_change(desired: &TargetSpec, recorded: Option<&Target>) -> Change {
+    let Some(Target { spec: now, .. }) = recorded else {
+        return Change { action: Action::Create, changed: Vec::new() };
+    };
+    let changed = differing(&[
+        ("environment", desired.environment == now.environment),
+        ("host", desired.host == now.host),
+        ("port", desired.port == now.port),
+        ("sslmode", desired.sslmode == now.sslmode),
+        ("sslrootcert", desired.sslrootcert_pem == now.sslrootcert_pem),
+        ("admin.user", desired.admin_user == now.admin_user),
+        ("databases", desired.databases == now.databases),
+    ]);
+    change(changed)
+}
+
+/// What becomes of one profile.
+#[must_use]
+pub fn profile_change(desired: &ProfileSpec, recorded: Option<&Profile>) -> Change {
+    let Some(Profile { spec: now, .. }) = recorded else {
+        return Change { action: Action::Create, changed: Vec::new() };
+    };
+    let changed = differing(&[
+        ("description", desired.description == now.description),
+        ("target", desired.target == now.target),
+        ("database", desired.database == now.database),
+        ("preset", desired.preset == now.preset),
+        ("schemas", desired.schemas == now.schemas),
+        ("group_role", desired.group_role == now.group_role),
+        ("ttl", desired.ttl == now.ttl),
+        ("max_ttl", desired.max_ttl == now.max_ttl),
+        ("connection_limit", desired.connection_limit == now.connection_limit),
+        ("settings", desired.settings == now.settings),
+        ("access.allow", desired.allow == now.allow),
+        ("access.reason", desired.reason == now.reason),
+    ]);
+    change(changed)
+}
+
+/// Keys of a profile whose change asks for work on the target.
+const ON_TARGET: [&str; 5] = ["target", "database", "preset", "schemas", "group_role"];
+
+/// Does a change of these keys ask for work on the target?
+#[must_use]
+pub fn touches_target(changed: &[&str]) -> bool {
+    changed.iter().any(|key| ON_TARGET.contains(key))
+}
+
+/// A profile of the file that names a target which is neither in the file nor recorded.
+#[must_use]
+pub fn names_unknown_target<'a>(
+    profile: &'a ProfileSpec,
+    desired: &Desired,
+    recorded: &[Target],
+) -> Option<&'a Name> {
+    let known = desired.targets.iter().any(|t| t.spec.name == profile.target)
+        || recorded.iter().any(|t| t.spec.name == profile.target);
+    (!known).then_some(&profile.target)
+}
+
+fn differing(keys: &[(&'static str, bool)]) -> Vec<&'static str> {
+    keys.iter().filter(|(_, same)| !same).map(|(key, _)| *key).collect()
+}
+
+fn change(changed: Vec<&'static str>) -> Change {
+    let action = if changed.is_empty() { Action::Keep } else { Action::Change };
+    Change { action, changed }
+}

@@ -1,0 +1,183 @@
+//! `decide()`: may this caller have this, and for how long. Default deny: a profile without rules is
+//! for nobody, administrators included.
+
+use crate::{
+    domain::{
+        access::Asked,
+        lease::{Granted, grant_ttl},
+        principal::{AllowRule, Principal},
+        profile::{Profile, Reason},
+    },
+    ids::{PrincipalId, ProfileId},
+};
+
+/// What was decided.
+#[derive(Debug)]
+#[must_use]
+pub enum Decision {
+    /// No.
+    Refuse(Refusal),
+    /// Yes.
+    Allow(Approval),
+}
+
+/// Why not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refusal {
+    /// No rule of the profile holds for the caller.
+    NoRule {
+        /// Rules that the profile has. How many, not which: who else may ask is not the caller's business.
+        rules: usize,
+    },
+    /// The profile wants a reason.
+    ReasonNeeded,
+}
+
+/// The right to issue one lease. Only [`decide`] makes one, and `app::issue` takes it by value, so
+/// that nothing is issued that was not decided.
+#[derive(Debug)]
+pub struct Approval {
+    profile: ProfileId,
+    profile_version: i32,
+    principal: PrincipalId,
+    granted: Granted,
+    rule: AllowRule,
+}
+
+impl Approval {
+    /// The profile it is for.
+    #[must_use]
+    pub const fn profile(&self) -> ProfileId {
+        self.profile
+    }
+
+    /// The version of the profile that was looked at.
+    #[must_use]
+    pub const fn profile_version(&self) -> i32 {
+        self.profile_version
+    }
+
+    /// The principal it is for.
+    #[must_use]
+    pub const fn principal(&self) -> PrincipalId {
+        self.principal
+    }
+
+    /// How long, and by which rule.
+    #[must_use]
+    pub const fn granted(&self) -> &Granted {
+        &self.granted
+    }
+
+    /// The rule that allowed it.
+    #[must_use]
+    pub const fn rule(&self) -> &AllowRule {
+        &self.rule
+    }
+}
+
+/// Decides.
+pub fn decide(asked: &Asked, caller: &Principal, profile: &Profile) -> Decision {
+    let spec = &profile.spec;
+    let Some(rule) = spec.allow.iter().find(|rule| rule.matches(caller)) else {
+        return Decision::Refuse(Refusal::NoRule { rules: spec.allow.len() });
+    };
+    if spec.reason == Reason::Required && asked.reason.is_none() {
+        return Decision::Refuse(Refusal::ReasonNeeded);
+    }
+    Decision::Allow(Approval {
+        profile: profile.id,
+        profile_version: profile.version,
+        principal: caller.id,
+        granted: grant_ttl(asked.ttl, spec.ttl, spec.max_ttl),
+        rule: rule.clone(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::{
+        domain::{
+            duration::Seconds,
+            principal::{Kind, LOCAL_ISSUER},
+            profile::{Preset, ProfileSpec},
+        },
+        ids::TargetId,
+    };
+
+    fn caller(admin: bool) -> Principal {
+        Principal {
+            id: PrincipalId::new(),
+            issuer: LOCAL_ISSUER.to_owned(),
+            subject: "alice".parse().unwrap(),
+            kind: Kind::Person,
+            groups: vec!["engineering".parse().unwrap()],
+            admin,
+        }
+    }
+
+    fn profile(allow: &[&str], reason: Reason) -> Profile {
+        Profile {
+            id: ProfileId::new(),
+            target_id: TargetId::new(),
+            version: 3,
+            prepared_version: Some(3),
+            spec: ProfileSpec {
+                name: "shop-read".parse().unwrap(),
+                description: String::new(),
+                target: "shop".parse().unwrap(),
+                database: "shop".to_owned(),
+                preset: Preset::Readonly,
+                schemas: vec!["public".to_owned()],
+                group_role: None,
+                ttl: Seconds::new(60).unwrap(),
+                max_ttl: Seconds::new(120).unwrap(),
+                connection_limit: 1,
+                settings: BTreeMap::new(),
+                allow: allow.iter().map(|rule| rule.parse().unwrap()).collect(),
+                reason,
+            },
+        }
+    }
+
+    fn asked(reason: Option<&str>) -> Asked {
+        Asked {
+            profile: "shop-read".parse().unwrap(),
+            ttl: None,
+            tool: "psql".parse().unwrap(),
+            reason: reason.map(str::to_owned),
+            ticket: None,
+        }
+    }
+
+    #[test]
+    fn decides_by_the_first_rule_that_holds() {
+        use Reason::{Optional, Required};
+        let no_rule = |rules| Some(Refusal::NoRule { rules });
+        for (sentence, allow, reason, given, refusal) in [
+            ("no rules: nobody", &[][..], Optional, None, no_rule(0)),
+            ("a rule for others", &["group:dba"], Optional, None, no_rule(1)),
+            ("a rule for the group", &["group:engineering"], Optional, None, None),
+            ("a reason is missing", &["anyone"], Required, None, Some(Refusal::ReasonNeeded)),
+            ("a reason is given", &["anyone"], Required, Some("INC-1"), None),
+            ("no rule, reason or not", &["group:dba"], Required, None, no_rule(1)),
+        ] {
+            let decision = decide(&asked(given), &caller(false), &profile(allow, reason));
+            match (decision, refusal) {
+                (Decision::Refuse(got), Some(wanted)) => assert_eq!(got, wanted, "{sentence}"),
+                (Decision::Allow(_), None) => {}
+                (got, wanted) => panic!("{sentence}: {got:?}, not {wanted:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn an_administrator_gets_no_lease_without_a_rule() {
+        let decision =
+            decide(&asked(None), &caller(true), &profile(&["group:dba"], Reason::Optional));
+        assert!(matches!(decision, Decision::Refuse(Refusal::NoRule { .. })));
+    }
+}

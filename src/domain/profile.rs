@@ -1,0 +1,298 @@
+//! A profile: what one kind of caller may get.
+
+use std::collections::BTreeMap;
+
+use crate::{
+    domain::{duration::Seconds, name::Name, principal::AllowRule, role, target::is_identifier},
+    ids::{ProfileId, TargetId},
+};
+
+/// Where the rights of a profile come from.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize, utoipa::ToSchema,
+)]
+#[serde(rename_all = "kebab-case")]
+pub enum Preset {
+    /// SELECT on all tables and views of the named schemas, those to come included.
+    Readonly,
+    /// SELECT, INSERT, UPDATE, DELETE there, and the sequences; no TRUNCATE, REFERENCES or TRIGGER.
+    Readwrite,
+    /// A group role that exists already; pgvalet grants it nothing.
+    Custom,
+}
+
+impl Preset {
+    /// All of them, as they stand in a file.
+    pub const ALL: [&'static str; 3] = ["readonly", "readwrite", "custom"];
+
+    /// As it stands in a file and in the database.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Readonly => "readonly",
+            Self::Readwrite => "readwrite",
+            Self::Custom => "custom",
+        }
+    }
+
+    /// Reads it back.
+    #[must_use]
+    pub fn from_text(text: &str) -> Option<Self> {
+        match text {
+            "readonly" => Some(Self::Readonly),
+            "readwrite" => Some(Self::Readwrite),
+            "custom" => Some(Self::Custom),
+            _ => None,
+        }
+    }
+}
+
+/// Must a caller say why?
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Default,
+    serde::Serialize,
+    serde::Deserialize,
+    utoipa::ToSchema,
+)]
+#[serde(rename_all = "kebab-case")]
+pub enum Reason {
+    /// It may.
+    #[default]
+    Optional,
+    /// It must.
+    Required,
+}
+
+/// What a profile says, as it stands in the file and on the API.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ProfileSpec {
+    /// Its name.
+    pub name: Name,
+    /// What it is for, to be read by those who ask.
+    #[serde(default)]
+    pub description: String,
+    /// The target's name.
+    pub target: Name,
+    /// The database.
+    pub database: String,
+    /// Where its rights come from.
+    pub preset: Preset,
+    /// The schemas that a preset covers.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub schemas: Vec<String>,
+    /// The existing group role of a `custom` profile.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group_role: Option<String>,
+    /// How long a lease lasts when the caller does not say.
+    pub ttl: Seconds,
+    /// How long a lease lasts at most, renewals included.
+    pub max_ttl: Seconds,
+    /// How many sessions a leased login may have at once.
+    pub connection_limit: i32,
+    /// Settings of the leased login (`statement_timeout = "30s"`). Advisory: PostgreSQL lets the
+    /// session change most of them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub settings: BTreeMap<String, String>,
+    /// Who may ask. Nobody, unless a rule says so.
+    #[serde(default)]
+    #[schema(value_type = Vec<String>)]
+    pub allow: Vec<AllowRule>,
+    /// Must the caller say why?
+    #[serde(default)]
+    pub reason: Reason,
+}
+
+impl ProfileSpec {
+    /// The role that holds the profile's rights.
+    #[must_use]
+    pub fn group_role(&self) -> String {
+        match (&self.group_role, self.preset) {
+            (Some(existing), Preset::Custom) => existing.clone(),
+            _ => role::group_role(&self.name),
+        }
+    }
+}
+
+/// A profile as recorded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Profile {
+    /// Its id.
+    pub id: ProfileId,
+    /// Its target.
+    pub target_id: TargetId,
+    /// Grows with each change.
+    pub version: i32,
+    /// The version whose group role and grants were last made on the target, if any.
+    pub prepared_version: Option<i32>,
+    /// What it says.
+    pub spec: ProfileSpec,
+}
+
+impl Profile {
+    /// Does the target hold what this version of the profile says?
+    #[must_use]
+    pub fn is_prepared(&self) -> bool {
+        self.prepared_version == Some(self.version)
+    }
+}
+
+impl serde::Serialize for AllowRule {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> serde::Deserialize<'de> for AllowRule {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+/// What the `connection_limit` of a profile is when the file does not say.
+pub const DEFAULT_CONNECTION_LIMIT: i32 = 5;
+
+/// Sessions of one login, at most: a lease is for one caller, and an unbounded one could use up the
+/// server's `max_connections`.
+const MOST_CONNECTIONS: i32 = 1000;
+
+/// Settings that a profile may not give a login: `role` is how its sessions start as the group role,
+/// and the others would change who it is or where names lead.
+const OURS: [&str; 3] = ["role", "session_authorization", "is_superuser"];
+
+/// What is wrong with a profile; empty if nothing is. Each fault names the key it is about.
+#[must_use]
+pub fn faults(spec: &ProfileSpec) -> Vec<(&'static str, String)> {
+    let mut faults = Vec::new();
+    if !is_identifier(&spec.database) {
+        faults.push(("database", "must be the name of a database".to_owned()));
+    }
+    match spec.preset {
+        Preset::Custom => {
+            if !spec.schemas.is_empty() {
+                faults.push(("schemas", "belongs to the presets readonly and readwrite; a custom profile's group role has its own grants".to_owned()));
+            }
+            match &spec.group_role {
+                None => faults.push(("group_role", "is needed by the preset `custom`: name the existing NOLOGIN role that holds the rights".to_owned())),
+                Some(name) if !is_identifier(name) => faults.push(("group_role", "must be a role name of 1 to 63 bytes".to_owned())),
+                Some(name) if name.starts_with("pg_") || name.starts_with(role::LOGIN_PREFIX) || name.starts_with(role::GROUP_PREFIX) => {
+                    faults.push(("group_role", format!("`{name}` is PostgreSQL's or pgvalet's own: name a role of yours")));
+                }
+                Some(_) => {}
+            }
+        }
+        Preset::Readonly | Preset::Readwrite => {
+            if spec.schemas.is_empty() {
+                faults.push((
+                    "schemas",
+                    format!(
+                        "is needed by the preset `{}`: name the schemas it covers",
+                        spec.preset.as_str()
+                    ),
+                ));
+            }
+            if spec.group_role.is_some() {
+                faults.push((
+                    "group_role",
+                    "belongs to the preset `custom`; with the others pgvalet makes the role itself"
+                        .to_owned(),
+                ));
+            }
+        }
+    }
+    for schema in &spec.schemas {
+        if !is_identifier(schema) || schema.starts_with("pg_") || schema == "information_schema" {
+            faults
+                .push(("schemas", format!("`{schema}` cannot be used: name schemas of your own")));
+        }
+    }
+    if spec.ttl > spec.max_ttl {
+        faults.push(("ttl", format!("{} is longer than max_ttl, {}", spec.ttl, spec.max_ttl)));
+    }
+    if !(1..=MOST_CONNECTIONS).contains(&spec.connection_limit) {
+        faults.push(("connection_limit", format!("must be 1 to {MOST_CONNECTIONS}")));
+    }
+    for (key, value) in &spec.settings {
+        faults.extend(setting_fault(key, value).map(|fault| ("settings", fault)));
+    }
+    faults
+}
+
+/// A setting's name is an identifier, perhaps with a dot (a customised option); its value one line.
+fn setting_fault(key: &str, value: &str) -> Option<String> {
+    let plain = |part: &str| {
+        part.starts_with(|c: char| c.is_ascii_lowercase() || c == '_')
+            && part.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
+    };
+    if key.len() > 63 || key.split('.').count() > 2 || !key.split('.').all(plain) {
+        return Some(format!("`{key}` is not the name of a setting (lower case)"));
+    }
+    if OURS.contains(&key) {
+        return Some(format!("`{key}` is set by pgvalet itself"));
+    }
+    if value.len() > 1000 || value.contains(['\0', '\n', '\r']) {
+        return Some(format!("the value of `{key}` must be one line of at most 1000 bytes"));
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spec() -> ProfileSpec {
+        ProfileSpec {
+            name: "shop-read".parse().unwrap(),
+            description: String::new(),
+            target: "shop".parse().unwrap(),
+            database: "shop".to_owned(),
+            preset: Preset::Readonly,
+            schemas: vec!["public".to_owned()],
+            group_role: None,
+            ttl: Seconds::new(3600).unwrap(),
+            max_ttl: Seconds::new(7200).unwrap(),
+            connection_limit: 3,
+            settings: BTreeMap::new(),
+            allow: Vec::new(),
+            reason: Reason::Optional,
+        }
+    }
+
+    #[test]
+    fn a_sound_profile_has_no_faults() {
+        assert_eq!(faults(&spec()), []);
+    }
+
+    #[test]
+    fn each_fault_names_its_key() {
+        type Change = fn(&mut ProfileSpec);
+        let cases: [(&str, Change); 11] = [
+            ("database", |s| s.database.clear()),
+            ("schemas", |s| s.schemas.clear()),
+            ("schemas", |s| s.schemas.push("pg_catalog".to_owned())),
+            ("group_role", |s| s.group_role = Some("x".to_owned())),
+            ("ttl", |s| s.ttl = Seconds::new(7201).unwrap()),
+            ("connection_limit", |s| s.connection_limit = 0),
+            ("connection_limit", |s| s.connection_limit = -1),
+            ("settings", |s| drop(s.settings.insert("role".to_owned(), "postgres".to_owned()))),
+            ("settings", |s| drop(s.settings.insert("a b".to_owned(), "1".to_owned()))),
+            ("settings", |s| drop(s.settings.insert("work_mem".to_owned(), "1\n2".to_owned()))),
+            ("group_role", |s| {
+                s.preset = Preset::Custom;
+                s.schemas.clear();
+                s.group_role = Some("pg_read_all_data".to_owned());
+            }),
+        ];
+        for (key, change) in cases {
+            let mut broken = spec();
+            change(&mut broken);
+            let found: Vec<_> = faults(&broken).into_iter().map(|(key, _)| key).collect();
+            assert_eq!(found, [key]);
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! A target: one PostgreSQL cluster that pgvalet manages logins on.
+
+use crate::{domain::name::Name, ids::TargetId};
+
+/// How the connection to a target is protected: libpq's words, with libpq's meaning
+/// (<https://www.postgresql.org/docs/current/libpq-ssl.html>). `allow` and `prefer` are left out:
+/// they look like protection and are none.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize, utoipa::ToSchema,
+)]
+#[serde(rename_all = "kebab-case")]
+pub enum SslMode {
+    /// No TLS: for a Unix socket or loopback.
+    Disable,
+    /// TLS, whoever answers.
+    Require,
+    /// TLS, with a certificate from a known authority.
+    VerifyCa,
+    /// TLS, with a certificate from a known authority for this very host.
+    VerifyFull,
+}
+
+impl SslMode {
+    /// All of them, as they stand in a file.
+    pub const ALL: [&'static str; 4] = ["disable", "require", "verify-ca", "verify-full"];
+
+    /// As libpq writes it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Disable => "disable",
+            Self::Require => "require",
+            Self::VerifyCa => "verify-ca",
+            Self::VerifyFull => "verify-full",
+        }
+    }
+
+    /// Reads libpq's word.
+    #[must_use]
+    pub fn from_text(text: &str) -> Option<Self> {
+        match text {
+            "disable" => Some(Self::Disable),
+            "require" => Some(Self::Require),
+            "verify-ca" => Some(Self::VerifyCa),
+            "verify-full" => Some(Self::VerifyFull),
+            _ => None,
+        }
+    }
+}
+
+/// What is known of a target, less the admin's password, which only `store` and `target` handle.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TargetSpec {
+    /// Its name.
+    pub name: Name,
+    /// What it is for: `prod`, `staging`, `dev`…: a label.
+    pub environment: String,
+    /// Host name, address, or the folder of a Unix socket.
+    pub host: String,
+    /// Port.
+    pub port: u16,
+    /// How the connection is protected.
+    pub sslmode: SslMode,
+    /// The certificates to trust, as PEM; none means the well-known authorities.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sslrootcert_pem: Option<String>,
+    /// The role that pgvalet signs in as.
+    pub admin_user: String,
+    /// The databases that profiles may name.
+    pub databases: Vec<String>,
+}
+
+/// A target as recorded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    /// Its id.
+    pub id: TargetId,
+    /// Grows with each change, so that a pool of connections made for an older one is not used.
+    pub version: i32,
+    /// What is known of it.
+    pub spec: TargetSpec,
+}
+
+/// What is wrong with a target; empty if nothing is. PostgreSQL's own limits: a name has at most 63
+/// bytes, and no zero byte.
+#[must_use]
+pub fn faults(spec: &TargetSpec) -> Vec<(&'static str, String)> {
+    let mut faults = Vec::new();
+    if spec.host.trim().is_empty() || spec.host.contains(['\0', '\n', ' ']) {
+        faults.push((
+            "host",
+            "must be a host name, an address, or the folder of a Unix socket".to_owned(),
+        ));
+    }
+    if spec.port == 0 {
+        faults.push(("port", "must be 1 to 65535".to_owned()));
+    }
+    if !is_identifier(&spec.admin_user) {
+        faults.push(("admin.user", "must be a role name of 1 to 63 bytes".to_owned()));
+    }
+    if spec.databases.is_empty() {
+        faults.push(("databases", "must name at least one database".to_owned()));
+    }
+    for database in &spec.databases {
+        if !is_identifier(database) {
+            faults.push(("databases", format!("`{database}` cannot be the name of a database")));
+        }
+    }
+    if spec.environment.chars().count() > 32 {
+        faults.push(("environment", "must have at most 32 letters".to_owned()));
+    }
+    if spec.sslmode == SslMode::Disable && !is_local(&spec.host) {
+        faults.push((
+            "sslmode",
+            "`disable` is only for this machine (loopback or a Unix socket): write `verify-full`"
+                .to_owned(),
+        ));
+    }
+    faults
+}
+
+/// Could this be the name of a role, schema or database? (63 bytes: NAMEDATALEN - 1.)
+#[must_use]
+pub fn is_identifier(name: &str) -> bool {
+    !name.is_empty() && name.len() <= 63 && !name.contains('\0')
+}
+
+fn is_local(host: &str) -> bool {
+    host.starts_with('/')
+        || host == "localhost"
+        || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+}
