@@ -57,7 +57,7 @@ impl Document {
 }
 
 /// What all tables of one document write to.
-struct Shared {
+pub(crate) struct Shared {
     source: Source,
     faults: RefCell<Faults>,
 }
