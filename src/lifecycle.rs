@@ -156,17 +156,15 @@ impl Tasks {
     /// # Errors
     /// The tasks that had not ended by then.
     pub async fn run(&self, signals: &mut Signals, deadline: Duration) -> Result<(), Unfinished> {
-        tokio::select! {
-            () = self.stop.cancelled() => {}
-            name = signals.next() => tracing::info!(signal = name, "stopping"),
-        }
+        let signal = tokio::select! {
+            () = self.stop.cancelled() => "none",
+            name = signals.next() => name,
+        };
+        tracing::info!(signal, "stopping");
         self.stop();
         tokio::select! {
             ended = self.wait(deadline) => ended,
-            name = signals.next() => {
-                tracing::warn!(signal = name, "told to stop a second time: not waiting any longer");
-                Err(self.unfinished())
-            }
+            _ = signals.next() => Err(self.unfinished()),
         }
     }
 

@@ -44,7 +44,6 @@ pub(crate) struct Environment {
 
 /// The variables of this process. One that is not UTF-8 is kept in a lossy form, so that it is
 /// refused by its name if it is ours.
-#[expect(clippy::disallowed_methods, reason = "the one place that reads the environment")]
 pub(crate) fn of_process() -> Vec<(String, String)> {
     std::env::vars_os()
         .map(|(name, value)| {

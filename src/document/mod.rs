@@ -15,13 +15,13 @@ mod value;
 
 use std::{cell::RefCell, rc::Rc};
 
-pub use crate::document::{
-    fault::{Fault, Faults},
-    table::{Choice, Table, TextSource},
-};
 use crate::document::{
     fault::Source,
     value::{Entry, entries},
+};
+pub use crate::document::{
+    fault::{Fault, Faults},
+    table::{Choice, Table, TextSource},
 };
 
 /// A text that is TOML; what is in it has not been looked at.

