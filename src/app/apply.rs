@@ -137,7 +137,7 @@ impl App {
 
     /// Reads a file and checks it against what is recorded.
     async fn read(&self, code: &Code) -> Result<Desired, Error> {
-        let desired = profile_file::read(&code.name, &code.text).map_err(|faults| Error::File(faults.into()))?;
+        let desired = profile_file::read(&code.name, &code.text).map_err(|faults| Error::File(faults.into_iter().collect()))?;
         let recorded = self.store.targets().await?;
         let mut faults = Vec::new();
         for spec in &desired.profiles {
@@ -147,7 +147,7 @@ impl App {
                     .map(|target| target.spec.name.as_str())
                     .chain(desired.targets.iter().map(|target| target.spec.name.as_str()))
                     .collect();
-                let near = crate::document::nearest(name.as_str(), &names);
+                let near = crate::document::nearest(name.as_str(), names);
                 let hint = near.map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
                 let message = format!("profile `{}` names target `{name}`, which is neither in the file nor recorded{hint}", spec.name);
                 faults.push(Fault { field: "target", message });

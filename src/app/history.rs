@@ -46,9 +46,9 @@ impl Signer {
     /// # Errors
     /// If there is none.
     pub fn new(keys: &MasterKeys) -> Result<Self, NoSigner> {
-        let master = keys.iter().next().ok_or(NoSigner)?;
+        let master = keys.sealing();
         let derived = hkdf::Salt::new(hkdf::HKDF_SHA256, b"pgvalet audit")
-            .extract(master.bytes());
+            .extract(master.bytes.expose());
         let mut seed = Secret::new([0_u8; 32]);
         derived
             .expand(&[b"checkpoint"], hkdf::HKDF_SHA256)

@@ -36,7 +36,7 @@ impl App {
     pub async fn profile(&self, caller: &Caller, name: &Name) -> Result<Profile, Error> {
         let profiles = self.profiles(caller).await?;
         let names: Vec<&str> = profiles.iter().map(|profile| profile.spec.name.as_str()).collect();
-        let near = crate::document::nearest(name.as_str(), &names).map(str::to_owned);
+        let near = crate::document::nearest(name.as_str(), names).map(str::to_owned);
         profiles
             .into_iter()
             .find(|profile| profile.spec.name == *name)

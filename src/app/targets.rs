@@ -32,7 +32,7 @@ impl App {
     pub async fn target(&self, _: &Admin<'_>, name: &Name) -> Result<Target, Error> {
         let targets = self.store.targets().await?;
         let names: Vec<&str> = targets.iter().map(|target| target.spec.name.as_str()).collect();
-        let near = crate::document::nearest(name.as_str(), &names).map(str::to_owned);
+        let near = crate::document::nearest(name.as_str(), names).map(str::to_owned);
         targets
             .into_iter()
             .find(|target| target.spec.name == *name)

@@ -6,7 +6,7 @@ pub mod name;
 pub mod principal;
 pub mod profile;
 pub mod target;
-// profile_file
+pub mod profile_file;
 pub mod access;
 pub mod audit;
 pub mod backoff;

@@ -68,8 +68,8 @@ impl KeyRing {
     pub fn new(master: &MasterKeys) -> Result<Self, Error> {
         let key = |bytes: &[u8]| UnboundKey::new(&AES_256_GCM, bytes).map(LessSafeKey::new);
         let keys = master
-            .iter()
-            .map(|m| key(m.bytes()).map(|key| (m.id(), key)).map_err(|_| Error::Cipher))
+            .all()
+            .map(|m| key(m.bytes.expose()).map(|key| (m.id, key)).map_err(|_| Error::Cipher))
             .collect::<Result<Vec<_>, _>>()?;
         Ok(Self { keys })
     }
@@ -125,8 +125,8 @@ impl KeyRing {
 mod tests {
     use super::*;
 
-    const KEY: &str = "MDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDA=";
-    const OTHER: &str = "MTExMTExMTExMTExMTExMTExMTExMTExMTExMTExMTE=";
+    const KEY: &str = "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=";
+    const OTHER: &str = "YWJjZGVmZ2hpamtsbW5vcHFyc3R1dnd4eXphYmNkZWY=";
 
     fn ring(text: &str) -> KeyRing {
         KeyRing::new(&MasterKeys::parse(text).unwrap()).unwrap()
