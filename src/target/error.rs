@@ -299,7 +299,7 @@ pub(crate) fn source_of(error: sqlx::Error) -> Source {
     match error {
         sqlx::Error::Database(said) => Box::new(ServerSaid {
             sqlstate: said.code().unwrap_or_default().into_owned(),
-            message: with_detail(&said),
+            message: with_detail(&*said),
         }),
         sqlx::Error::Io(error) => Box::new(error),
         sqlx::Error::Tls(error) => error,
@@ -346,7 +346,7 @@ fn is_about_the_connection(error: &sqlx::Error) -> bool {
     }
 }
 
-fn with_detail(said: &Box<dyn sqlx::error::DatabaseError>) -> String {
+fn with_detail(said: &dyn sqlx::error::DatabaseError) -> String {
     let detail = said
         .try_downcast_ref::<sqlx::postgres::PgDatabaseError>()
         .and_then(sqlx::postgres::PgDatabaseError::detail);

@@ -190,14 +190,26 @@ WHERE a.member = $1 OR (a.roleid = $1 AND m.rolname <> current_user) ORDER BY 1,
         loop {
             self.end_sessions(connection, oid).await?;
             let Err(error) = self.try_fence(connection).await else { return Ok(()) };
-            if !matches!(error::meaning_of(&error), Some(Meaning::Conflict)) {
-                return Err(error::failed("keep a login from signing in")(error));
+            match error::meaning_of(&error) {
+                Some(Meaning::Conflict) => {}
+                Some(Meaning::NotAllowed) => return Err(self.not_our_admins(error)),
+                _ => return Err(error::failed("keep a login from signing in")(error)),
             }
             if !patience.wait().await {
                 return Err(self.blocked(
                     "a session of it keeps its row locked, and does not end; it still may sign in, but has no rights left",
                 ));
             }
+        }
+    }
+
+    /// From 16 on only the admin that made a role has rights over it.
+    fn not_our_admins(&self, error: sqlx::Error) -> Error {
+        let version = self.facts.server.version_num;
+        Error::LacksRight {
+            action: format!("alter the login `{}`, which another admin made", self.name()),
+            remedy: sql::let_admin_grant(self.name(), &self.facts.admin, version),
+            source: Some(error::source_of(error)),
         }
     }
 
