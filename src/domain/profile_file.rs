@@ -293,7 +293,8 @@ schema = "sales"
 allow = ["everyone", "ci:main"]
 "#;
         let faults = read("p.toml", text).unwrap_err();
-        let lines: Vec<_> = faults.as_slice().iter().map(|f| (f.line.unwrap(), f.key.as_str())).collect();
+        let lines: Vec<_> =
+            faults.as_slice().iter().map(|f| (f.line.unwrap(), f.key.as_str())).collect();
         for expected in [
             (4, "target.shop.sslmode"),
             (6, "target.shop.admin.password"),
