@@ -136,6 +136,11 @@ impl Daemon {
         self.app.bootstrap(name).await.map_err(Error::Bootstrap)
     }
 
+    /// Waits until a part failed, or the daemon was told to stop.
+    pub async fn ended(&self) {
+        self.tasks.stop_token().cancelled().await;
+    }
+
     /// Runs until a signal comes or a part fails; then ends every part: requests first, which may
     /// still use the others, the private state database last.
     ///
