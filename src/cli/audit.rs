@@ -14,7 +14,7 @@ use crate::{
     api::audit::Verification,
     cli::{
         Globals, Io,
-        arguments::{Audit, AuditCommand, Tail, Verify},
+        admin_arguments::{Audit, AuditCommand, Tail, Verify},
         client::Client,
         failure::Failure,
         output::{self, facts, plain, watched},
@@ -134,11 +134,7 @@ fn text(value: Option<&Value>) -> String {
     }
 }
 
-async fn export(
-    out: Option<PathBuf>,
-    globals: &Globals,
-    io: &mut Io<'_>,
-) -> Result<u8, Failure> {
+async fn export(out: Option<PathBuf>, globals: &Globals, io: &mut Io<'_>) -> Result<u8, Failure> {
     let client = session::sign_in(globals, io)?;
     match out {
         None => client.export_audit(|piece| Ok(io.out.write_all(piece)?)).await?,
@@ -147,11 +143,7 @@ async fn export(
     Ok(0)
 }
 
-async fn export_to_file(
-    client: &Client,
-    path: PathBuf,
-    io: &mut Io<'_>,
-) -> Result<(), Failure> {
+async fn export_to_file(client: &Client, path: PathBuf, io: &mut Io<'_>) -> Result<(), Failure> {
     if path.symlink_metadata().is_ok() {
         let path = path.display();
         return Err(Failure::NotSo(format!("{path} is there already, and is not overwritten")));
@@ -178,8 +170,8 @@ async fn check(given: Verify, globals: &Globals, io: &mut Io<'_>) -> Result<u8, 
             verify::export(&mut *io.input, given.public_key.as_deref())?
         }
         Some(path) => {
-            let file = fs::File::open(path)
-                .map_err(Failure::file(format!("read {}", path.display())))?;
+            let file =
+                fs::File::open(path).map_err(Failure::file(format!("read {}", path.display())))?;
             let mut lines: Box<dyn BufRead> = Box::new(BufReader::new(file));
             verify::export(&mut *lines, given.public_key.as_deref())?
         }

@@ -2,11 +2,7 @@
 //! meanwhile, and its exit status.
 
 use std::{
-    future::Future,
-    io,
-    os::unix::process::ExitStatusExt,
-    pin::pin,
-    process::ExitStatus,
+    future::Future, io, os::unix::process::ExitStatusExt, pin::pin, process::ExitStatus,
     time::Duration,
 };
 

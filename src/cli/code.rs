@@ -11,7 +11,7 @@ use crate::{
     api::admin::{Code, Plan},
     cli::{
         Globals, Io,
-        arguments::{ApplyFile, PlanFile},
+        admin_arguments::{ApplyFile, PlanFile},
         environment::Environment,
         failure::Failure,
         output::{self, plain, watched},
@@ -47,7 +47,8 @@ pub async fn apply(given: ApplyFile, globals: &Globals, io: &mut Io<'_>) -> Resu
     let can_ask = io.terminals.input && io.terminals.err && given.file != Path::new("-");
     if !given.yes && !can_ask {
         return Err(Failure::Usage(
-            "there is no terminal to ask on: look at `pgvalet plan`, then apply with --yes".to_owned(),
+            "there is no terminal to ask on: look at `pgvalet plan`, then apply with --yes"
+                .to_owned(),
         ));
     }
     let client = session::sign_in(globals, io)?;

@@ -46,9 +46,8 @@ impl Environment {
     /// relative `XDG_CONFIG_HOME` is to be ignored.
     #[must_use]
     pub fn folder(&self) -> Option<PathBuf> {
-        let absolute = |name: &str| {
-            self.text(name).map(PathBuf::from).filter(|folder| folder.is_absolute())
-        };
+        let absolute =
+            |name: &str| self.text(name).map(PathBuf::from).filter(|folder| folder.is_absolute());
         absolute("XDG_CONFIG_HOME")
             .or_else(|| absolute("HOME").map(|home| home.join(".config")))
             .map(|folder| folder.join("pgvalet"))

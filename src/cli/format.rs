@@ -158,8 +158,9 @@ impl Access<'_> {
         ];
         match (self.root_certificate, c.sslmode.as_str()) {
             (Some(file), _) => pairs.push(("sslrootcert", file.to_owned())),
-            (None, "verify-full" | "verify-ca") => pairs
-                .push(("sslfactory", "org.postgresql.ssl.DefaultJavaSSLFactory".to_owned())),
+            (None, "verify-full" | "verify-ca") => {
+                pairs.push(("sslfactory", "org.postgresql.ssl.DefaultJavaSSLFactory".to_owned()))
+            }
             (None, _) => {}
         }
         pairs.push(("ApplicationName", self.application_name()));
@@ -399,7 +400,9 @@ mod tests {
             assert_eq!(refused.key, key);
         }
         assert!(written(&credential("#db", "shop", ""), None, Format::Pgpass).is_err());
-        assert!(written(&credential("db", "*", ""), None, Format::Pgpass).unwrap().contains(r":\*:"));
+        assert!(
+            written(&credential("db", "*", ""), None, Format::Pgpass).unwrap().contains(r":\*:")
+        );
     }
 
     #[test]

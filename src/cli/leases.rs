@@ -1,7 +1,5 @@
 //! Leases without their credential: listed, shown, renewed.
 
-use std::io::Write;
-
 use crate::{
     api::leases::{Lease, Renew as RenewBody},
     cli::{
@@ -45,8 +43,7 @@ pub async fn leases(given: Leases, globals: &Globals, io: &mut Io<'_>) -> Result
         ("target", given.target.as_deref()),
     ];
     let limit = given.limit.unwrap_or(LISTED);
-    let items =
-        watched(io, "asking the daemon", client.list("leases", &filter, limit)).await?;
+    let items = watched(io, "asking the daemon", client.list("leases", &filter, limit)).await?;
     if globals.json {
         output::json(io, &serde_json::json!({ "items": items }))?;
         return Ok(0);

@@ -5,6 +5,8 @@
 //! that run the daemon are declared here, so that there is one `--help`, and are run by `main`.
 
 pub mod access;
+pub mod address;
+pub mod admin_arguments;
 pub mod arguments;
 pub mod audit;
 pub mod child;
@@ -137,3 +139,6 @@ async fn dispatch(
         RemoteCommand::Audit(given) => Box::pin(audit::audit(given, globals, io)).await,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,11 +1,6 @@
 //! Tables, instants in words, and a sign of life for what takes longer than a second.
 
-use std::{
-    future::Future,
-    io::{self, Write},
-    pin::pin,
-    time::Duration,
-};
+use std::{future::Future, io, pin::pin, time::Duration};
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use comfy_table::{ColumnConstraint, ContentArrangement, Table, presets};
@@ -62,13 +57,13 @@ pub fn table(io: &mut Io<'_>, header: &[&str], rows: Vec<Vec<String>>) -> io::Re
         table.add_row(row.iter().map(|cell| plain(cell)));
     }
     if io.terminals.out {
-        table.load_preset(presets::UTF8_HORIZONTAL_ONLY);
+        table.load_style(presets::UTF8_HORIZONTAL_ONLY);
         table.set_content_arrangement(ContentArrangement::Dynamic);
         if let Some(first) = table.column_mut(0) {
             first.set_constraint(ColumnConstraint::ContentWidth);
         }
     } else {
-        table.load_preset(presets::NOTHING);
+        table.load_style(presets::NOTHING);
         table.set_content_arrangement(ContentArrangement::Disabled);
     }
     for line in table.lines() {
@@ -118,7 +113,9 @@ pub fn proof(proof: &Proof) -> String {
     let role = if proof.role_absent { "no role" } else { "the role is still there" };
     let Proof { sessions_left, sessions_ended, took_ms, .. } = proof;
     let seen = instant(proof.seen_at);
-    format!("{role}, {sessions_left} sessions left, {sessions_ended} ended; seen {seen}, took {took_ms} ms")
+    format!(
+        "{role}, {sessions_left} sessions left, {sessions_ended} ended; seen {seen}, took {took_ms} ms"
+    )
 }
 
 /// Waits for something; after a second a terminal shows what for, and for how long.

@@ -1,12 +1,10 @@
 //! Targets and profiles: listed, shown, removed. They are made by `pgvalet apply`.
 
-use std::io::Write;
-
 use crate::{
     api::admin::{Profile as ProfileRecord, Target as TargetRecord},
     cli::{
         Globals, Io,
-        arguments::{Profile, RecordCommand, Target},
+        admin_arguments::{Profile, RecordCommand, Target},
         client::Client,
         failure::Failure,
         output::{self, facts, watched},

@@ -1,17 +1,12 @@
 //! Revoking, and waiting for the proofs.
 
-use std::{collections::BTreeMap, io::Write, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 
 use crate::{
     api::leases::{Lease, Revocation, RevokeSet},
     cli::{
-        Globals, Io,
-        arguments::Revoke,
-        client::Client,
-        failure::Failure,
-        leases, output,
-        output::watched,
-        session,
+        Globals, Io, arguments::Revoke, client::Client, failure::Failure, leases, output,
+        output::watched, session,
     },
     domain::lease::State,
 };
@@ -51,7 +46,9 @@ pub async fn revoke(given: Revoke, globals: &Globals, io: &mut Io<'_>) -> Result
     if !given.no_wait && found.iter().any(is_unfinished) {
         let waiting = async {
             // Out of time is no failure of its own: the table shows what is not done.
-            tokio::time::timeout(PATIENCE, wait_for_all(&client, &mut found)).await.unwrap_or(Ok(()))
+            tokio::time::timeout(PATIENCE, wait_for_all(&client, &mut found))
+                .await
+                .unwrap_or(Ok(()))
         };
         watched(io, "waiting for the proofs", waiting).await?;
     }
@@ -63,7 +60,10 @@ pub async fn revoke(given: Revoke, globals: &Globals, io: &mut Io<'_>) -> Result
     if given.no_wait || unfinished == 0 {
         return Ok(0);
     }
-    writeln!(io.err, "{unfinished} still being revoked; the daemon goes on: `pgvalet leases --state revoking`")?;
+    writeln!(
+        io.err,
+        "{unfinished} still being revoked; the daemon goes on: `pgvalet leases --state revoking`"
+    )?;
     Ok(1)
 }
 

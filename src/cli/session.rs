@@ -13,8 +13,9 @@ use std::{
 use crate::{
     cli::{
         Globals, Io,
+        address::Transport,
         arguments::Login,
-        client::{Client, Transport},
+        client::Client,
         failure::Failure,
         output::{self, facts, instant, plain},
         password,
@@ -102,7 +103,12 @@ pub async fn login(given: Login, globals: &Globals, io: &mut Io<'_>) -> Result<u
         output::json(io, &answer.value)?;
     } else {
         let who = plain(&answer.value.principal);
-        writeln!(io.err, "signed in to {} as {who}; the token is in {}", client.url(), path.display())?;
+        writeln!(
+            io.err,
+            "signed in to {} as {who}; the token is in {}",
+            client.url(),
+            path.display()
+        )?;
     }
     Ok(0)
 }
@@ -114,8 +120,12 @@ pub async fn login(given: Login, globals: &Globals, io: &mut Io<'_>) -> Result<u
 pub fn logout(io: &mut Io<'_>) -> Result<u8, Failure> {
     let path = kept_path(io)?;
     match fs::remove_file(&path) {
-        Ok(()) => writeln!(io.err, "forgot the token (it stays valid until it ends or is revoked)")?,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => writeln!(io.err, "no token was kept")?,
+        Ok(()) => {
+            writeln!(io.err, "forgot the token (it stays valid until it ends or is revoked)")?
+        }
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+            writeln!(io.err, "no token was kept")?
+        }
         Err(e) => return Err(Failure::file(format!("remove {}", path.display()))(e)),
     }
     Ok(0)
@@ -197,7 +207,9 @@ fn same_address(one: &str, other: &str) -> bool {
 
 fn kept_path(io: &Io<'_>) -> Result<PathBuf, Failure> {
     io.environment.folder().map(|folder| folder.join("client.toml")).ok_or_else(|| {
-        Failure::Usage("there is no folder for the client's file: set HOME or XDG_CONFIG_HOME".to_owned())
+        Failure::Usage(
+            "there is no folder for the client's file: set HOME or XDG_CONFIG_HOME".to_owned(),
+        )
     })
 }
 
@@ -231,7 +243,9 @@ fn keep(io: &Io<'_>, url: &str, token: &Secret<String>) -> Result<PathBuf, Failu
     // Both are of letters that a TOML literal may hold: an address is percent-encoded, and a token
     // was checked by the client; a quote is the one exception.
     if url.contains('\'') || token.expose().contains('\'') {
-        return Err(Failure::Usage("an address or a token with a quote in it cannot be kept".to_owned()));
+        return Err(Failure::Usage(
+            "an address or a token with a quote in it cannot be kept".to_owned(),
+        ));
     }
     let text = Secret::new(format!("url = '{url}'\ntoken = '{}'\n", token.expose()));
     write_private(&path, text.expose())?;

@@ -1,12 +1,10 @@
 //! API tokens: made, listed, ended.
 
-use std::io::Write;
-
 use crate::{
     api::admin::{CreateToken as CreateBody, Token as Record},
     cli::{
         Globals, Io,
-        arguments::{CreateToken, Token, TokenCommand},
+        admin_arguments::{CreateToken, Token, TokenCommand},
         client::Client,
         failure::Failure,
         output::{self, ends_in, instant, plain, watched},
@@ -55,7 +53,9 @@ async fn create(
     }
     let token = &answer.value.token;
     let (id, who) = (token.id, plain(&token.principal));
-    let ends = token.expires_at.map_or_else(|| "never ends".to_owned(), |at| format!("ends at {}", instant(at)));
+    let ends = token
+        .expires_at
+        .map_or_else(|| "never ends".to_owned(), |at| format!("ends at {}", instant(at)));
     writeln!(io.err, "token {id} for {who}, {ends}; its secret is shown this once:")?;
     writeln!(io.out, "{}", answer.value.secret.expose())?;
     Ok(0)

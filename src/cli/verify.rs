@@ -25,9 +25,9 @@ const LONGEST_LINE: u64 = 16 << 20;
 pub fn export(lines: &mut dyn BufRead, key: Option<&str>) -> Result<Verification, Failure> {
     let mut check = Check { key: None, heads: vec![Hash::START], checkpoints: 0 };
     if let Some(text) = key {
-        let bytes = hex(text.trim()).filter(|bytes| bytes.len() == 32).ok_or_else(|| {
-            Failure::Usage("--public-key needs 64 hexadecimal digits".to_owned())
-        })?;
+        let bytes = hex(text.trim())
+            .filter(|bytes| bytes.len() == 32)
+            .ok_or_else(|| Failure::Usage("--public-key needs 64 hexadecimal digits".to_owned()))?;
         check.key = Some(bytes);
     }
     let mut walk = Walk::START;
@@ -108,10 +108,8 @@ impl Check {
 fn next_line(from: &mut dyn BufRead, line: &mut String) -> Result<bool, Failure> {
     loop {
         line.clear();
-        let read = from
-            .take(LONGEST_LINE)
-            .read_line(line)
-            .map_err(Failure::file("read the export"))?;
+        let read =
+            from.take(LONGEST_LINE).read_line(line).map_err(Failure::file("read the export"))?;
         if read == 0 {
             return Ok(false);
         }
@@ -125,7 +123,10 @@ fn hex(text: &str) -> Option<Vec<u8>> {
     if !text.len().is_multiple_of(2) || !text.bytes().all(|b| b.is_ascii_hexdigit()) {
         return None;
     }
-    (0..text.len()).step_by(2).map(|at| u8::from_str_radix(text.get(at..at + 2)?, 16).ok()).collect()
+    (0..text.len())
+        .step_by(2)
+        .map(|at| u8::from_str_radix(text.get(at..at + 2)?, 16).ok())
+        .collect()
 }
 
 fn to_hex(bytes: &[u8]) -> String {
@@ -195,19 +196,28 @@ mod tests {
         let text = to_hex(ours.public_key().as_ref());
         type Change = fn(&mut Vec<ExportLine>);
         let cases: [(&str, Change, i64); 5] = [
-            ("an entry was altered", |l| {
-                if let ExportLine::Entry(entry) = &mut l[1] {
-                    entry.body = "B".to_owned();
-                }
-            }, 2),
+            (
+                "an entry was altered",
+                |l| {
+                    if let ExportLine::Entry(entry) = &mut l[1] {
+                        entry.body = "B".to_owned();
+                    }
+                },
+                2,
+            ),
             ("an entry was left out", |l| drop(l.remove(1)), 2),
             ("two changed places", |l| l.swap(0, 1), 1),
             ("the end was cut off, its checkpoint kept", |l| drop(l.remove(3)), 3),
-            ("a checkpoint's signature was altered", |l| {
-                if let ExportLine::Checkpoint(signed) = &mut l[2] {
-                    signed.signature = signed.signature.replace(|c: char| c.is_alphabetic(), "0");
-                }
-            }, 2),
+            (
+                "a checkpoint's signature was altered",
+                |l| {
+                    if let ExportLine::Checkpoint(signed) = &mut l[2] {
+                        signed.signature =
+                            signed.signature.replace(|c: char| c.is_alphabetic(), "0");
+                    }
+                },
+                2,
+            ),
         ];
         for (what, change, first_bad) in cases {
             let mut lines = lines(["a", "b", "c"], &ours);
