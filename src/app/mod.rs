@@ -1,1 +1,187 @@
-//! What pgvalet does: one file per verb.
+//! What pgvalet does: one file per verb. Only here meet our own database and other people's, so the
+//! order "ours first, theirs second" is decided in one place.
+
+pub mod apply;
+pub mod ask;
+pub mod bootstrap;
+pub mod error;
+pub mod history;
+pub mod issue;
+pub mod prepare;
+pub mod profiles;
+pub mod readiness;
+pub mod reconcile;
+pub mod renew;
+pub mod revoke;
+pub mod rotate;
+pub mod show;
+pub mod sign_in;
+pub mod targets;
+pub mod tokens;
+
+use std::{net::IpAddr, sync::Arc, time::Duration};
+
+use chrono::{DateTime, Utc};
+use tokio::sync::{Mutex, Notify, watch};
+
+use crate::{
+    clock::Clock,
+    domain::{
+        audit::{Actor, Entry, Event},
+        lease::Lease,
+        target::Target,
+    },
+    identity::{Caller, throttle::Throttle, token::Tokens},
+    ids::{AuditId, RequestId, TargetId},
+    store::{Store, seal::KeyRing},
+    target::{Handle, Targets},
+};
+
+/// Which leases are meant.
+pub use crate::store::leases::LeaseFilter;
+/// An entry of the audit as it is listed.
+pub use crate::store::audit::Listed;
+/// A token as it is shown.
+pub use crate::store::tokens::ListedToken;
+
+/// The parts that a use case needs.
+#[derive(Debug)]
+pub struct App {
+    pub(in crate::app) store: Store,
+    pub(in crate::app) targets: Targets,
+    pub(in crate::app) keys: KeyRing,
+    pub(in crate::app) signer: history::Signer,
+    pub(in crate::app) clock: Clock,
+    pub(in crate::app) tokens: Tokens,
+    pub(in crate::app) throttle: Throttle,
+    pub(in crate::app) times: Times,
+    /// One preparation of a profile at a time: they are rare, and two of the same would only race.
+    pub(in crate::app) preparing: Mutex<()>,
+    /// Wakes the loops.
+    pub(in crate::app) nudges: Nudges,
+    /// Changes whenever a login was removed, for those who wait for it.
+    pub(in crate::app) removed: watch::Sender<u64>,
+    /// What the loops last did.
+    pub(in crate::app) loops: readiness::Loops,
+}
+
+/// Lengths of time from the configuration.
+#[derive(Debug, Clone, Copy)]
+pub struct Times {
+    /// How long issuing may take in all.
+    pub issue_deadline: Duration,
+    /// How long a superseded login goes on working.
+    pub rotation_grace: Duration,
+}
+
+/// Wakes the loops of this daemon. A nudge says only "look"; what there is to do is read from the
+/// record.
+#[derive(Debug, Clone, Default)]
+pub struct Nudges {
+    /// The loop that ends leases.
+    pub leases: Arc<Notify>,
+    /// The loop that seals the audit and tells others.
+    pub audit: Arc<Notify>,
+}
+
+/// The parts from which an [`App`] is built.
+#[derive(Debug)]
+pub struct Parts {
+    /// Our database.
+    pub store: Store,
+    /// Other people's.
+    pub targets: Targets,
+    /// What opens sealed values.
+    pub keys: KeyRing,
+    /// What signs the audit.
+    pub signer: history::Signer,
+    /// The time.
+    pub clock: Clock,
+    /// Makes and checks tokens.
+    pub tokens: Tokens,
+    /// Slows down guesses.
+    pub throttle: Throttle,
+    /// Lengths of time.
+    pub times: Times,
+}
+
+/// Where a request came from.
+#[derive(Debug, Clone)]
+pub struct Origin {
+    /// The request.
+    pub request_id: RequestId,
+    /// The address it came from.
+    pub source: Option<IpAddr>,
+}
+
+impl Origin {
+    /// An audit entry for what a caller did in this request.
+    fn entry(&self, caller: &Caller, now: DateTime<Utc>, event: Event) -> Entry {
+        let principal = caller.principal();
+        let actor = Actor::Principal { id: principal.id, name: principal.to_string() };
+        self.entry_by(actor, now, event)
+    }
+
+    fn entry_by(&self, actor: Actor, now: DateTime<Utc>, event: Event) -> Entry {
+        Entry {
+            id: AuditId::new(),
+            at: now,
+            actor,
+            request_id: Some(self.request_id),
+            source: self.source.map(|source| source.to_string()),
+            event,
+        }
+    }
+}
+
+/// An audit entry for what pgvalet did by itself.
+fn own_entry(now: DateTime<Utc>, event: Event) -> Entry {
+    Entry { id: AuditId::new(), at: now, actor: Actor::Pgvalet, request_id: None, source: None, event }
+}
+
+impl App {
+    /// Puts the parts together.
+    #[must_use]
+    pub fn new(parts: Parts) -> Self {
+        Self {
+            store: parts.store,
+            targets: parts.targets,
+            keys: parts.keys,
+            signer: parts.signer,
+            clock: parts.clock,
+            tokens: parts.tokens,
+            throttle: parts.throttle,
+            times: parts.times,
+            preparing: Mutex::new(()),
+            nudges: Nudges::default(),
+            removed: watch::Sender::new(0),
+            loops: readiness::Loops::default(),
+        }
+    }
+
+    /// What wakes the loops.
+    #[must_use]
+    pub const fn nudges(&self) -> &Nudges {
+        &self.nudges
+    }
+
+    /// The connections to a target, by what is recorded of it now.
+    async fn handle(&self, id: TargetId) -> Result<(Target, Arc<Handle>), error::Error> {
+        let target = self
+            .store
+            .target(id)
+            .await?
+            .ok_or_else(|| error::Error::not_found("target", id.to_string()))?;
+        if let Some(handle) = self.targets.get(id, target.version) {
+            return Ok((target, handle));
+        }
+        let password = self.store.target_password(id, &self.keys).await?;
+        let handle = self.targets.open(&target, password);
+        Ok((target, handle))
+    }
+}
+
+/// May this caller see, renew, rotate and revoke this lease? Its own, or any if it administers.
+fn may_touch(caller: &Caller, lease: &Lease) -> bool {
+    caller.principal().admin || caller.principal().id == lease.principal_id
+}

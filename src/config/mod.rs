@@ -1,1 +1,155 @@
 //! The typed configuration, once it holds.
+//!
+//! A file and, over it, the environment become one [`Config`] before anything else is started. All
+//! faults are reported at once, unknown settings stop the start (a misspelt limit is no limit), and
+//! what is printed of it is redacted. No other module reads the environment or the file.
+
+mod describe;
+mod environment;
+mod load;
+mod master_key;
+
+use std::{
+    net::SocketAddr,
+    num::NonZeroU32,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+pub use crate::config::master_key::{KEY_BYTES, KeyFault, MasterKey, MasterKeys};
+use crate::{document::Faults, secret::Secret};
+
+/// Where the file is looked for if nobody says otherwise.
+pub const DEFAULT_FILE: &str = "/etc/pgvalet/pgvalet.toml";
+
+/// Everything that can be set.
+#[derive(Debug)]
+pub struct Config {
+    /// Where the API listens. Port 0 means any free one.
+    pub listen: SocketAddr,
+    /// Plain HTTP beyond loopback is meant: something in front does TLS.
+    pub allow_plaintext: bool,
+    /// The address that people and tools use, where it differs from `listen`.
+    pub public_url: Option<String>,
+    /// Where the private PostgreSQL and the master key made by ourselves are kept.
+    pub data_dir: PathBuf,
+    /// Where `initdb` and `postgres` are, if they are not to be looked for.
+    pub postgres_dir: Option<PathBuf>,
+    /// The state database.
+    pub state: StateConfig,
+    /// What seals secrets in the state database; none leaves it to `serve`.
+    pub master_keys: Option<MasterKeys>,
+    /// What is logged, and how.
+    pub log: LogConfig,
+    /// How leases are run.
+    pub lease: LeaseConfig,
+    /// What slows down those who guess.
+    pub throttle: ThrottleConfig,
+    /// Bounds of the HTTP server.
+    pub http: HttpConfig,
+}
+
+/// The state database.
+#[derive(Debug)]
+pub struct StateConfig {
+    /// Its address with the password in it; none means a private cluster in `data_dir`.
+    pub url: Option<Secret<String>>,
+    /// The most connections this daemon holds.
+    pub max_connections: u32,
+}
+
+/// What is logged, and how.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogConfig {
+    /// Text, JSON, or what fits.
+    pub format: LogFormat,
+    /// Directives such as `info,pgvalet=debug`.
+    pub filter: String,
+}
+
+/// The form of a log line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// Text on a terminal, JSON elsewhere.
+    Auto,
+    /// For people.
+    Text,
+    /// One object a line.
+    Json,
+}
+
+/// How leases are run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LeaseConfig {
+    /// How long the former login of a rotated lease still works.
+    pub rotation_grace: Duration,
+    /// How long making a login may take in all.
+    pub issue_deadline: Duration,
+    /// When the loops are woken to look for what is due: a cron expression of six fields, in UTC.
+    pub nudge: String,
+}
+
+/// What slows down those who guess.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ThrottleConfig {
+    /// Refused sign-ins in a minute from one address before the next are turned away unseen.
+    pub failures_per_minute: NonZeroU32,
+}
+
+/// Bounds of the HTTP server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HttpConfig {
+    /// How long one request may take.
+    pub request_timeout: Duration,
+    /// How large a body may be.
+    pub max_body_bytes: usize,
+    /// How long requests under way are waited for when the daemon stops.
+    pub shutdown_deadline: Duration,
+}
+
+impl LogFormat {
+    /// The words of the setting, in the order of the variants.
+    const WORDS: &'static [&'static str] = &["auto", "text", "json"];
+
+    fn from_word(word: &str) -> Option<Self> {
+        match word {
+            "auto" => Some(Self::Auto),
+            "text" => Some(Self::Text),
+            "json" => Some(Self::Json),
+            _ => None,
+        }
+    }
+
+    const fn word(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Text => "text",
+            Self::Json => "json",
+        }
+    }
+}
+
+impl Config {
+    /// The settings of this process: `file` is what `--config` named.
+    ///
+    /// # Errors
+    /// Everything that is wrong with them.
+    pub fn from_process(file: Option<&Path>) -> Result<Self, Faults> {
+        Self::load(file, environment::of_process())
+    }
+
+    /// The settings from a file and an environment. Without a file named here or in
+    /// `PGVALET_CONFIG`, [`DEFAULT_FILE`] is read if it exists.
+    ///
+    /// # Errors
+    /// Everything that is wrong with them.
+    pub fn load(
+        file: Option<&Path>,
+        environment: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<Self, Faults> {
+        load::load(file, environment::Environment::new(environment))
+    }
+}
+
+#[cfg(test)]
+mod tests;

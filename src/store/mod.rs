@@ -1,1 +1,125 @@
 //! Our own database: the only module that holds its SQL.
+//!
+//! A [`Tx`] is one transaction: the change, its audit entry and what must be told to others are
+//! written in it together, or not at all. Every move of a lease or login is a compare-and-set on the
+//! state that it leaves. Statements are checked against the schema at compile time (`.sqlx/`).
+
+pub mod audit;
+pub mod error;
+pub mod installation;
+pub mod leases;
+pub mod logins;
+pub mod people;
+pub mod profiles;
+pub mod seal;
+pub mod targets;
+pub mod tokens;
+
+use std::{str::FromStr, time::Duration};
+
+use sqlx::{
+    PgPool, Postgres, Transaction,
+    postgres::{PgConnectOptions, PgPoolOptions},
+};
+
+use crate::{secret::Secret, store::error::Error};
+
+/// The migrations, in the binary.
+static MIGRATOR: sqlx::migrate::Migrator = sqlx::migrate!("./migrations");
+
+/// How long a request waits for a connection before it is told that the database does not answer.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// A statement that takes longer is not one of ours: each touches a few rows by an index.
+const STATEMENT_TIMEOUT: &str = "15s";
+
+/// A handle on our database. The pool is private, so every statement goes through this module.
+#[derive(Debug, Clone)]
+pub struct Store {
+    pool: PgPool,
+}
+
+/// One running transaction. Dropped without [`Tx::commit`], it rolls back.
+#[derive(Debug)]
+#[must_use]
+pub struct Tx {
+    inner: Transaction<'static, Postgres>,
+}
+
+impl Store {
+    /// Takes the address of the database. Connects when first used.
+    ///
+    /// # Errors
+    /// If the address cannot be read.
+    pub fn new(url: &Secret<String>, max_connections: u32) -> Result<Self, Error> {
+        let options = PgConnectOptions::from_str(url.expose())?
+            .application_name("pgvalet-state")
+            .options([
+                ("statement_timeout", STATEMENT_TIMEOUT),
+                ("idle_in_transaction_session_timeout", "30s"),
+                ("TimeZone", "UTC"),
+            ]);
+        let pool = PgPoolOptions::new()
+            .max_connections(max_connections)
+            .acquire_timeout(ACQUIRE_TIMEOUT)
+            .idle_timeout(Duration::from_secs(300))
+            .connect_lazy_with(options);
+        Ok(Self { pool })
+    }
+
+    /// Brings the schema up to date. Several daemons may do so at once: one waits for the other.
+    ///
+    /// # Errors
+    /// If the database does not answer, or holds a later schema.
+    pub async fn migrate(&self) -> Result<(), Error> {
+        MIGRATOR.run(&self.pool).await.map_err(schema_error)
+    }
+
+    /// Begins a transaction.
+    ///
+    /// # Errors
+    /// If no connection comes free in time, or the database does not answer.
+    pub async fn begin(&self) -> Result<Tx, Error> {
+        Ok(Tx { inner: self.pool.begin().await? })
+    }
+
+    /// Does the database answer?
+    ///
+    /// # Errors
+    /// If it does not.
+    pub async fn ping(&self) -> Result<(), Error> {
+        sqlx::query!("SELECT 1 AS one").fetch_one(&self.pool).await?;
+        Ok(())
+    }
+
+    /// Ends all connections.
+    pub async fn close(&self) {
+        self.pool.close().await;
+    }
+}
+
+impl Tx {
+    /// Makes everything done in this transaction lasting.
+    ///
+    /// # Errors
+    /// If the database refuses, in which case nothing was done, or does not answer, in which case
+    /// it is not known.
+    pub async fn commit(self) -> Result<(), Error> {
+        Ok(self.inner.commit().await?)
+    }
+}
+
+/// Exactly one row was changed, or the move was not ours to make.
+fn exactly_one(done: &sqlx::postgres::PgQueryResult) -> Result<(), Error> {
+    match done.rows_affected() {
+        1 => Ok(()),
+        n => Err(Error::NotOneRow(n)),
+    }
+}
+
+fn schema_error(e: sqlx::migrate::MigrateError) -> Error {
+    match e {
+        sqlx::migrate::MigrateError::Execute(e) => Error::from(e),
+        other => Error::Schema(other),
+    }
+}

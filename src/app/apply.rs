@@ -1,0 +1,229 @@
+//! Targets and profiles as code: plan, apply, export.
+//!
+//! All that a file says is checked before anything is changed; what it changes in our record is one
+//! transaction; then each profile is made on its target, one by one, and what could not be made is
+//! named: it is made when it is next applied or asked for.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use crate::{
+    app::{App, Origin, error::Error},
+    domain::{
+        access::Fault,
+        name::Name,
+        plan::{self, Action, Desired, DesiredTarget},
+        profile::{Profile, ProfileSpec},
+        profile_file,
+        target::Target,
+    },
+    identity::Admin,
+    secret::Secret,
+    target::{Handle, Prepared},
+};
+
+/// A file with targets and profiles.
+#[derive(Debug)]
+pub struct Code {
+    /// Its name, for the messages.
+    pub name: String,
+    /// TOML.
+    pub text: String,
+    /// The passwords that it names, by the name it gives them.
+    pub secrets: BTreeMap<String, Secret<String>>,
+}
+
+/// One line of a plan, or of what was done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PlannedLine {
+    /// `target` or `profile`.
+    pub what: &'static str,
+    /// Its name.
+    pub name: String,
+    /// What happens.
+    pub action: Action,
+    /// What differs.
+    pub changed: Vec<&'static str>,
+    /// The statements on the target.
+    pub statements: Vec<String>,
+    /// What to know.
+    pub notes: Vec<String>,
+}
+
+impl App {
+    /// What applying a file would do. Nothing is changed.
+    ///
+    /// # Errors
+    /// If the file is not sound, or our database does not answer.
+    pub async fn plan(&self, _: &Admin<'_>, code: &Code) -> Result<Vec<PlannedLine>, Error> {
+        let desired = self.read(code).await?;
+        let (targets, profiles) = (self.store.targets().await?, self.store.profiles().await?);
+        let mut lines = Vec::new();
+        for target in &desired.targets {
+            lines.push(target_line(target, find_target(&targets, &target.spec.name)));
+        }
+        for spec in &desired.profiles {
+            let recorded = profiles.iter().find(|profile| profile.spec.name == spec.name);
+            let mut line = profile_line(spec, recorded);
+            match find_target(&targets, &spec.target) {
+                None => line.notes.push(format!("target `{}` is new: its statements are shown by apply", spec.target)),
+                Some(target) => match self.planned_on(target, spec).await {
+                    Ok(planned) => {
+                        line.statements = planned.statements;
+                        line.notes.extend(planned.notes);
+                    }
+                    Err(e) => line.notes.push(format!("could not look at the target: {}", e.detail())),
+                },
+            }
+            lines.push(line);
+        }
+        Ok(lines)
+    }
+
+    /// Makes it so.
+    ///
+    /// # Errors
+    /// If the file is not sound, a target cannot be signed in to (nothing is changed then), or our
+    /// database does not answer. A profile that could not be made on its target is named in its line.
+    pub async fn apply(&self, admin: &Admin<'_>, origin: &Origin, code: &Code) -> Result<Vec<PlannedLine>, Error> {
+        let desired = self.read(code).await?;
+        let recorded = self.store.targets().await?;
+        for target in &desired.targets {
+            let known = find_target(&recorded, &target.spec.name);
+            if plan::target_change(&target.spec, known).action != Action::Keep {
+                self.try_target(&target.spec, password_of(target, known, code)?).await?;
+            }
+        }
+
+        let mut lines = Vec::new();
+        let profiles = self.store.profiles().await?;
+        let mut tx = self.store.begin().await?;
+        for target in &desired.targets {
+            let known = find_target(&recorded, &target.spec.name);
+            let line = target_line(target, known);
+            let password = password_of(target, known, code)?;
+            self.write_target(&mut tx, admin, origin, &target.spec, password).await?;
+            lines.push(line);
+        }
+        for spec in &desired.profiles {
+            let known = profiles.iter().find(|profile| profile.spec.name == spec.name);
+            self.write_profile(&mut tx, admin, origin, spec).await?;
+            lines.push(profile_line(spec, known));
+        }
+        tx.commit().await?;
+        self.nudges.audit.notify_one();
+
+        for line in lines.iter_mut().filter(|line| line.what == "profile") {
+            match self.make_on_target(admin, origin, &line.name).await {
+                Ok(prepared) => {
+                    line.statements = prepared.statements;
+                    line.notes.extend(prepared.notes);
+                }
+                Err(e) => line.notes.push(format!("recorded, but not made on the target yet: {}", e.detail())),
+            }
+        }
+        Ok(lines)
+    }
+
+    /// All targets and profiles as a file that applies to nothing new.
+    ///
+    /// # Errors
+    /// If our database does not answer.
+    pub async fn export(&self, _: &Admin<'_>) -> Result<String, Error> {
+        let (targets, profiles) = (self.store.targets().await?, self.store.profiles().await?);
+        let targets: Vec<_> = targets.into_iter().map(|target| target.spec).collect();
+        let profiles: Vec<_> = profiles.into_iter().map(|profile| profile.spec).collect();
+        Ok(profile_file::write(&targets, &profiles))
+    }
+
+    /// Reads a file and checks it against what is recorded.
+    async fn read(&self, code: &Code) -> Result<Desired, Error> {
+        let desired = profile_file::read(&code.name, &code.text).map_err(|faults| Error::File(faults.into()))?;
+        let recorded = self.store.targets().await?;
+        let mut faults = Vec::new();
+        for spec in &desired.profiles {
+            if let Some(name) = plan::names_unknown_target(spec, &desired, &recorded) {
+                let names: Vec<&str> = recorded
+                    .iter()
+                    .map(|target| target.spec.name.as_str())
+                    .chain(desired.targets.iter().map(|target| target.spec.name.as_str()))
+                    .collect();
+                let near = crate::document::nearest(name.as_str(), &names);
+                let hint = near.map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
+                let message = format!("profile `{}` names target `{name}`, which is neither in the file nor recorded{hint}", spec.name);
+                faults.push(Fault { field: "target", message });
+            }
+        }
+        if faults.is_empty() { Ok(desired) } else { Err(Error::Invalid(faults)) }
+    }
+
+    async fn planned_on(&self, target: &Target, spec: &ProfileSpec) -> Result<Prepared, Error> {
+        let (_, handle): (_, Arc<Handle>) = self.handle(target.id).await?;
+        handle.plan_profile(spec).await.map_err(|e| Error::target(target.spec.name.as_str(), None, e))
+    }
+
+    async fn make_on_target(&self, admin: &Admin<'_>, origin: &Origin, name: &str) -> Result<Prepared, Error> {
+        let name: Name = name.parse().map_err(Error::internal)?;
+        let profile = self.profile(admin, &name).await?;
+        let (_, handle) = self.handle(profile.target_id).await?;
+        if profile.is_prepared() {
+            // What somebody changed by hand is put right too: only what is missing is run.
+            let planned = handle.plan_profile(&profile.spec).await;
+            let planned = planned.map_err(|e| Error::target(profile.spec.target.as_str(), None, e))?;
+            if planned.statements.is_empty() {
+                return Ok(planned);
+            }
+        }
+        self.prepare(origin, Some(admin), &profile, &handle).await
+    }
+}
+
+fn find_target<'a>(targets: &'a [Target], name: &Name) -> Option<&'a Target> {
+    targets.iter().find(|target| target.spec.name == *name)
+}
+
+/// The password that the file names, for a target that is new or changed. One that is recorded keeps
+/// its password: the file goes on naming the one that was typed, which may be long gone.
+fn password_of<'a>(
+    target: &DesiredTarget,
+    recorded: Option<&Target>,
+    code: &'a Code,
+) -> Result<Option<&'a Secret<String>>, Error> {
+    if recorded.is_some_and(|recorded| recorded.spec.admin_user == target.spec.admin_user) {
+        return Ok(None);
+    }
+    let name = &target.spec.name;
+    let missing = |message| Error::Invalid(vec![Fault { field: "admin.password", message }]);
+    let Some(source) = &target.password_source else {
+        return Err(missing(format!("target `{name}` is new: say where its admin's password is, `password = {{ file = \"…\" }}`")));
+    };
+    let password = code.secrets.get(source);
+    password.map(Some).ok_or_else(|| missing(format!("target `{name}`: the password `{source}` was not sent along")))
+}
+
+fn target_line(desired: &DesiredTarget, recorded: Option<&Target>) -> PlannedLine {
+    let change = plan::target_change(&desired.spec, recorded);
+    PlannedLine {
+        what: "target",
+        name: desired.spec.name.to_string(),
+        action: change.action,
+        changed: change.changed,
+        statements: Vec::new(),
+        notes: Vec::new(),
+    }
+}
+
+fn profile_line(desired: &ProfileSpec, recorded: Option<&Profile>) -> PlannedLine {
+    let change = plan::profile_change(desired, recorded);
+    let mut notes = Vec::new();
+    if desired.allow.is_empty() {
+        notes.push("nobody may ask for it: access.allow is empty".to_owned());
+    }
+    PlannedLine {
+        what: "profile",
+        name: desired.name.to_string(),
+        action: change.action,
+        changed: change.changed,
+        statements: Vec::new(),
+        notes,
+    }
+}

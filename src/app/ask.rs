@@ -1,0 +1,102 @@
+//! Ask for access: decide, then issue. Every refusal is an event.
+
+use aws_lc_rs::digest;
+
+use crate::{
+    app::{App, Origin, error::Error, issue::{Answer, Wish}},
+    domain::{
+        access::Asked,
+        audit::Event,
+        policy::{self, Decision, Refusal},
+        profile::Profile,
+    },
+    identity::Caller,
+};
+
+impl App {
+    /// A lease, or why not.
+    ///
+    /// # Errors
+    /// If the policy says no, the target refuses or does not answer, or our database does not. What
+    /// was begun is taken back by the loop that ends leases.
+    pub async fn ask(
+        &self,
+        caller: &Caller,
+        origin: &Origin,
+        asked: Asked,
+        idempotency_key: Option<&str>,
+    ) -> Result<Answer, Error> {
+        let request_hash = hash_of(&asked);
+        if let Some(key) = idempotency_key
+            && let Some(answer) = self.answered_before(caller, key, &request_hash).await?
+        {
+            return Ok(answer);
+        }
+        let profile = self.profile_to_ask_for(caller, &asked).await?;
+        let approval = match policy::decide(&asked, caller.principal(), &profile) {
+            Decision::Allow(approval) => approval,
+            Decision::Refuse(refusal) => return Err(self.refuse(caller, origin, &asked, refusal).await?),
+        };
+        let key = idempotency_key.map(|key| (key, request_hash.as_slice()));
+        self.issue(approval, Wish { caller, origin, asked: &asked, profile: &profile, key }).await
+    }
+
+    /// The answer to the first request with this key, less the credential, which is handed out once.
+    pub(in crate::app) async fn answered_before(
+        &self,
+        caller: &Caller,
+        key: &str,
+        request_hash: &[u8],
+    ) -> Result<Option<Answer>, Error> {
+        let Some((hash, lease_id)) = self.store.answered_before(caller.principal().id, key).await? else {
+            return Ok(None);
+        };
+        if hash != request_hash {
+            return Err(Error::KeyReused);
+        }
+        let lease = self.lease(caller, lease_id).await?;
+        match (lease.state, lease.cause) {
+            (crate::domain::lease::State::Provisioning, _) => Err(Error::StillInProgress),
+            // The first try came to nothing, so this one is a new try, under the same key.
+            (_, Some(crate::domain::lease::Cause::Failed)) => Ok(None),
+            _ => Ok(Some(Answer { lease, ttl: None, credential: None })),
+        }
+    }
+
+    async fn profile_to_ask_for(&self, caller: &Caller, asked: &Asked) -> Result<Profile, Error> {
+        if let Some(profile) = self.store.profile(&asked.profile).await? {
+            return Ok(profile);
+        }
+        // Only names that the caller may see anyway are offered.
+        let names = self.profiles(caller).await?;
+        let names: Vec<&str> = names.iter().map(|profile| profile.spec.name.as_str()).collect();
+        let near = crate::document::nearest(asked.profile.as_str(), &names).map(str::to_owned);
+        Err(Error::NotFound { what: "profile", name: asked.profile.to_string(), near })
+    }
+
+    async fn refuse(
+        &self,
+        caller: &Caller,
+        origin: &Origin,
+        asked: &Asked,
+        refusal: Refusal,
+    ) -> Result<Error, Error> {
+        let error = Error::Refused { refusal, profile: asked.profile.to_string() };
+        let event = Event::LeaseRefused {
+            profile: asked.profile.to_string(),
+            code: error.code().to_owned(),
+            why: error.detail(),
+        };
+        let mut tx = self.store.begin().await?;
+        tx.audit(&origin.entry(caller, self.clock.now(), event)).await?;
+        tx.commit().await?;
+        self.nudges.audit.notify_one();
+        Ok(error)
+    }
+}
+
+/// What makes two requests with one key the same.
+fn hash_of(asked: &Asked) -> Vec<u8> {
+    let text = format!("{asked:?}");
+    digest::digest(&digest::SHA256, text.as_bytes()).as_ref().to_vec()
+}

@@ -1,0 +1,300 @@
+//! What a use case can answer instead; each with a stable code, and words for the caller that say
+//! what to do. What is only for the operator stays in the source chain.
+
+use chrono::{DateTime, Utc};
+
+use crate::{
+    document,
+    domain::{
+        access::Fault,
+        lease::{Cause, State},
+        policy::Refusal,
+    },
+    ids::LeaseId,
+    store, target,
+};
+
+/// What a use case can answer instead.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// No token was sent.
+    #[error("no token")]
+    TokenMissing,
+    /// The token is not a good one. Which part is wrong is not told.
+    #[error("token refused")]
+    TokenRefused,
+    /// Too many wrong tokens from one source.
+    #[error("too many wrong tokens from this address")]
+    Throttled {
+        /// When to try again.
+        retry_after_seconds: u64,
+    },
+    /// Only administrators may do this.
+    #[error("{what} needs an administrator")]
+    Forbidden {
+        /// What.
+        what: &'static str,
+    },
+    /// There is no such thing, or not for this caller.
+    #[error("no {what} `{name}`")]
+    NotFound {
+        /// What kind of thing.
+        what: &'static str,
+        /// Its name.
+        name: String,
+        /// What may have been meant.
+        near: Option<String>,
+    },
+    /// The request is not sound.
+    #[error("the request is not sound")]
+    Invalid(Vec<Fault>),
+    /// The file is not sound.
+    #[error("the file is not sound")]
+    File(Vec<document::Fault>),
+    /// The policy said no.
+    #[error("refused: {refusal:?}")]
+    Refused {
+        /// Why.
+        refusal: Refusal,
+        /// For which profile.
+        profile: String,
+    },
+    /// The same idempotency key with another request.
+    #[error("the idempotency key was used for another request")]
+    KeyReused,
+    /// The first request with this idempotency key is not answered yet.
+    #[error("the first request with this key is still in progress")]
+    StillInProgress,
+    /// The lease is not active.
+    #[error("the lease is {}", state.as_str())]
+    LeaseOver {
+        /// Where it is in its life.
+        state: State,
+        /// Why.
+        cause: Option<Cause>,
+    },
+    /// The lease lasts as long as its profile allows.
+    #[error("the lease cannot be renewed further")]
+    RenewalExhausted {
+        /// Its end.
+        max_expires_at: DateTime<Utc>,
+    },
+    /// Something is in the way.
+    #[error("{detail}")]
+    Conflict {
+        /// Its code.
+        code: &'static str,
+        /// What, and what to do.
+        detail: String,
+    },
+    /// The target refused, or does not answer.
+    #[error("target `{target}`")]
+    Target {
+        /// Its name.
+        target: String,
+        /// The lease that came of it, if any.
+        lease: Option<LeaseId>,
+        /// What it said.
+        #[source]
+        source: target::error::Error,
+    },
+    /// It took too long.
+    #[error("{what} took too long")]
+    TimedOut {
+        /// What.
+        what: &'static str,
+        /// The lease that came of it, if any.
+        lease: Option<LeaseId>,
+    },
+    /// Our own database does not answer.
+    #[error("the state database does not answer")]
+    StateUnavailable(#[source] store::error::Error),
+    /// A sealed credential cannot be opened.
+    #[error("a sealed credential cannot be opened")]
+    Sealed(#[source] store::seal::Error),
+    /// Anything else. The caller is told nothing but the request's id.
+    #[error("internal")]
+    Internal(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+/// What kind of answer it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Who is it?
+    Unauthenticated,
+    /// Too often.
+    Throttled,
+    /// Not allowed.
+    Forbidden,
+    /// Not there.
+    NotFound,
+    /// Not sound.
+    Invalid,
+    /// In the way.
+    Conflict,
+    /// Try later.
+    Unavailable,
+    /// The target said no.
+    BadGateway,
+    /// Too slow.
+    Timeout,
+    /// Our fault.
+    Internal,
+}
+
+impl Error {
+    pub(in crate::app) fn not_found(what: &'static str, name: impl Into<String>) -> Self {
+        Self::NotFound { what, name: name.into(), near: None }
+    }
+
+    pub(in crate::app) fn internal(e: impl std::error::Error + Send + Sync + 'static) -> Self {
+        Self::Internal(Box::new(e))
+    }
+
+    pub(in crate::app) fn target(target: &str, lease: Option<LeaseId>, source: target::error::Error) -> Self {
+        Self::Target { target: target.to_owned(), lease, source }
+    }
+
+    /// The stable code.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::TokenMissing => "token_missing",
+            Self::TokenRefused => "token_refused",
+            Self::Throttled { .. } => "throttled",
+            Self::Forbidden { .. } => "admin_only",
+            Self::NotFound { .. } => "not_found",
+            Self::Invalid(_) => "invalid_request",
+            Self::File(_) => "invalid_file",
+            Self::Refused { refusal: Refusal::NoRule { .. }, .. } => "not_allowed",
+            Self::Refused { refusal: Refusal::ReasonNeeded, .. } => "reason_required",
+            Self::KeyReused => "idempotency_key_reused",
+            Self::StillInProgress => "request_in_progress",
+            Self::LeaseOver { .. } => "lease_over",
+            Self::RenewalExhausted { .. } => "renewal_exhausted",
+            Self::Conflict { code, .. } => code,
+            Self::Target { source, .. } => source.code(),
+            Self::TimedOut { .. } => "timed_out",
+            Self::StateUnavailable(_) => "state_unavailable",
+            Self::Sealed(_) => "seal_unopenable",
+            Self::Internal(_) => "internal",
+        }
+    }
+
+    /// What kind of answer it is.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::TokenMissing | Self::TokenRefused => Kind::Unauthenticated,
+            Self::Throttled { .. } => Kind::Throttled,
+            Self::Forbidden { .. } | Self::Refused { refusal: Refusal::NoRule { .. }, .. } => Kind::Forbidden,
+            Self::NotFound { .. } => Kind::NotFound,
+            Self::Invalid(_)
+            | Self::File(_)
+            | Self::KeyReused
+            | Self::Refused { refusal: Refusal::ReasonNeeded, .. } => Kind::Invalid,
+            Self::StillInProgress
+            | Self::LeaseOver { .. }
+            | Self::RenewalExhausted { .. }
+            | Self::Conflict { .. } => Kind::Conflict,
+            Self::Target { source, .. } if source.is_worth_retrying() => Kind::Unavailable,
+            Self::Target { .. } => Kind::BadGateway,
+            Self::TimedOut { .. } => Kind::Timeout,
+            Self::StateUnavailable(_) => Kind::Unavailable,
+            Self::Sealed(_) | Self::Internal(_) => Kind::Internal,
+        }
+    }
+
+    /// What is wrong and what to do, for the caller.
+    #[must_use]
+    pub fn detail(&self) -> String {
+        match self {
+            Self::TokenMissing => "send a token: `Authorization: Bearer pgv_…`".to_owned(),
+            Self::TokenRefused => "the token is unknown, expired or revoked: ask an administrator for a new one".to_owned(),
+            Self::Throttled { retry_after_seconds } => {
+                format!("too many wrong tokens from this address: try again in {retry_after_seconds} s")
+            }
+            Self::Forbidden { what } => format!("{what} needs an administrator's token"),
+            Self::NotFound { what, name, near } => match near {
+                Some(near) => format!("there is no {what} `{name}`; did you mean `{near}`?"),
+                None => format!("there is no {what} `{name}`"),
+            },
+            Self::Invalid(faults) => plural(faults.len(), "the request"),
+            Self::File(faults) => plural(faults.len(), "the file"),
+            Self::Refused { refusal: Refusal::NoRule { rules: 0 }, profile } => {
+                format!("profile `{profile}` allows nobody: an administrator must name who may ask in its access.allow")
+            }
+            Self::Refused { refusal: Refusal::NoRule { .. }, profile } => {
+                format!("profile `{profile}` does not allow you: ask an administrator to add you to its access.allow")
+            }
+            Self::Refused { refusal: Refusal::ReasonNeeded, profile } => {
+                format!("profile `{profile}` wants a reason: send `reason`")
+            }
+            Self::KeyReused => "this Idempotency-Key was used for another request: use a new key for a new wish".to_owned(),
+            Self::StillInProgress => "the first request with this Idempotency-Key is not answered yet: try again in a second".to_owned(),
+            Self::LeaseOver { state, cause: Some(cause) } => {
+                format!("the lease is {} ({cause}): ask for a new one", state.as_str())
+            }
+            Self::LeaseOver { state, cause: None } => format!("the lease is {}: try again when it is active", state.as_str()),
+            Self::RenewalExhausted { max_expires_at } => format!(
+                "the lease lasts as long as its profile's max_ttl allows, until {}: ask for a new one",
+                max_expires_at.format("%Y-%m-%d %H:%M:%S UTC")
+            ),
+            Self::Conflict { detail, .. } => detail.clone(),
+            Self::Target { target, source, .. } => format!("target `{target}`: {source}"),
+            Self::TimedOut { what, .. } => format!("{what} took too long; nothing is left behind: try again"),
+            Self::StateUnavailable(_) => "the state database does not answer: nothing is left behind, try again".to_owned(),
+            Self::Sealed(_) => "a sealed credential cannot be opened: the daemon's master key is not the one it was sealed under".to_owned(),
+            Self::Internal(_) => "something went wrong in pgvalet; the request's id is in its log".to_owned(),
+        }
+    }
+
+    /// When to try again.
+    #[must_use]
+    pub const fn retry_after_seconds(&self) -> Option<u64> {
+        match self {
+            Self::Throttled { retry_after_seconds } => Some(*retry_after_seconds),
+            Self::StillInProgress => Some(1),
+            Self::StateUnavailable(_) | Self::TimedOut { .. } => Some(2),
+            _ => None,
+        }
+    }
+
+    /// The lease that came of a failed wish.
+    #[must_use]
+    pub const fn lease(&self) -> Option<LeaseId> {
+        match self {
+            Self::Target { lease, .. } | Self::TimedOut { lease, .. } => *lease,
+            _ => None,
+        }
+    }
+}
+
+fn plural(faults: usize, what: &str) -> String {
+    match faults {
+        1 => format!("one thing is wrong with {what}"),
+        n => format!("{n} things are wrong with {what}"),
+    }
+}
+
+impl From<store::error::Error> for Error {
+    fn from(e: store::error::Error) -> Self {
+        match e {
+            store::error::Error::Unavailable(_) | store::error::Error::LostRace(_) => Self::StateUnavailable(e),
+            store::error::Error::Seal(seal) => Self::Sealed(seal),
+            other => Self::internal(other),
+        }
+    }
+}
+
+impl From<crate::rng::NoRandomness> for Error {
+    fn from(e: crate::rng::NoRandomness) -> Self {
+        Self::internal(e)
+    }
+}
+
+impl From<crate::identity::token::Error> for Error {
+    fn from(e: crate::identity::token::Error) -> Self {
+        Self::internal(e)
+    }
+}

@@ -1,0 +1,158 @@
+//! Profiles: recorded, changed, removed; and made on their target.
+
+use crate::{
+    app::{App, LeaseFilter, Origin, error::Error},
+    domain::{
+        access::Fault,
+        audit::Event,
+        lease::State,
+        name::Name,
+        plan::{self, Action},
+        profile::{self, Profile, ProfileSpec},
+    },
+    identity::{Admin, Caller},
+    ids::ProfileId,
+    store::{self, Tx},
+};
+
+impl App {
+    /// The profiles that a caller may ask for; all of them, if it administers.
+    ///
+    /// # Errors
+    /// If our database does not answer.
+    pub async fn profiles(&self, caller: &Caller) -> Result<Vec<Profile>, Error> {
+        let principal = caller.principal();
+        let mut profiles = self.store.profiles().await?;
+        profiles.retain(|profile| {
+            principal.admin || profile.spec.allow.iter().any(|rule| rule.matches(principal))
+        });
+        Ok(profiles)
+    }
+
+    /// One profile, if the caller may see it.
+    ///
+    /// # Errors
+    /// If there is none of that name for this caller.
+    pub async fn profile(&self, caller: &Caller, name: &Name) -> Result<Profile, Error> {
+        let profiles = self.profiles(caller).await?;
+        let names: Vec<&str> = profiles.iter().map(|profile| profile.spec.name.as_str()).collect();
+        let near = crate::document::nearest(name.as_str(), &names).map(str::to_owned);
+        profiles
+            .into_iter()
+            .find(|profile| profile.spec.name == *name)
+            .ok_or_else(|| Error::NotFound { what: "profile", name: name.to_string(), near })
+    }
+
+    /// Records a profile, or changes it, and makes its group role and grants on its target. True if
+    /// it is new.
+    ///
+    /// # Errors
+    /// If it is not sound; or if the target refuses or does not answer, in which case the profile is
+    /// recorded, and made ready when it is first asked for.
+    pub async fn put_profile(
+        &self,
+        admin: &Admin<'_>,
+        origin: &Origin,
+        spec: ProfileSpec,
+    ) -> Result<(Profile, bool), Error> {
+        let faults = profile::faults(&spec);
+        if !faults.is_empty() {
+            let fault = |(field, message)| Fault { field, message };
+            return Err(Error::Invalid(faults.into_iter().map(fault).collect()));
+        }
+        let mut tx = self.store.begin().await?;
+        let action = self.write_profile(&mut tx, admin, origin, &spec).await?;
+        tx.commit().await?;
+        self.nudges.audit.notify_one();
+        let profile = self.profile(admin, &spec.name).await?;
+        let (_, handle) = self.handle(profile.target_id).await?;
+        self.prepare_if_needed(origin, Some(admin), &profile, &handle).await?;
+        Ok((self.profile(admin, &spec.name).await?, action == Action::Create))
+    }
+
+    /// Writes a profile within a transaction.
+    pub(in crate::app) async fn write_profile(
+        &self,
+        tx: &mut Tx,
+        admin: &Admin<'_>,
+        origin: &Origin,
+        spec: &ProfileSpec,
+    ) -> Result<Action, Error> {
+        let now = self.clock.now();
+        let Some(target) = tx.lock_target(&spec.target).await? else {
+            let message = format!("there is no target `{}`: record it first", spec.target);
+            return Err(Error::Invalid(vec![Fault { field: "target", message }]));
+        };
+        if !target.spec.databases.contains(&spec.database) {
+            let message = format!(
+                "target `{}` does not list database `{}`: it lists {}",
+                spec.target,
+                spec.database,
+                target.spec.databases.join(", ")
+            );
+            return Err(Error::Invalid(vec![Fault { field: "database", message }]));
+        }
+        let recorded = tx.lock_profile(&spec.name).await?;
+        let change = plan::profile_change(spec, recorded.as_ref());
+        let profile = spec.name.to_string();
+        let event = match recorded {
+            None => {
+                let profile_id = ProfileId::new();
+                let created = tx.create_profile(profile_id, target.id, spec, now).await;
+                created.map_err(|e| in_the_way(e, spec))?;
+                Event::ProfileCreated { profile_id, profile }
+            }
+            Some(_) if change.action == Action::Keep => return Ok(Action::Keep),
+            Some(recorded) => {
+                let changed = tx.change_profile(recorded.id, target.id, spec, now).await;
+                changed.map_err(|e| in_the_way(e, spec))?;
+                let changed = change.changed.iter().map(|key| (*key).to_owned()).collect();
+                Event::ProfileChanged { profile_id: recorded.id, profile, changed }
+            }
+        };
+        tx.audit(&origin.entry(admin, now, event)).await?;
+        Ok(change.action)
+    }
+
+    /// Removes a profile. Refused while leases under it are live. Its group role stays on the target
+    /// without a member: it may own things, and what it was granted is for a person to judge.
+    ///
+    /// # Errors
+    /// If leases are live, or there is none of that name.
+    pub async fn remove_profile(&self, admin: &Admin<'_>, origin: &Origin, name: &Name) -> Result<(), Error> {
+        let profile = self.profile(admin, name).await?;
+        let live = LeaseFilter {
+            states: Some(vec![State::Provisioning, State::Active, State::Revoking]),
+            profile: Some(name.to_string()),
+            ..LeaseFilter::default()
+        };
+        let mut tx = self.store.begin().await?;
+        tx.lock_profile(name).await?.ok_or_else(|| Error::not_found("profile", name.to_string()))?;
+        if !self.store.leases(&live, None, 1).await?.is_empty() {
+            let detail = format!("leases under profile `{name}` are live: revoke them first (`pgvalet revoke --profile {name}`)");
+            return Err(Error::Conflict { code: "profile_in_use", detail });
+        }
+        tx.remove_profile(profile.id).await?;
+        let event = Event::ProfileRemoved { profile_id: profile.id, profile: name.to_string() };
+        tx.audit(&origin.entry(admin, self.clock.now(), event)).await?;
+        tx.commit().await?;
+        self.nudges.audit.notify_one();
+        Ok(())
+    }
+}
+
+fn in_the_way(e: store::error::Error, spec: &ProfileSpec) -> Error {
+    if e.is_constraint("profile_group_role") {
+        let detail = format!(
+            "another profile on target `{}` has the group role `{}` already (names that differ only in `-`, `_` and `.` share one): choose another name",
+            spec.target,
+            spec.group_role()
+        );
+        return Error::Conflict { code: "group_role_taken", detail };
+    }
+    if e.is_constraint("profile_name") {
+        let detail = "somebody else recorded a profile of this name just now: look at it and try again".to_owned();
+        return Error::Conflict { code: "name_taken", detail };
+    }
+    e.into()
+}

@@ -1,0 +1,100 @@
+//! Is each part ready? For `/readyz`: what a load balancer and an operator ask.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+use crate::app::App;
+
+/// One part.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Part {
+    /// What it is.
+    pub name: String,
+    /// Is it ready?
+    pub ready: bool,
+    /// In words.
+    pub detail: String,
+}
+
+/// How long a part may take to answer.
+const PROBE_DEADLINE: Duration = Duration::from_secs(3);
+
+/// A loop that finished no pass for this long is stuck: each looks at least every ten seconds.
+const STUCK_AFTER: TimeDelta = TimeDelta::seconds(60);
+
+/// What each loop last did.
+#[derive(Debug, Default)]
+pub struct Loops(Mutex<BTreeMap<&'static str, Pass>>);
+
+/// The last pass of a loop.
+#[derive(Debug, Clone)]
+struct Pass {
+    at: DateTime<Utc>,
+    fault: Option<String>,
+}
+
+impl App {
+    /// Notes that a loop finished a pass.
+    pub fn note_pass(&self, name: &'static str, fault: Option<String>) {
+        let pass = Pass { at: self.clock.now(), fault };
+        self.loops.0.lock().unwrap_or_else(PoisonError::into_inner).insert(name, pass);
+    }
+
+    /// Each part with its state.
+    pub async fn readiness(&self) -> Vec<Part> {
+        let mut parts = vec![self.state_part().await];
+        if parts.iter().all(|part| part.ready) {
+            parts.extend(self.target_parts().await);
+        }
+        parts.extend(self.loop_parts());
+        parts
+    }
+
+    async fn state_part(&self) -> Part {
+        let name = "state database".to_owned();
+        match tokio::time::timeout(PROBE_DEADLINE, self.store.ping()).await {
+            Ok(Ok(())) => Part { name, ready: true, detail: "answers".to_owned() },
+            Ok(Err(_)) | Err(_) => Part { name, ready: false, detail: "does not answer".to_owned() },
+        }
+    }
+
+    async fn target_parts(&self) -> Vec<Part> {
+        let Ok(targets) = self.store.targets().await else { return Vec::new() };
+        let mut parts = Vec::new();
+        for target in targets {
+            let name = format!("target {}", target.spec.name);
+            let probe = async {
+                let (_, handle) = self.handle(target.id).await.map_err(|e| e.detail())?;
+                handle.probe().await.map_err(|e| e.to_string())
+            };
+            let (ready, detail) = match tokio::time::timeout(PROBE_DEADLINE, probe).await {
+                Ok(Ok(server)) if server.in_recovery => (false, "is a standby".to_owned()),
+                Ok(Ok(server)) => (true, format!("PostgreSQL {}", server.version_num / 10_000)),
+                Ok(Err(why)) => (false, why),
+                Err(_) => (false, "does not answer".to_owned()),
+            };
+            parts.push(Part { name, ready, detail });
+        }
+        parts
+    }
+
+    fn loop_parts(&self) -> Vec<Part> {
+        let now = self.clock.now();
+        let loops = self.loops.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let part = |(name, pass): (&&'static str, &Pass)| {
+            let stuck = now - pass.at > STUCK_AFTER;
+            let detail = match &pass.fault {
+                Some(fault) => fault.clone(),
+                None if stuck => format!("last finished at {}", pass.at.format("%H:%M:%S UTC")),
+                None => "runs".to_owned(),
+            };
+            Part { name: format!("loop {name}"), ready: pass.fault.is_none() && !stuck, detail }
+        };
+        loops.iter().map(part).collect()
+    }
+}

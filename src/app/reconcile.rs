@@ -1,0 +1,191 @@
+//! Carry out what [`next_step`] says for one login that is due: either a move of our own record, or
+//! work on the target with its outcome recorded after. What cannot be done is given back, named, and
+//! tried again for ever.
+
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+use crate::{
+    app::{App, error::Error, own_entry},
+    domain::{
+        audit::Event,
+        backoff,
+        lease::{Cause, Proof, State},
+        reconcile::{Recorded, Step, next_step},
+    },
+    store::{self, logins::Claimed},
+    target::RemoveLogin,
+};
+
+/// How long a claim lasts: longer than one removal may take, so that no two daemons remove the same
+/// login at once.
+const CLAIM: TimeDelta = TimeDelta::seconds(60);
+
+/// How long one removal may take. What takes longer is given back and goes on where it stopped.
+const REMOVAL_DEADLINE: Duration = Duration::from_secs(40);
+
+impl App {
+    /// Claims up to `limit` logins that are due.
+    ///
+    /// # Errors
+    /// If our database does not answer.
+    pub async fn claim_due(&self, limit: i64) -> Result<Vec<Claimed>, Error> {
+        let now = self.clock.now();
+        Ok(self.store.claim_due_logins(now, now + CLAIM, limit).await?)
+    }
+
+    /// When the next login is due, if any will be.
+    ///
+    /// # Errors
+    /// If our database does not answer.
+    pub async fn next_due(&self) -> Result<Option<DateTime<Utc>>, Error> {
+        Ok(self.store.next_due_login().await?)
+    }
+
+    /// Takes a claimed login as far as it goes now. A claim that was lost meanwhile (somebody revoked
+    /// the lease, or another daemon took over) is no error: whoever has it goes on.
+    ///
+    /// # Errors
+    /// If our database does not answer; the claim then ends by itself.
+    pub async fn carry_out(&self, mut claimed: Claimed) -> Result<(), Error> {
+        loop {
+            let login = &claimed.login;
+            let recorded = Recorded {
+                state: login.state,
+                give_up_at: login.give_up_at,
+                ends_at: login.ends_at,
+                superseded: claimed.superseded,
+            };
+            let done = match next_step(recorded, self.clock.now()) {
+                Step::Wait(until) => Some(self.give_back(&claimed, until).await),
+                Step::Done => Some(Ok(())),
+                Step::StartRevoking(cause) => match self.record_end(&claimed, cause).await {
+                    Ok(true) => {
+                        claimed.login.state = State::Revoking;
+                        claimed.login.cause = Some(cause);
+                        None
+                    }
+                    Ok(false) => Some(Ok(())),
+                    Err(e) => Some(Err(e)),
+                },
+                Step::Remove => Some(self.remove(&claimed).await),
+            };
+            match done {
+                None => {}
+                Some(Err(store::error::Error::NotOneRow(_))) => return Ok(()),
+                Some(done) => return Ok(done?),
+            }
+        }
+    }
+
+    async fn give_back(&self, claimed: &Claimed, until: DateTime<Utc>) -> Result<(), store::error::Error> {
+        let mut tx = self.store.begin().await?;
+        tx.release_login(claimed, until).await?;
+        tx.commit().await
+    }
+
+    /// Records that a login ends, and its lease with it if it is the lease's present one. False if
+    /// somebody else moved it meanwhile.
+    async fn record_end(&self, claimed: &Claimed, cause: Cause) -> Result<bool, store::error::Error> {
+        let login = &claimed.login;
+        let now = self.clock.now();
+        let mut tx = self.store.begin().await?;
+        if !tx.start_revoking_login(login.id, login.state, cause, now).await? {
+            return Ok(false);
+        }
+        if cause != Cause::Rotated && tx.is_present_login(login.lease_id, login.id).await? {
+            if tx.start_revoking_lease(login.lease_id, cause).await? {
+                let event = Event::LeaseRevoking { lease_id: login.lease_id, cause };
+                tx.audit(&own_entry(now, event)).await?;
+            }
+            // Logins of earlier rotations that are still in their grace end with the lease.
+            for (login_id, role) in tx.start_revoking_logins_of(login.lease_id, cause, now).await? {
+                let event = Event::LoginRevoking { lease_id: login.lease_id, login_id, role, cause };
+                tx.audit(&own_entry(now, event)).await?;
+            }
+        }
+        let event = Event::LoginRevoking {
+            lease_id: login.lease_id,
+            login_id: login.id,
+            role: login.role_name.to_string(),
+            cause,
+        };
+        tx.audit(&own_entry(now, event)).await?;
+        tx.commit().await?;
+        Ok(true)
+    }
+
+    /// Removes a login from its target and records the proof, or what stands in the way.
+    async fn remove(&self, claimed: &Claimed) -> Result<(), store::error::Error> {
+        match self.remove_from_target(claimed).await {
+            Ok(proof) => self.record_removal(claimed, &proof).await,
+            Err(why) => self.record_blocked(claimed, &why).await,
+        }
+    }
+
+    async fn remove_from_target(&self, claimed: &Claimed) -> Result<Proof, String> {
+        let login = &claimed.login;
+        let (target, handle) = self.handle(login.target_id).await.map_err(|e| e.detail())?;
+        let remove = RemoveLogin {
+            role: &login.role_name,
+            oid: login.role_oid,
+            group_role: &login.group_role,
+            database: &login.database,
+        };
+        match tokio::time::timeout(REMOVAL_DEADLINE, handle.remove_login(&remove)).await {
+            Ok(Ok(proof)) => Ok(proof),
+            Ok(Err(e)) => Err(Error::target(target.spec.name.as_str(), Some(login.lease_id), e).detail()),
+            Err(_) => Err(format!("target `{}`: removing the login took too long", target.spec.name)),
+        }
+    }
+
+    async fn record_removal(&self, claimed: &Claimed, proof: &Proof) -> Result<(), store::error::Error> {
+        let login = &claimed.login;
+        let cause = login.cause.unwrap_or(Cause::Failed);
+        let now = self.clock.now();
+        let mut tx = self.store.begin().await?;
+        tx.finish_login(claimed, proof, now).await?;
+        let event = Event::LoginRemoved {
+            lease_id: login.lease_id,
+            login_id: login.id,
+            role: login.role_name.to_string(),
+            cause,
+            proof: proof.clone(),
+        };
+        tx.audit(&own_entry(now, event)).await?;
+        if let Some(cause) = tx.finish_lease(login.lease_id, now).await? {
+            tx.audit(&own_entry(now, Event::LeaseRevoked { lease_id: login.lease_id, cause })).await?;
+        }
+        tx.commit().await?;
+        self.tell_removed();
+        self.nudges.audit.notify_one();
+        Ok(())
+    }
+
+    async fn record_blocked(&self, claimed: &Claimed, why: &str) -> Result<(), store::error::Error> {
+        let login = &claimed.login;
+        let now = self.clock.now();
+        let again_at = now + backoff::wait_after(login.attempts.saturating_add(1));
+        let mut tx = self.store.begin().await?;
+        if tx.release_blocked_login(claimed, why, again_at).await? {
+            let event = Event::LoginBlocked {
+                lease_id: login.lease_id,
+                login_id: login.id,
+                role: login.role_name.to_string(),
+                why: why.to_owned(),
+            };
+            tx.audit(&own_entry(now, event)).await?;
+        }
+        tx.commit().await?;
+        self.nudges.audit.notify_one();
+        tracing::warn!(
+            lease.id = %login.lease_id,
+            login.role = %login.role_name,
+            attempts = login.attempts + 1,
+            why,
+            "a login could not be removed yet; it is tried again"
+        );
+        Ok(())
+    }
+}

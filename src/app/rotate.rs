@@ -1,0 +1,136 @@
+//! A fresh login under the same lease; the old one is shut out after a grace.
+//!
+//! Changing the password alone would be no rotation: a live session may change its own password
+//! back, and a client that stalls while it signs in gets in with the old one.
+
+use chrono::TimeDelta;
+
+use crate::{
+    app::{
+        App, Origin,
+        error::Error,
+        issue::{Answer, ToMake},
+    },
+    domain::{audit::Event, lease::{Lease, State}, name::Name, role::LoginName},
+    identity::Caller,
+    ids::{LeaseId, LoginId},
+    store::{self, leases::LoginTerms},
+};
+
+/// The tool or profile of a lease in a role name, where what was recorded is no name any more.
+const UNNAMED: &str = "lease";
+
+impl App {
+    /// Rotates a lease.
+    ///
+    /// # Errors
+    /// If it is not active, or the target does not answer. The old login goes on working then.
+    pub async fn rotate(&self, caller: &Caller, origin: &Origin, id: LeaseId) -> Result<Answer, Error> {
+        let lease = self.lease(caller, id).await?;
+        let (target, handle) = self.handle(lease.target_id).await?;
+
+        // 1. The intent.
+        let login_id = LoginId::new();
+        let role = self.fresh_name(&lease, login_id)?;
+        let terms = self.record_rotation(caller, origin, &lease, login_id, &role).await?;
+
+        // 2. The effect.
+        let to_make = ToMake {
+            lease_id: id,
+            login_id,
+            role: &role,
+            group_role: &lease.group_role,
+            database: &lease.database,
+            connection_limit: terms.connection_limit,
+            settings: &terms.settings,
+            valid_until: lease.expires_at,
+        };
+        let made = match self.make_login(&target, &handle, &to_make).await {
+            Ok(made) => made,
+            Err(error) => {
+                self.record_failure(origin, caller, id, login_id, &error).await;
+                return Err(error);
+            }
+        };
+
+        // 3. The fresh login takes the place of the one that is present now.
+        if let Err(error) = self.take_over(caller, origin, id, login_id, &role, made.oid).await {
+            self.record_failure(origin, caller, id, login_id, &error).await;
+            return Err(error);
+        }
+        let lease = self.lease(caller, id).await?;
+        Ok(Answer { lease, ttl: None, credential: Some(made.credential) })
+    }
+
+    fn fresh_name(&self, lease: &Lease, login_id: LoginId) -> Result<LoginName, Error> {
+        let name = |text: &str| text.parse::<Name>().or_else(|_| UNNAMED.parse()).map_err(Error::internal);
+        let who = lease.principal.split_once(':').map_or(lease.principal.as_str(), |(_, who)| who);
+        Ok(LoginName::mint(&name(&lease.profile)?, &name(who)?, &name(&lease.tool)?, login_id))
+    }
+
+    async fn record_rotation(
+        &self,
+        caller: &Caller,
+        origin: &Origin,
+        lease: &Lease,
+        login_id: LoginId,
+        role: &LoginName,
+    ) -> Result<LoginTerms, Error> {
+        let now = self.clock.now();
+        let mut tx = self.store.begin().await?;
+        let Some(terms) = tx.lock_active_lease(lease.id).await? else {
+            return Err(Error::LeaseOver { state: lease.state, cause: lease.cause });
+        };
+        tx.create_login(
+            &store::logins::NewLogin {
+                id: login_id,
+                lease_id: lease.id,
+                target_id: lease.target_id,
+                role_name: role,
+                give_up_at: self.give_up_at(now),
+                ends_at: lease.expires_at,
+            },
+            now,
+        )
+        .await?;
+        let event = Event::LeaseRotating { lease_id: lease.id, login_id, role: role.to_string() };
+        tx.audit(&origin.entry(caller, now, event)).await?;
+        tx.commit().await?;
+        self.nudges.leases.notify_one();
+        Ok(terms)
+    }
+
+    async fn take_over(
+        &self,
+        caller: &Caller,
+        origin: &Origin,
+        id: LeaseId,
+        login_id: LoginId,
+        role: &LoginName,
+        oid: u32,
+    ) -> Result<(), Error> {
+        let now = self.clock.now();
+        let grace = TimeDelta::from_std(self.times.rotation_grace).map_err(Error::internal)?;
+        let mut tx = self.store.begin().await?;
+        let Some(present) = tx.lock_active_lease(id).await? else {
+            drop(tx);
+            let lease = self.lease(caller, id).await?;
+            return Err(Error::LeaseOver { state: lease.state, cause: lease.cause });
+        };
+        tx.activate_login(login_id, oid).await?;
+        tx.supersede_login(present.login_id, now + grace).await?;
+        tx.activate_lease(id, login_id, State::Active).await?;
+        let event = Event::LeaseRotated {
+            lease_id: id,
+            login_id,
+            role: role.to_string(),
+            superseded: present.login_id,
+            superseded_ends_at: now + grace,
+        };
+        tx.audit(&origin.entry(caller, now, event)).await?;
+        tx.commit().await?;
+        self.nudges.leases.notify_one();
+        self.nudges.audit.notify_one();
+        Ok(())
+    }
+}

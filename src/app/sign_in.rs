@@ -1,0 +1,111 @@
+//! Who is calling? Answers to every wrong token are the same, in words and in time.
+
+use crate::{
+    app::{App, Origin, error::Error},
+    domain::audit::{Actor, Event},
+    identity::{
+        Admin, Caller,
+        throttle::Counted,
+        token::{Presented, Verified},
+    },
+    ids::TokenId,
+    store::tokens::KnownToken,
+};
+
+impl App {
+    /// Lets the bearer of a token in.
+    ///
+    /// # Errors
+    /// If it is not a good one, if its source guessed too often, or if our database does not answer.
+    pub async fn sign_in(&self, bearer: Option<&str>, origin: &Origin) -> Result<Caller, Error> {
+        let text = bearer.ok_or(Error::TokenMissing)?;
+        let presented = Presented::read(text);
+        let claimed = presented.as_ref().map(Presented::id);
+        let known = match claimed {
+            Some(id) => self.store.token(id).await?,
+            None => None,
+        };
+        let verified = match presented.as_ref().and_then(|presented| self.tokens.recall(presented)) {
+            Some(verified) => Some(verified),
+            None => self.verify_slowly(presented, known.as_ref(), origin).await?,
+        };
+        match (verified, known) {
+            (Some(verified), Some(known)) => self.admit(verified, known, origin).await,
+            (_, known) => {
+                let why = if known.is_some() { "wrong secret" } else { "no such token" };
+                self.refuse_token(claimed, why, origin).await
+            }
+        }
+    }
+
+    /// The right to administer. A caller without it is refused, and the refusal audited.
+    ///
+    /// # Errors
+    /// If the caller may not, or our database does not answer.
+    pub async fn admin<'a>(
+        &self,
+        caller: &'a Caller,
+        origin: &Origin,
+        what: &'static str,
+    ) -> Result<Admin<'a>, Error> {
+        if let Some(admin) = caller.as_admin() {
+            return Ok(admin);
+        }
+        let refusal = Error::Forbidden { what };
+        let event = Event::AccessRefused { what: what.to_owned(), code: refusal.code().to_owned() };
+        let mut tx = self.store.begin().await?;
+        tx.audit(&origin.entry(caller, self.clock.now(), event)).await?;
+        tx.commit().await?;
+        self.nudges.audit.notify_one();
+        Err(refusal)
+    }
+
+    async fn verify_slowly(
+        &self,
+        presented: Option<Presented>,
+        known: Option<&KnownToken>,
+        origin: &Origin,
+    ) -> Result<Option<Verified>, Error> {
+        if let Some(retry_after_seconds) = self.throttle.must_wait(origin.source, self.clock.now()) {
+            return Err(Error::Throttled { retry_after_seconds });
+        }
+        Ok(self.tokens.verify(presented, known.map(|known| known.hash.as_str())).await?)
+    }
+
+    /// The secret was right: does the token still hold?
+    async fn admit(&self, verified: Verified, known: KnownToken, origin: &Origin) -> Result<Caller, Error> {
+        let now = self.clock.now();
+        let id = verified.token_id();
+        let over = known.expires_at.is_some_and(|end| end <= now);
+        let why = match (known.revoked, known.disabled, over) {
+            (true, _, _) => Some("revoked"),
+            (_, true, _) => Some("principal disabled"),
+            (_, _, true) => Some("expired"),
+            (false, false, false) => None,
+        };
+        if let Some(why) = why {
+            self.tokens.forget(id);
+            return self.refuse_token(Some(id), why, origin).await;
+        }
+        // To the minute is enough to find unused tokens, and spares a write on each request.
+        if known.last_used_at.is_none_or(|used| now - used >= chrono::TimeDelta::minutes(1)) {
+            self.store.note_token_used(id, now).await?;
+        }
+        Ok(Caller::by_token(verified, known.principal, known.expires_at))
+    }
+
+    async fn refuse_token(&self, token_id: Option<TokenId>, why: &str, origin: &Origin) -> Result<Caller, Error> {
+        let now = self.clock.now();
+        let mut tx = self.store.begin().await?;
+        let event = Event::TokenRefused { token_id, why: why.to_owned() };
+        tx.audit(&origin.entry_by(Actor::Unknown, now, event)).await?;
+        if self.throttle.count(origin.source, now) == Counted::Reached {
+            let failures_per_minute = self.throttle.failures_per_minute();
+            let event = Event::SourceThrottled { failures_per_minute };
+            tx.audit(&origin.entry_by(Actor::Unknown, now, event)).await?;
+        }
+        tx.commit().await?;
+        self.nudges.audit.notify_one();
+        Err(Error::TokenRefused)
+    }
+}

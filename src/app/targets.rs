@@ -1,0 +1,170 @@
+//! Targets: recorded, changed, removed.
+
+use crate::{
+    app::{App, Origin, error::Error},
+    domain::{
+        access::Fault,
+        audit::Event,
+        name::Name,
+        plan::{self, Action},
+        target::{self, Target, TargetSpec},
+    },
+    identity::Admin,
+    ids::TargetId,
+    rng,
+    secret::Secret,
+    store::{self, Tx, targets::SealedPassword},
+};
+
+impl App {
+    /// All targets.
+    ///
+    /// # Errors
+    /// If our database does not answer.
+    pub async fn targets(&self, _: &Admin<'_>) -> Result<Vec<Target>, Error> {
+        Ok(self.store.targets().await?)
+    }
+
+    /// One target.
+    ///
+    /// # Errors
+    /// If there is none of that name.
+    pub async fn target(&self, _: &Admin<'_>, name: &Name) -> Result<Target, Error> {
+        let targets = self.store.targets().await?;
+        let names: Vec<&str> = targets.iter().map(|target| target.spec.name.as_str()).collect();
+        let near = crate::document::nearest(name.as_str(), &names).map(str::to_owned);
+        targets
+            .into_iter()
+            .find(|target| target.spec.name == *name)
+            .ok_or_else(|| Error::NotFound { what: "target", name: name.to_string(), near })
+    }
+
+    /// Records a target, or changes it. True if it is new.
+    ///
+    /// # Errors
+    /// If it is not sound, cannot be signed in to, or our database does not answer.
+    pub async fn put_target(
+        &self,
+        admin: &Admin<'_>,
+        origin: &Origin,
+        spec: TargetSpec,
+        password: Option<Secret<String>>,
+    ) -> Result<(Target, bool), Error> {
+        let faults = target::faults(&spec);
+        if !faults.is_empty() {
+            let fault = |(field, message)| Fault { field, message };
+            return Err(Error::Invalid(faults.into_iter().map(fault).collect()));
+        }
+        self.try_target(&spec, password.as_ref()).await?;
+        let mut tx = self.store.begin().await?;
+        let action = self.write_target(&mut tx, admin, origin, &spec, password.as_ref()).await?;
+        tx.commit().await?;
+        self.nudges.audit.notify_one();
+        let target = self.target(admin, &spec.name).await?;
+        Ok((target, action == Action::Create))
+    }
+
+    /// Signs in to a target as it is to be recorded, so that a mistyped password or host is told to
+    /// the one who typed it, and changes nothing.
+    pub(in crate::app) async fn try_target(
+        &self,
+        spec: &TargetSpec,
+        password: Option<&Secret<String>>,
+    ) -> Result<(), Error> {
+        let recorded = self.store.targets().await?.into_iter().find(|target| target.spec.name == spec.name);
+        let password = match (password, &recorded) {
+            (Some(password), _) => password.duplicate(),
+            (None, Some(target)) => self.store.target_password(target.id, &self.keys).await?,
+            (None, None) => return Err(password_missing(&spec.name)),
+        };
+        let trial = Target { id: TargetId::new(), version: 0, spec: spec.clone() };
+        let handle = self.targets.open(&trial, password);
+        let probed = handle.probe().await;
+        self.targets.forget(trial.id);
+        let failed = |e| Error::target(spec.name.as_str(), None, e);
+        let server = probed.map_err(failed)?;
+        if server.in_recovery {
+            return Err(Error::Conflict {
+                code: "target_in_recovery",
+                detail: format!("target `{}` is a standby, which takes no changes: name the primary", spec.name),
+            });
+        }
+        Ok(())
+    }
+
+    /// Writes a target within a transaction.
+    pub(in crate::app) async fn write_target(
+        &self,
+        tx: &mut Tx,
+        admin: &Admin<'_>,
+        origin: &Origin,
+        spec: &TargetSpec,
+        password: Option<&Secret<String>>,
+    ) -> Result<Action, Error> {
+        let now = self.clock.now();
+        let recorded = tx.lock_target(&spec.name).await?;
+        let change = plan::target_change(spec, recorded.as_ref());
+        let id = recorded.as_ref().map_or_else(TargetId::new, |target| target.id);
+        let seal = |password| SealedPassword::seal(&self.keys, id, rng::bytes()?, password).map_err(Error::from);
+        let sealed = password.map(seal).transpose()?;
+        let target = spec.name.to_string();
+        let event = match (recorded, sealed) {
+            (None, None) => return Err(password_missing(&spec.name)),
+            (None, Some(sealed)) => {
+                tx.create_target(id, spec, &sealed, now).await.map_err(name_taken)?;
+                Event::TargetCreated { target_id: id, target }
+            }
+            (Some(_), None) if change.action == Action::Keep => return Ok(Action::Keep),
+            (Some(_), sealed) => {
+                tx.change_target(id, spec, sealed.as_ref(), now).await?;
+                let mut changed: Vec<String> = change.changed.iter().map(|key| (*key).to_owned()).collect();
+                if sealed.is_some() {
+                    changed.push("admin.password".to_owned());
+                }
+                Event::TargetChanged { target_id: id, target, changed }
+            }
+        };
+        tx.audit(&origin.entry(admin, now, event)).await?;
+        Ok(if change.action == Action::Create { Action::Create } else { Action::Change })
+    }
+
+    /// Removes a target. Refused while profiles or live leases need it.
+    ///
+    /// # Errors
+    /// If it is needed, or there is none of that name.
+    pub async fn remove_target(&self, admin: &Admin<'_>, origin: &Origin, name: &Name) -> Result<(), Error> {
+        let id = self.target(admin, name).await?.id;
+        let now = self.clock.now();
+        let mut tx = self.store.begin().await?;
+        tx.lock_target(name).await?.ok_or_else(|| Error::not_found("target", name.to_string()))?;
+        let (profiles, leases) = tx.users_of_target(id).await?;
+        if !profiles.is_empty() {
+            let detail = format!("profiles still name target `{name}`: remove {} first", profiles.join(", "));
+            return Err(Error::Conflict { code: "target_in_use", detail });
+        }
+        if leases > 0 {
+            let detail = format!("{leases} leases are live on target `{name}`: revoke them first (`pgvalet revoke --target {name}`)");
+            return Err(Error::Conflict { code: "target_in_use", detail });
+        }
+        tx.remove_target(id, now).await?;
+        let event = Event::TargetRemoved { target_id: id, target: name.to_string() };
+        tx.audit(&origin.entry(admin, now, event)).await?;
+        tx.commit().await?;
+        self.targets.forget(id);
+        self.nudges.audit.notify_one();
+        Ok(())
+    }
+}
+
+fn password_missing(name: &Name) -> Error {
+    let message = format!("target `{name}` is new: its admin's password is needed");
+    Error::Invalid(vec![Fault { field: "admin_password", message }])
+}
+
+fn name_taken(e: store::error::Error) -> Error {
+    if e.is_constraint("target_name") {
+        let detail = "somebody else recorded a target of this name just now: look at it and try again".to_owned();
+        return Error::Conflict { code: "name_taken", detail };
+    }
+    e.into()
+}

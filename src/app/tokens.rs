@@ -1,0 +1,140 @@
+//! API tokens: made, listed, revoked.
+
+use chrono::TimeDelta;
+
+use crate::{
+    app::{App, ListedToken, Origin, error::Error},
+    domain::{
+        access::Fault,
+        audit::Event,
+        duration::Seconds,
+        name::Name,
+        principal::{LOCAL_ISSUER, PrincipalName},
+    },
+    identity::Caller,
+    ids::TokenId,
+    secret::Secret,
+    store::{self, people::PrincipalChange},
+};
+
+/// A wish for a token.
+#[derive(Debug, Default)]
+pub struct TokenWish {
+    /// What it is for.
+    pub name: String,
+    /// Whose it is to be; the caller's own, if none.
+    pub principal: Option<PrincipalName>,
+    /// The groups that the principal is in from now on.
+    pub groups: Option<Vec<Name>>,
+    /// May the principal administer from now on?
+    pub admin: Option<bool>,
+    /// For how long.
+    pub ttl: Option<Seconds>,
+}
+
+/// A new token.
+#[derive(Debug)]
+pub struct NewToken {
+    /// The token.
+    pub token: ListedToken,
+    /// What to hand out, once.
+    pub secret: Secret<String>,
+}
+
+/// How long a token lasts when the caller does not say.
+const DEFAULT_TTL: TimeDelta = TimeDelta::days(90);
+
+/// What a token is for, in a few words.
+const LONGEST_NAME: usize = 100;
+
+impl App {
+    /// Makes a token: for the caller itself, never lasting longer than the one it came with; or, by an
+    /// administrator, for anyone.
+    ///
+    /// # Errors
+    /// If the wish is not sound, or needs an administrator.
+    pub async fn create_token(&self, caller: &Caller, origin: &Origin, wish: TokenWish) -> Result<NewToken, Error> {
+        if wish.principal.is_some() || wish.groups.is_some() || wish.admin.is_some() {
+            self.admin(caller, origin, "a token for another principal, or with groups or rights").await?;
+        }
+        let name = wish.name.trim();
+        if name.is_empty() || name.chars().count() > LONGEST_NAME || name.contains(char::is_control) {
+            let message = format!("say what the token is for, in 1 to {LONGEST_NAME} letters");
+            return Err(Error::Invalid(vec![Fault { field: "name", message }]));
+        }
+        let now = self.clock.now();
+        let wished = now + wish.ttl.map_or(DEFAULT_TTL, Seconds::delta);
+        let own_end = if caller.principal().admin { None } else { caller.token_expires_at() };
+        let expires_at = own_end.map_or(wished, |end| wished.min(end));
+
+        let minted = self.tokens.mint().await?;
+        let mut tx = self.store.begin().await?;
+        let principal = match &wish.principal {
+            None => caller.principal().clone(),
+            Some(PrincipalName { kind, subject }) => {
+                let change = PrincipalChange { groups: wish.groups, admin: wish.admin };
+                tx.ensure_principal(LOCAL_ISSUER, *kind, subject, &change, now).await?
+            }
+        };
+        let new = store::tokens::NewToken {
+            id: minted.id,
+            principal: principal.id,
+            name,
+            hash: &minted.hash,
+            expires_at: Some(expires_at),
+        };
+        tx.create_token(&new, now).await?;
+        let event = Event::TokenCreated {
+            token_id: minted.id,
+            principal_id: principal.id,
+            principal: principal.to_string(),
+            name: name.to_owned(),
+            admin: principal.admin,
+            groups: principal.groups.iter().map(Name::to_string).collect(),
+            expires_at: Some(expires_at),
+        };
+        tx.audit(&origin.entry(caller, now, event)).await?;
+        let token = tx.lock_token(minted.id).await?;
+        let token = token.ok_or_else(|| Error::not_found("token", minted.id.to_string()))?;
+        tx.commit().await?;
+        self.nudges.audit.notify_one();
+        Ok(NewToken { token, secret: minted.text })
+    }
+
+    /// A page of tokens, newest first: the caller's own, or all if it administers.
+    ///
+    /// # Errors
+    /// If our database does not answer.
+    pub async fn tokens(
+        &self,
+        caller: &Caller,
+        before: Option<TokenId>,
+        limit: i64,
+    ) -> Result<Vec<ListedToken>, Error> {
+        let of = if caller.principal().admin { None } else { Some(caller.principal().id) };
+        Ok(self.store.tokens(of, before, limit).await?)
+    }
+
+    /// Revokes a token, at once on every daemon. Revoking it again is no error.
+    ///
+    /// # Errors
+    /// If there is none of that id for this caller.
+    pub async fn revoke_token(&self, caller: &Caller, origin: &Origin, id: TokenId) -> Result<(), Error> {
+        let now = self.clock.now();
+        let mut tx = self.store.begin().await?;
+        let may_see =
+            |token: &ListedToken| caller.principal().admin || token.principal_id == caller.principal().id;
+        let token = tx.lock_token(id).await?.filter(may_see);
+        let token = token.ok_or_else(|| Error::not_found("token", id.to_string()))?;
+        self.tokens.forget(id);
+        if token.revoked_at.is_some() {
+            return Ok(());
+        }
+        tx.revoke_token(id, now).await?;
+        let event = Event::TokenRevoked { token_id: id, principal_id: token.principal_id, name: token.name };
+        tx.audit(&origin.entry(caller, now, event)).await?;
+        tx.commit().await?;
+        self.nudges.audit.notify_one();
+        Ok(())
+    }
+}

@@ -1,0 +1,56 @@
+//! The settings in force, for people: in the form of the file, with nothing secret in it.
+
+use std::fmt::Write;
+
+use crate::config::Config;
+
+impl Config {
+    /// The settings in force as the text of a file. What is secret reads `(set)`, in a comment.
+    #[must_use]
+    pub fn describe(&self) -> String {
+        let mut text = String::new();
+        // Writing to a string cannot fail, so there is no error to hand on.
+        let _ = self.write_to(&mut text);
+        text
+    }
+
+    fn write_to(&self, out: &mut String) -> std::fmt::Result {
+        writeln!(out, "listen = \"{}\"", self.listen)?;
+        writeln!(out, "allow_plaintext = {}", self.allow_plaintext)?;
+        match &self.public_url {
+            Some(url) => writeln!(out, "public_url = {url:?}")?,
+            None => writeln!(out, "# public_url is not set")?,
+        }
+        writeln!(out, "data_dir = {:?}", self.data_dir)?;
+        match &self.postgres_dir {
+            Some(dir) => writeln!(out, "postgres_dir = {dir:?}")?,
+            None => writeln!(out, "# postgres_dir is not set: the programs are looked for")?,
+        }
+        writeln!(out, "\n[state]")?;
+        match &self.state.url {
+            Some(_) => writeln!(out, "# url = (set)")?,
+            None => writeln!(out, "# url is not set: a private PostgreSQL in data_dir")?,
+        }
+        writeln!(out, "max_connections = {}", self.state.max_connections)?;
+        writeln!(out, "\n[master_key]")?;
+        match &self.master_keys {
+            Some(keys) => {
+                let ids: Vec<_> =
+                    keys.all().map(|key| format!("{:08x}", u32::from_be_bytes(key.id))).collect();
+                writeln!(out, "# (set) ids: {}; the first one seals", ids.join(", "))?;
+            }
+            None => writeln!(out, "# not set")?,
+        }
+        let (log, lease, http) = (&self.log, &self.lease, &self.http);
+        let words = humantime::format_duration;
+        writeln!(out, "\n[log]\nformat = \"{}\"\nfilter = {:?}", log.format.word(), log.filter)?;
+        writeln!(out, "\n[lease]\nrotation_grace = \"{}\"", words(lease.rotation_grace))?;
+        writeln!(out, "issue_deadline = \"{}\"", words(lease.issue_deadline))?;
+        writeln!(out, "nudge = {:?}", lease.nudge)?;
+        let most = self.throttle.failures_per_minute;
+        writeln!(out, "\n[throttle]\nfailures_per_minute = {most}")?;
+        writeln!(out, "\n[http]\nrequest_timeout = \"{}\"", words(http.request_timeout))?;
+        writeln!(out, "max_body_bytes = {}", http.max_body_bytes)?;
+        writeln!(out, "shutdown_deadline = \"{}\"", words(http.shutdown_deadline))
+    }
+}

@@ -1,0 +1,442 @@
+//! Rows of `lease`; each move is a compare-and-set on the state that it leaves.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, Utc};
+use sqlx::types::Json;
+
+use crate::{
+    domain::{
+        lease::{Cause, Granted, Lease, Proof, State},
+        role::LoginName,
+    },
+    ids::{LeaseId, LoginId, PrincipalId, ProfileId, TargetId},
+    store::{Store, Tx, error::Error, exactly_one},
+};
+
+/// A lease's row with what belongs to it.
+struct Row {
+    id: uuid::Uuid,
+    state: String,
+    cause: Option<String>,
+    profile_id: Option<uuid::Uuid>,
+    profile: String,
+    target_id: uuid::Uuid,
+    target: String,
+    database: String,
+    group_role: String,
+    principal_id: uuid::Uuid,
+    principal: String,
+    tool: String,
+    reason: Option<String>,
+    ticket: Option<String>,
+    role_name: Option<String>,
+    created_at: DateTime<Utc>,
+    expires_at: DateTime<Utc>,
+    max_expires_at: DateTime<Utc>,
+    ended_at: Option<DateTime<Utc>>,
+    blocked_by: Option<String>,
+    proof: Option<Json<Proof>>,
+}
+
+impl TryFrom<Row> for Lease {
+    type Error = Error;
+
+    fn try_from(row: Row) -> Result<Self, Error> {
+        Ok(Self {
+            id: LeaseId::from(row.id),
+            state: row.state.parse()?,
+            cause: row.cause.as_deref().map(str::parse).transpose()?,
+            profile_id: row.profile_id.map(ProfileId::from),
+            profile: row.profile,
+            target_id: TargetId::from(row.target_id),
+            target: row.target,
+            database: row.database,
+            group_role: row.group_role,
+            principal_id: PrincipalId::from(row.principal_id),
+            principal: row.principal,
+            tool: row.tool,
+            reason: row.reason,
+            ticket: row.ticket,
+            role_name: row.role_name,
+            created_at: row.created_at,
+            expires_at: row.expires_at,
+            max_expires_at: row.max_expires_at,
+            ended_at: row.ended_at,
+            blocked_by: row.blocked_by,
+            proof: row.proof.map(|proof| proof.0),
+        })
+    }
+}
+
+/// A lease whose intent is recorded before anything is done.
+#[derive(Debug)]
+pub struct NewLease<'a> {
+    /// Its id.
+    pub id: LeaseId,
+    /// Its profile.
+    pub profile_id: ProfileId,
+    /// The profile's name.
+    pub profile: &'a str,
+    /// Its target.
+    pub target_id: TargetId,
+    /// Its database.
+    pub database: &'a str,
+    /// The role that its sessions work as.
+    pub group_role: &'a str,
+    /// How many sessions at once.
+    pub connection_limit: i32,
+    /// Settings of its logins.
+    pub settings: &'a BTreeMap<String, String>,
+    /// Who asked.
+    pub principal_id: PrincipalId,
+    /// The tool.
+    pub tool: &'a str,
+    /// Why.
+    pub reason: Option<&'a str>,
+    /// The ticket.
+    pub ticket: Option<&'a str>,
+    /// How long, and by which rule.
+    pub ttl: &'a Granted,
+    /// When it ends.
+    pub expires_at: DateTime<Utc>,
+    /// When it ends at the latest.
+    pub max_expires_at: DateTime<Utc>,
+}
+
+/// What a rotation needs of a lease, besides the lease itself.
+#[derive(Debug, Clone)]
+pub struct LoginTerms {
+    /// How many sessions at once.
+    pub connection_limit: i32,
+    /// Settings of its logins.
+    pub settings: BTreeMap<String, String>,
+    /// Its present login.
+    pub login_id: LoginId,
+    /// That login's role.
+    pub role_name: LoginName,
+    /// That role's OID.
+    pub role_oid: Option<u32>,
+}
+
+/// Which leases are meant; what is none does not matter.
+#[derive(Debug, Clone, Default)]
+pub struct LeaseFilter {
+    /// In one of these states.
+    pub states: Option<Vec<State>>,
+    /// Of this principal.
+    pub principal_id: Option<PrincipalId>,
+    /// Of the principals with this name (`person:alice`, or `alice` of any kind).
+    pub person: Option<String>,
+    /// Under this profile.
+    pub profile: Option<String>,
+    /// For this tool.
+    pub tool: Option<String>,
+    /// On this target.
+    pub target: Option<String>,
+}
+
+impl Store {
+    /// A page of leases, newest first.
+    ///
+    /// # Errors
+    /// If the database does not answer.
+    pub async fn leases(
+        &self,
+        filter: &LeaseFilter,
+        before: Option<LeaseId>,
+        limit: i64,
+    ) -> Result<Vec<Lease>, Error> {
+        let states: Option<Vec<String>> =
+            filter.states.as_ref().map(|states| states.iter().map(|s| s.as_str().to_owned()).collect());
+        let rows = sqlx::query_as!(
+            Row,
+            r#"SELECT l.id, l.state, l.cause, l.profile_id, l.profile, l.target_id, t.name AS target, l.database,
+                      l.group_role, l.principal_id, p.kind || ':' || p.subject AS "principal!", l.tool, l.reason,
+                      l.ticket, g.role_name AS "role_name?", l.created_at, l.expires_at, l.max_expires_at, l.ended_at,
+                      (SELECT b.blocked_by FROM login b WHERE b.lease_id = l.id AND b.blocked_by IS NOT NULL LIMIT 1)
+                          AS blocked_by,
+                      g.proof AS "proof: Json<Proof>"
+               FROM lease l
+               JOIN target t ON t.id = l.target_id
+               JOIN principal p ON p.id = l.principal_id
+               LEFT JOIN login g ON g.id = l.login_id
+               WHERE ($1::text[] IS NULL OR l.state = ANY ($1))
+                 AND ($2::uuid IS NULL OR l.principal_id = $2)
+                 AND ($3::text IS NULL OR $3 IN (p.subject, p.kind || ':' || p.subject))
+                 AND ($4::text IS NULL OR l.profile = $4)
+                 AND ($5::text IS NULL OR l.tool = $5)
+                 AND ($6::text IS NULL OR t.name = $6)
+                 AND ($7::uuid IS NULL OR l.id < $7)
+               ORDER BY l.id DESC LIMIT $8"#,
+            states.as_deref() as Option<&[String]>,
+            filter.principal_id.map(PrincipalId::uuid) as Option<uuid::Uuid>,
+            filter.person.as_deref() as Option<&str>,
+            filter.profile.as_deref() as Option<&str>,
+            filter.tool.as_deref() as Option<&str>,
+            filter.target.as_deref() as Option<&str>,
+            before.map(LeaseId::uuid) as Option<uuid::Uuid>,
+            limit
+        )
+        .fetch_all(&self.pool)
+        .await?;
+        rows.into_iter().map(Lease::try_from).collect()
+    }
+
+    /// One lease.
+    ///
+    /// # Errors
+    /// If the database does not answer.
+    pub async fn lease(&self, id: LeaseId) -> Result<Option<Lease>, Error> {
+        let row = sqlx::query_as!(
+            Row,
+            r#"SELECT l.id, l.state, l.cause, l.profile_id, l.profile, l.target_id, t.name AS target, l.database,
+                      l.group_role, l.principal_id, p.kind || ':' || p.subject AS "principal!", l.tool, l.reason,
+                      l.ticket, g.role_name AS "role_name?", l.created_at, l.expires_at, l.max_expires_at, l.ended_at,
+                      (SELECT b.blocked_by FROM login b WHERE b.lease_id = l.id AND b.blocked_by IS NOT NULL LIMIT 1)
+                          AS blocked_by,
+                      g.proof AS "proof: Json<Proof>"
+               FROM lease l
+               JOIN target t ON t.id = l.target_id
+               JOIN principal p ON p.id = l.principal_id
+               LEFT JOIN login g ON g.id = l.login_id
+               WHERE l.id = $1"#,
+            id.uuid()
+        )
+        .fetch_optional(&self.pool)
+        .await?;
+        row.map(Lease::try_from).transpose()
+    }
+
+    /// How many leases are in which state.
+    ///
+    /// # Errors
+    /// If the database does not answer.
+    pub async fn live_leases(&self) -> Result<i64, Error> {
+        Ok(sqlx::query_scalar!(r#"SELECT count(*) AS "count!" FROM lease WHERE state <> 'revoked'"#)
+            .fetch_one(&self.pool)
+            .await?)
+    }
+}
+
+impl Tx {
+    /// Records the intent to issue a lease.
+    ///
+    /// # Errors
+    /// If the database does not answer.
+    pub async fn create_lease(&mut self, new: &NewLease<'_>, now: DateTime<Utc>) -> Result<(), Error> {
+        sqlx::query!(
+            "INSERT INTO lease (id, state, profile_id, profile, target_id, database, group_role, connection_limit,
+                                settings, principal_id, tool, reason, ticket, ttl, created_at, expires_at,
+                                max_expires_at)
+             VALUES ($1, 'provisioning', $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)",
+            new.id.uuid(),
+            new.profile_id.uuid(),
+            new.profile,
+            new.target_id.uuid(),
+            new.database,
+            new.group_role,
+            new.connection_limit,
+            Json(new.settings) as _,
+            new.principal_id.uuid(),
+            new.tool,
+            new.reason,
+            new.ticket,
+            Json(new.ttl) as _,
+            now,
+            new.expires_at,
+            new.max_expires_at
+        )
+        .execute(&mut *self.inner)
+        .await?;
+        Ok(())
+    }
+
+    /// Makes a login the present one of its lease, and the lease active.
+    ///
+    /// # Errors
+    /// [`Error::NotOneRow`] if the lease is not in the state given: it was given up or revoked.
+    pub async fn activate_lease(&mut self, id: LeaseId, login: LoginId, from: State) -> Result<(), Error> {
+        let done = sqlx::query!(
+            "UPDATE lease SET state = 'active', login_id = $2 WHERE id = $1 AND state = $3",
+            id.uuid(),
+            login.uuid(),
+            from.as_str()
+        )
+        .execute(&mut *self.inner)
+        .await?;
+        exactly_one(&done)
+    }
+
+    /// Names the login that a lease is to have, so that it shows while it is made.
+    ///
+    /// # Errors
+    /// [`Error::NotOneRow`] if the lease is not provisioning.
+    pub async fn set_lease_login(&mut self, id: LeaseId, login: LoginId) -> Result<(), Error> {
+        let done = sqlx::query!(
+            "UPDATE lease SET login_id = $2 WHERE id = $1 AND state = 'provisioning'",
+            id.uuid(),
+            login.uuid()
+        )
+        .execute(&mut *self.inner)
+        .await?;
+        exactly_one(&done)
+    }
+
+    /// The terms of a lease, which is locked until the transaction ends; none if it is not active.
+    ///
+    /// # Errors
+    /// If the database does not answer.
+    pub async fn lock_active_lease(&mut self, id: LeaseId) -> Result<Option<LoginTerms>, Error> {
+        let row = sqlx::query!(
+            r#"SELECT l.connection_limit, l.settings AS "settings: Json<BTreeMap<String, String>>",
+                      g.id, g.role_name, g.role_oid
+               FROM lease l JOIN login g ON g.id = l.login_id
+               WHERE l.id = $1 AND l.state = 'active' FOR UPDATE OF l"#,
+            id.uuid()
+        )
+        .fetch_optional(&mut *self.inner)
+        .await?;
+        let Some(row) = row else { return Ok(None) };
+        Ok(Some(LoginTerms {
+            connection_limit: row.connection_limit,
+            settings: row.settings.0,
+            login_id: LoginId::from(row.id),
+            role_name: LoginName::recognise(&row.role_name).ok_or(Error::Unreadable("role name"))?,
+            role_oid: row.role_oid.and_then(|oid| u32::try_from(oid).ok()),
+        }))
+    }
+
+    /// Moves the end of an active lease.
+    ///
+    /// # Errors
+    /// [`Error::NotOneRow`] if it is not active, or its end was moved meanwhile.
+    pub async fn move_lease_end(
+        &mut self,
+        id: LeaseId,
+        from: DateTime<Utc>,
+        to: DateTime<Utc>,
+    ) -> Result<(), Error> {
+        let done = sqlx::query!(
+            "UPDATE lease SET expires_at = $3 WHERE id = $1 AND state = 'active' AND expires_at = $2",
+            id.uuid(),
+            from,
+            to
+        )
+        .execute(&mut *self.inner)
+        .await?;
+        exactly_one(&done)
+    }
+
+    /// Records that a lease is ending, unless it is already.
+    ///
+    /// # Errors
+    /// If the database does not answer.
+    pub async fn start_revoking_lease(&mut self, id: LeaseId, cause: Cause) -> Result<bool, Error> {
+        let done = sqlx::query!(
+            "UPDATE lease SET state = 'revoking', cause = $2 WHERE id = $1 AND state IN ('provisioning', 'active')",
+            id.uuid(),
+            cause.as_str()
+        )
+        .execute(&mut *self.inner)
+        .await?;
+        Ok(done.rows_affected() == 1)
+    }
+
+    /// Records that a lease is over, if each of its logins is. Gives its cause if it is.
+    ///
+    /// # Errors
+    /// If the database does not answer.
+    pub async fn finish_lease(&mut self, id: LeaseId, now: DateTime<Utc>) -> Result<Option<Cause>, Error> {
+        // Two logins of one lease may be removed in the same instant, each seeing the other's row as
+        // it was: the lock makes the second look again.
+        sqlx::query!("SELECT id FROM lease WHERE id = $1 FOR UPDATE", id.uuid())
+            .fetch_optional(&mut *self.inner)
+            .await?;
+        let cause = sqlx::query_scalar!(
+            r#"UPDATE lease SET state = 'revoked', ended_at = $2
+               WHERE id = $1 AND state = 'revoking'
+                 AND NOT EXISTS (SELECT FROM login WHERE lease_id = $1 AND state <> 'revoked')
+               RETURNING cause AS "cause!""#,
+            id.uuid(),
+            now
+        )
+        .fetch_optional(&mut *self.inner)
+        .await?;
+        Ok(cause.as_deref().map(str::parse).transpose()?)
+    }
+
+    /// Records the key of a request with its lease.
+    ///
+    /// # Errors
+    /// A constraint `idempotency_key` if the key was used before.
+    pub async fn record_idempotency_key(
+        &mut self,
+        principal: PrincipalId,
+        key: &str,
+        request_hash: &[u8],
+        lease: LeaseId,
+        now: DateTime<Utc>,
+    ) -> Result<(), Error> {
+        sqlx::query!(
+            "INSERT INTO idempotency (principal_id, key, request_hash, lease_id, created_at)
+             VALUES ($1, $2, $3, $4, $5)",
+            principal.uuid(),
+            key,
+            request_hash,
+            lease.uuid(),
+            now
+        )
+        .execute(&mut *self.inner)
+        .await?;
+        Ok(())
+    }
+
+    /// Frees a key whose lease failed, so that trying again is a new try.
+    ///
+    /// # Errors
+    /// If the database does not answer.
+    pub async fn free_failed_idempotency_key(&mut self, principal: PrincipalId, key: &str) -> Result<(), Error> {
+        sqlx::query!(
+            "DELETE FROM idempotency i USING lease l
+             WHERE i.principal_id = $1 AND i.key = $2 AND l.id = i.lease_id AND l.cause = 'failed'",
+            principal.uuid(),
+            key
+        )
+        .execute(&mut *self.inner)
+        .await?;
+        Ok(())
+    }
+}
+
+impl Store {
+    /// What was answered to a request with this key: the hash of that request, and its lease.
+    ///
+    /// # Errors
+    /// If the database does not answer.
+    pub async fn answered_before(
+        &self,
+        principal: PrincipalId,
+        key: &str,
+    ) -> Result<Option<(Vec<u8>, LeaseId)>, Error> {
+        let row = sqlx::query!(
+            "SELECT request_hash, lease_id FROM idempotency WHERE principal_id = $1 AND key = $2",
+            principal.uuid(),
+            key
+        )
+        .fetch_optional(&self.pool)
+        .await?;
+        Ok(row.map(|row| (row.request_hash, LeaseId::from(row.lease_id))))
+    }
+
+    /// Forgets keys older than a given instant.
+    ///
+    /// # Errors
+    /// If the database does not answer.
+    pub async fn forget_idempotency_keys(&self, before: DateTime<Utc>) -> Result<u64, Error> {
+        let done = sqlx::query!("DELETE FROM idempotency WHERE created_at < $1", before)
+            .execute(&self.pool)
+            .await?;
+        Ok(done.rows_affected())
+    }
+}

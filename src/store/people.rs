@@ -1,0 +1,92 @@
+//! Rows of `principal`.
+
+use chrono::{DateTime, Utc};
+
+use crate::{
+    domain::{
+        name::Name,
+        principal::{Kind, Principal},
+    },
+    ids::PrincipalId,
+    store::{Tx, error::Error},
+};
+
+/// A principal's row, on its way to being a [`Principal`].
+pub(in crate::store) struct Row {
+    pub(in crate::store) id: uuid::Uuid,
+    pub(in crate::store) issuer: String,
+    pub(in crate::store) subject: String,
+    pub(in crate::store) kind: String,
+    pub(in crate::store) groups: Vec<String>,
+    pub(in crate::store) admin: bool,
+}
+
+impl TryFrom<Row> for Principal {
+    type Error = Error;
+
+    fn try_from(row: Row) -> Result<Self, Error> {
+        Ok(Self {
+            id: PrincipalId::from(row.id),
+            issuer: row.issuer,
+            subject: row.subject.parse().map_err(|_| Error::Unreadable("principal's name"))?,
+            kind: match row.kind.as_str() {
+                "person" => Kind::Person,
+                "service" => Kind::Service,
+                _ => return Err(Error::Unreadable("kind of principal")),
+            },
+            groups: names(row.groups)?,
+            admin: row.admin,
+        })
+    }
+}
+
+/// Names of groups, which were checked on their way in.
+fn names(texts: Vec<String>) -> Result<Vec<Name>, Error> {
+    let read = |text: String| text.parse().map_err(|_| Error::Unreadable("name of a group"));
+    texts.into_iter().map(read).collect()
+}
+
+/// What is to be recorded of a principal; none leaves it as it was.
+#[derive(Debug, Default)]
+pub struct PrincipalChange {
+    /// The groups that it is in.
+    pub groups: Option<Vec<Name>>,
+    /// May it administer?
+    pub admin: Option<bool>,
+}
+
+impl Tx {
+    /// Finds or records a principal, and changes what is asked for.
+    ///
+    /// # Errors
+    /// If the database does not answer.
+    pub async fn ensure_principal(
+        &mut self,
+        issuer: &str,
+        kind: Kind,
+        subject: &Name,
+        change: &PrincipalChange,
+        now: DateTime<Utc>,
+    ) -> Result<Principal, Error> {
+        let groups: Option<Vec<String>> =
+            change.groups.as_ref().map(|groups| groups.iter().map(Name::to_string).collect());
+        let row = sqlx::query_as!(
+            Row,
+            r#"INSERT INTO principal (id, issuer, subject, kind, groups, admin, created_at)
+               VALUES ($1, $2, $3, $4, coalesce($5::text[], '{}'), coalesce($6::boolean, false), $7)
+               ON CONFLICT ON CONSTRAINT principal_name DO UPDATE
+               SET groups = coalesce($5::text[], principal.groups), admin = coalesce($6::boolean, principal.admin)
+               RETURNING id, issuer, subject, kind, groups, admin"#,
+            PrincipalId::new().uuid(),
+            issuer,
+            subject.as_str(),
+            kind.as_str(),
+            groups.as_deref() as Option<&[String]>,
+            change.admin as Option<bool>,
+            now
+        )
+        .fetch_one(&mut *self.inner)
+        .await?;
+        row.try_into()
+    }
+}

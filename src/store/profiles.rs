@@ -1,0 +1,239 @@
+//! Rows of `profile`.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, Utc};
+use sqlx::types::Json;
+
+use crate::{
+    domain::{
+        duration::Seconds,
+        name::Name,
+        principal::AllowRule,
+        profile::{Preset, Profile, ProfileSpec, Reason},
+    },
+    ids::{ProfileId, TargetId},
+    store::{Store, Tx, error::Error, exactly_one},
+};
+
+struct Row {
+    id: uuid::Uuid,
+    target_id: uuid::Uuid,
+    target: String,
+    name: String,
+    version: i32,
+    prepared_version: Option<i32>,
+    description: String,
+    database: String,
+    preset: String,
+    schemas: Vec<String>,
+    group_role: Option<String>,
+    ttl_seconds: i64,
+    max_ttl_seconds: i64,
+    connection_limit: i32,
+    settings: Json<BTreeMap<String, String>>,
+    allow: Vec<String>,
+    reason: String,
+}
+
+impl TryFrom<Row> for Profile {
+    type Error = Error;
+
+    fn try_from(row: Row) -> Result<Self, Error> {
+        let unreadable = |what| move |_| Error::Unreadable(what);
+        let seconds = |n| Seconds::new(n).map_err(unreadable("ttl"));
+        let rule = |text: &String| text.parse::<AllowRule>().map_err(|_| Error::Unreadable("rule"));
+        Ok(Self {
+            id: ProfileId::from(row.id),
+            target_id: TargetId::from(row.target_id),
+            version: row.version,
+            prepared_version: row.prepared_version,
+            spec: ProfileSpec {
+                name: row.name.parse().map_err(|_| Error::Unreadable("profile's name"))?,
+                description: row.description,
+                target: row.target.parse().map_err(|_| Error::Unreadable("target's name"))?,
+                database: row.database,
+                preset: Preset::from_text(&row.preset).ok_or(Error::Unreadable("preset"))?,
+                schemas: row.schemas,
+                group_role: row.group_role,
+                ttl: seconds(row.ttl_seconds)?,
+                max_ttl: seconds(row.max_ttl_seconds)?,
+                connection_limit: row.connection_limit,
+                settings: row.settings.0,
+                allow: row.allow.iter().map(rule).collect::<Result<_, _>>()?,
+                reason: match row.reason.as_str() {
+                    "optional" => Reason::Optional,
+                    "required" => Reason::Required,
+                    _ => return Err(Error::Unreadable("reason")),
+                },
+            },
+        })
+    }
+}
+
+const fn reason_text(reason: Reason) -> &'static str {
+    match reason {
+        Reason::Optional => "optional",
+        Reason::Required => "required",
+    }
+}
+
+impl Store {
+    /// All profiles, by name.
+    ///
+    /// # Errors
+    /// If the database does not answer.
+    pub async fn profiles(&self) -> Result<Vec<Profile>, Error> {
+        let rows = sqlx::query_as!(
+            Row,
+            r#"SELECT p.id, p.target_id, t.name AS target, p.name, p.version, p.prepared_version, p.description,
+                      p.database, p.preset, p.schemas, p.group_role, p.ttl_seconds, p.max_ttl_seconds,
+                      p.connection_limit, p.settings AS "settings: Json<BTreeMap<String, String>>", p.allow, p.reason
+               FROM profile p JOIN target t ON t.id = p.target_id ORDER BY p.name"#
+        )
+        .fetch_all(&self.pool)
+        .await?;
+        rows.into_iter().map(Profile::try_from).collect()
+    }
+
+    /// One profile by name.
+    ///
+    /// # Errors
+    /// If the database does not answer.
+    pub async fn profile(&self, name: &Name) -> Result<Option<Profile>, Error> {
+        let row = sqlx::query_as!(
+            Row,
+            r#"SELECT p.id, p.target_id, t.name AS target, p.name, p.version, p.prepared_version, p.description,
+                      p.database, p.preset, p.schemas, p.group_role, p.ttl_seconds, p.max_ttl_seconds,
+                      p.connection_limit, p.settings AS "settings: Json<BTreeMap<String, String>>", p.allow, p.reason
+               FROM profile p JOIN target t ON t.id = p.target_id WHERE p.name = $1"#,
+            name.as_str()
+        )
+        .fetch_optional(&self.pool)
+        .await?;
+        row.map(Profile::try_from).transpose()
+    }
+}
+
+impl Tx {
+    /// One profile by name, locked until the transaction ends.
+    ///
+    /// # Errors
+    /// If the database does not answer.
+    pub async fn lock_profile(&mut self, name: &Name) -> Result<Option<Profile>, Error> {
+        let row = sqlx::query_as!(
+            Row,
+            r#"SELECT p.id, p.target_id, t.name AS target, p.name, p.version, p.prepared_version, p.description,
+                      p.database, p.preset, p.schemas, p.group_role, p.ttl_seconds, p.max_ttl_seconds,
+                      p.connection_limit, p.settings AS "settings: Json<BTreeMap<String, String>>", p.allow, p.reason
+               FROM profile p JOIN target t ON t.id = p.target_id WHERE p.name = $1 FOR UPDATE OF p"#,
+            name.as_str()
+        )
+        .fetch_optional(&mut *self.inner)
+        .await?;
+        row.map(Profile::try_from).transpose()
+    }
+
+    /// Records a new profile.
+    ///
+    /// # Errors
+    /// A constraint `profile_name` or `profile_group_role` if another profile is in the way.
+    pub async fn create_profile(
+        &mut self,
+        id: ProfileId,
+        target_id: TargetId,
+        spec: &ProfileSpec,
+        now: DateTime<Utc>,
+    ) -> Result<(), Error> {
+        let allow: Vec<String> = spec.allow.iter().map(AllowRule::to_string).collect();
+        sqlx::query!(
+            "INSERT INTO profile (id, name, target_id, version, description, database, preset, schemas, group_role,
+                                  effective_group_role, ttl_seconds, max_ttl_seconds, connection_limit, settings,
+                                  allow, reason, created_at, updated_at)
+             VALUES ($1, $2, $3, 1, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $16)",
+            id.uuid(),
+            spec.name.as_str(),
+            target_id.uuid(),
+            spec.description,
+            spec.database,
+            spec.preset.as_str(),
+            &spec.schemas,
+            spec.group_role,
+            spec.group_role(),
+            spec.ttl.get(),
+            spec.max_ttl.get(),
+            spec.connection_limit,
+            Json(&spec.settings) as _,
+            &allow,
+            reason_text(spec.reason),
+            now
+        )
+        .execute(&mut *self.inner)
+        .await?;
+        Ok(())
+    }
+
+    /// Changes a profile. It is to be prepared anew.
+    ///
+    /// # Errors
+    /// [`Error::NotOneRow`] if it is gone.
+    pub async fn change_profile(
+        &mut self,
+        id: ProfileId,
+        target_id: TargetId,
+        spec: &ProfileSpec,
+        now: DateTime<Utc>,
+    ) -> Result<(), Error> {
+        let allow: Vec<String> = spec.allow.iter().map(AllowRule::to_string).collect();
+        let done = sqlx::query!(
+            "UPDATE profile SET version = version + 1, target_id = $2, description = $3, database = $4, preset = $5,
+                    schemas = $6, group_role = $7, effective_group_role = $8, ttl_seconds = $9, max_ttl_seconds = $10,
+                    connection_limit = $11, settings = $12, allow = $13, reason = $14, updated_at = $15
+             WHERE id = $1",
+            id.uuid(),
+            target_id.uuid(),
+            spec.description,
+            spec.database,
+            spec.preset.as_str(),
+            &spec.schemas,
+            spec.group_role,
+            spec.group_role(),
+            spec.ttl.get(),
+            spec.max_ttl.get(),
+            spec.connection_limit,
+            Json(&spec.settings) as _,
+            &allow,
+            reason_text(spec.reason),
+            now
+        )
+        .execute(&mut *self.inner)
+        .await?;
+        exactly_one(&done)
+    }
+
+    /// Records that the target holds what this version of the profile says.
+    ///
+    /// # Errors
+    /// [`Error::NotOneRow`] if the profile was changed meanwhile.
+    pub async fn mark_profile_prepared(&mut self, id: ProfileId, version: i32) -> Result<(), Error> {
+        let done = sqlx::query!(
+            "UPDATE profile SET prepared_version = version WHERE id = $1 AND version = $2",
+            id.uuid(),
+            version
+        )
+        .execute(&mut *self.inner)
+        .await?;
+        exactly_one(&done)
+    }
+
+    /// Removes a profile. Its leases keep what they need.
+    ///
+    /// # Errors
+    /// [`Error::NotOneRow`] if it is gone.
+    pub async fn remove_profile(&mut self, id: ProfileId) -> Result<(), Error> {
+        let done = sqlx::query!("DELETE FROM profile WHERE id = $1", id.uuid())
+            .execute(&mut *self.inner)
+            .await?;
+        exactly_one(&done)
+    }
+}

@@ -1,0 +1,227 @@
+//! Rows of `target`, with their sealed admin password.
+
+use chrono::{DateTime, Utc};
+
+use crate::{
+    domain::{
+        name::Name,
+        target::{SslMode, Target, TargetSpec},
+    },
+    ids::TargetId,
+    secret::Secret,
+    store::{
+        Store, Tx,
+        error::Error,
+        exactly_one,
+        seal::{KeyRing, Place},
+    },
+};
+
+struct Row {
+    id: uuid::Uuid,
+    name: String,
+    version: i32,
+    environment: String,
+    host: String,
+    port: i32,
+    sslmode: String,
+    sslrootcert_pem: Option<String>,
+    admin_user: String,
+    databases: Vec<String>,
+}
+
+impl TryFrom<Row> for Target {
+    type Error = Error;
+
+    fn try_from(row: Row) -> Result<Self, Error> {
+        Ok(Self {
+            id: TargetId::from(row.id),
+            version: row.version,
+            spec: TargetSpec {
+                name: row.name.parse().map_err(|_| Error::Unreadable("target's name"))?,
+                environment: row.environment,
+                host: row.host,
+                port: u16::try_from(row.port).map_err(|_| Error::Unreadable("port"))?,
+                sslmode: SslMode::from_text(&row.sslmode).ok_or(Error::Unreadable("sslmode"))?,
+                sslrootcert_pem: row.sslrootcert_pem,
+                admin_user: row.admin_user,
+                databases: row.databases,
+            },
+        })
+    }
+}
+
+/// Where the admin's password of a target is sealed to.
+const fn password_place(id: TargetId) -> Place {
+    Place { table: "target", row: id.uuid(), column: "admin_password" }
+}
+
+/// An admin's password on its way into the record.
+#[derive(Debug)]
+pub struct SealedPassword(Vec<u8>);
+
+impl SealedPassword {
+    /// Seals a password for one target. The nonce must never have been used before.
+    ///
+    /// # Errors
+    /// If the cipher fails.
+    pub fn seal(keys: &KeyRing, id: TargetId, nonce: [u8; 12], password: &Secret<String>) -> Result<Self, Error> {
+        Ok(Self(keys.seal(password_place(id), nonce, password)?))
+    }
+}
+
+impl Store {
+    /// All targets, by name. There are tens of them, not thousands.
+    ///
+    /// # Errors
+    /// If the database does not answer.
+    pub async fn targets(&self) -> Result<Vec<Target>, Error> {
+        let rows = sqlx::query_as!(
+            Row,
+            "SELECT id, name, version, environment, host, port, sslmode, sslrootcert_pem, admin_user, databases
+             FROM target WHERE removed_at IS NULL ORDER BY name"
+        )
+        .fetch_all(&self.pool)
+        .await?;
+        rows.into_iter().map(Target::try_from).collect()
+    }
+
+    /// One target by id.
+    ///
+    /// # Errors
+    /// If the database does not answer.
+    pub async fn target(&self, id: TargetId) -> Result<Option<Target>, Error> {
+        let row = sqlx::query_as!(
+            Row,
+            "SELECT id, name, version, environment, host, port, sslmode, sslrootcert_pem, admin_user, databases
+             FROM target WHERE id = $1",
+            id.uuid()
+        )
+        .fetch_optional(&self.pool)
+        .await?;
+        row.map(Target::try_from).transpose()
+    }
+
+    /// The admin's password of a target.
+    ///
+    /// # Errors
+    /// If the database does not answer, or the seal cannot be opened.
+    pub async fn target_password(&self, id: TargetId, keys: &KeyRing) -> Result<Secret<String>, Error> {
+        let sealed = sqlx::query_scalar!("SELECT admin_password FROM target WHERE id = $1", id.uuid())
+            .fetch_one(&self.pool)
+            .await?;
+        Ok(keys.open(password_place(id), &sealed)?)
+    }
+}
+
+impl Tx {
+    /// One target by name, locked until the transaction ends.
+    ///
+    /// # Errors
+    /// If the database does not answer.
+    pub async fn lock_target(&mut self, name: &Name) -> Result<Option<Target>, Error> {
+        let row = sqlx::query_as!(
+            Row,
+            "SELECT id, name, version, environment, host, port, sslmode, sslrootcert_pem, admin_user, databases
+             FROM target WHERE name = $1 AND removed_at IS NULL FOR UPDATE",
+            name.as_str()
+        )
+        .fetch_optional(&mut *self.inner)
+        .await?;
+        row.map(Target::try_from).transpose()
+    }
+
+    /// Records a new target.
+    ///
+    /// # Errors
+    /// A constraint `target_name` if there is one of that name.
+    pub async fn create_target(
+        &mut self,
+        id: TargetId,
+        spec: &TargetSpec,
+        password: &SealedPassword,
+        now: DateTime<Utc>,
+    ) -> Result<(), Error> {
+        sqlx::query!(
+            "INSERT INTO target (id, name, version, environment, host, port, sslmode, sslrootcert_pem,
+                                 admin_user, admin_password, databases, created_at, updated_at)
+             VALUES ($1, $2, 1, $3, $4, $5, $6, $7, $8, $9, $10, $11, $11)",
+            id.uuid(),
+            spec.name.as_str(),
+            spec.environment,
+            spec.host,
+            i32::from(spec.port),
+            spec.sslmode.as_str(),
+            spec.sslrootcert_pem,
+            spec.admin_user,
+            password.0,
+            &spec.databases,
+            now
+        )
+        .execute(&mut *self.inner)
+        .await?;
+        Ok(())
+    }
+
+    /// Changes a target; without a password, the recorded one stays.
+    ///
+    /// # Errors
+    /// [`Error::NotOneRow`] if it is gone.
+    pub async fn change_target(
+        &mut self,
+        id: TargetId,
+        spec: &TargetSpec,
+        password: Option<&SealedPassword>,
+        now: DateTime<Utc>,
+    ) -> Result<(), Error> {
+        let done = sqlx::query!(
+            "UPDATE target SET version = version + 1, environment = $2, host = $3, port = $4, sslmode = $5,
+                    sslrootcert_pem = $6, admin_user = $7, admin_password = coalesce($8, admin_password),
+                    databases = $9, updated_at = $10
+             WHERE id = $1",
+            id.uuid(),
+            spec.environment,
+            spec.host,
+            i32::from(spec.port),
+            spec.sslmode.as_str(),
+            spec.sslrootcert_pem,
+            spec.admin_user,
+            password.map(|p| p.0.as_slice()) as Option<&[u8]>,
+            &spec.databases,
+            now
+        )
+        .execute(&mut *self.inner)
+        .await?;
+        exactly_one(&done)
+    }
+
+    /// Removes a target, and forgets its admin's password.
+    ///
+    /// # Errors
+    /// [`Error::NotOneRow`] if it is gone.
+    pub async fn remove_target(&mut self, id: TargetId, now: DateTime<Utc>) -> Result<(), Error> {
+        let done = sqlx::query!(
+            "UPDATE target SET removed_at = $2, admin_password = '' WHERE id = $1 AND removed_at IS NULL",
+            id.uuid(),
+            now
+        )
+        .execute(&mut *self.inner)
+        .await?;
+        exactly_one(&done)
+    }
+
+    /// What still needs a target: the names of its profiles, and how many leases are live there.
+    ///
+    /// # Errors
+    /// If the database does not answer.
+    pub async fn users_of_target(&mut self, id: TargetId) -> Result<(Vec<String>, i64), Error> {
+        let row = sqlx::query!(
+            r#"SELECT ARRAY(SELECT name FROM profile WHERE target_id = $1 ORDER BY name) AS "profiles!",
+                      (SELECT count(*) FROM lease WHERE target_id = $1 AND state <> 'revoked') AS "leases!""#,
+            id.uuid()
+        )
+        .fetch_one(&mut *self.inner)
+        .await?;
+        Ok((row.profiles, row.leases))
+    }
+}

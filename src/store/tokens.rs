@@ -1,0 +1,193 @@
+//! Rows of `token`.
+
+use chrono::{DateTime, Utc};
+
+use crate::{
+    domain::principal::Principal,
+    ids::{PrincipalId, TokenId},
+    store::{Store, Tx, error::Error, exactly_one, people},
+};
+
+/// A token as it is needed to let its bearer in.
+#[derive(Debug)]
+pub struct KnownToken {
+    /// Whose it is.
+    pub principal: Principal,
+    /// argon2id, PHC string.
+    pub hash: String,
+    /// When it ends.
+    pub expires_at: Option<DateTime<Utc>>,
+    /// Was it revoked?
+    pub revoked: bool,
+    /// Is its principal disabled?
+    pub disabled: bool,
+    /// When it was last used, as recorded: to the minute.
+    pub last_used_at: Option<DateTime<Utc>>,
+}
+
+/// A token as it is shown.
+#[derive(Debug, Clone)]
+pub struct ListedToken {
+    /// Its id.
+    pub id: TokenId,
+    /// What it is for.
+    pub name: String,
+    /// Whose it is.
+    pub principal_id: PrincipalId,
+    /// Whose it is, in words.
+    pub principal: String,
+    /// May its principal administer?
+    pub admin: bool,
+    /// The groups of its principal.
+    pub groups: Vec<String>,
+    /// When it was made.
+    pub created_at: DateTime<Utc>,
+    /// When it ends.
+    pub expires_at: Option<DateTime<Utc>>,
+    /// When it was last used.
+    pub last_used_at: Option<DateTime<Utc>>,
+    /// When it was revoked.
+    pub revoked_at: Option<DateTime<Utc>>,
+}
+
+/// A new token.
+#[derive(Debug)]
+pub struct NewToken<'a> {
+    /// Its id.
+    pub id: TokenId,
+    /// Whose it is.
+    pub principal: PrincipalId,
+    /// What it is for.
+    pub name: &'a str,
+    /// argon2id, PHC string.
+    pub hash: &'a str,
+    /// When it ends.
+    pub expires_at: Option<DateTime<Utc>>,
+}
+
+impl Store {
+    /// Looks a token up. Asked on every request, so that a revoked token is refused at once on
+    /// every daemon.
+    ///
+    /// # Errors
+    /// If the database does not answer.
+    pub async fn token(&self, id: TokenId) -> Result<Option<KnownToken>, Error> {
+        let row = sqlx::query!(
+            r#"SELECT t.hash, t.expires_at, t.revoked_at, t.last_used_at, p.id, p.issuer, p.subject, p.kind,
+                      p.groups, p.admin, p.disabled_at
+               FROM token t JOIN principal p ON p.id = t.principal_id
+               WHERE t.id = $1"#,
+            id.uuid()
+        )
+        .fetch_optional(&self.pool)
+        .await?;
+        let Some(row) = row else { return Ok(None) };
+        let principal = people::Row {
+            id: row.id,
+            issuer: row.issuer,
+            subject: row.subject,
+            kind: row.kind,
+            groups: row.groups,
+            admin: row.admin,
+        };
+        Ok(Some(KnownToken {
+            principal: principal.try_into()?,
+            hash: row.hash,
+            expires_at: row.expires_at,
+            revoked: row.revoked_at.is_some(),
+            disabled: row.disabled_at.is_some(),
+            last_used_at: row.last_used_at,
+        }))
+    }
+
+    /// Notes that a token was used.
+    ///
+    /// # Errors
+    /// If the database does not answer.
+    pub async fn note_token_used(&self, id: TokenId, now: DateTime<Utc>) -> Result<(), Error> {
+        sqlx::query!("UPDATE token SET last_used_at = $2 WHERE id = $1", id.uuid(), now)
+            .execute(&self.pool)
+            .await?;
+        Ok(())
+    }
+
+    /// A page of tokens, newest first: of one principal, or all.
+    ///
+    /// # Errors
+    /// If the database does not answer.
+    pub async fn tokens(
+        &self,
+        of: Option<PrincipalId>,
+        before: Option<TokenId>,
+        limit: i64,
+    ) -> Result<Vec<ListedToken>, Error> {
+        let rows = sqlx::query_as!(
+            ListedToken,
+            r#"SELECT t.id AS "id!", t.name, p.id AS "principal_id!", p.kind || ':' || p.subject AS "principal!",
+                      p.admin, p.groups, t.created_at, t.expires_at, t.last_used_at, t.revoked_at
+               FROM token t JOIN principal p ON p.id = t.principal_id
+               WHERE ($1::uuid IS NULL OR t.principal_id = $1) AND ($2::uuid IS NULL OR t.id < $2)
+               ORDER BY t.id DESC LIMIT $3"#,
+            of.map(PrincipalId::uuid) as Option<uuid::Uuid>,
+            before.map(TokenId::uuid) as Option<uuid::Uuid>,
+            limit
+        )
+        .fetch_all(&self.pool)
+        .await?;
+        Ok(rows)
+    }
+}
+
+impl Tx {
+    /// Records a token.
+    ///
+    /// # Errors
+    /// If the database does not answer.
+    pub async fn create_token(&mut self, token: &NewToken<'_>, now: DateTime<Utc>) -> Result<(), Error> {
+        sqlx::query!(
+            "INSERT INTO token (id, principal_id, name, hash, created_at, expires_at) VALUES ($1, $2, $3, $4, $5, $6)",
+            token.id.uuid(),
+            token.principal.uuid(),
+            token.name,
+            token.hash,
+            now,
+            token.expires_at
+        )
+        .execute(&mut *self.inner)
+        .await?;
+        Ok(())
+    }
+
+    /// One token, locked until the transaction ends.
+    ///
+    /// # Errors
+    /// If the database does not answer.
+    pub async fn lock_token(&mut self, id: TokenId) -> Result<Option<ListedToken>, Error> {
+        let row = sqlx::query_as!(
+            ListedToken,
+            r#"SELECT t.id AS "id!", t.name, p.id AS "principal_id!", p.kind || ':' || p.subject AS "principal!",
+                      p.admin, p.groups, t.created_at, t.expires_at, t.last_used_at, t.revoked_at
+               FROM token t JOIN principal p ON p.id = t.principal_id
+               WHERE t.id = $1 FOR UPDATE OF t"#,
+            id.uuid()
+        )
+        .fetch_optional(&mut *self.inner)
+        .await?;
+        Ok(row)
+    }
+
+    /// Revokes a token.
+    ///
+    /// # Errors
+    /// [`Error::NotOneRow`] if it was revoked before.
+    pub async fn revoke_token(&mut self, id: TokenId, now: DateTime<Utc>) -> Result<(), Error> {
+        let done = sqlx::query!(
+            "UPDATE token SET revoked_at = $2 WHERE id = $1 AND revoked_at IS NULL",
+            id.uuid(),
+            now
+        )
+        .execute(&mut *self.inner)
+        .await?;
+        exactly_one(&done)
+    }
+}
