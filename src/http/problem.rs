@@ -214,7 +214,7 @@ fn error_faults(error: &Error) -> Vec<ProblemFault> {
         Error::File(faults) => faults
             .iter()
             .map(|fault| ProblemFault {
-                at: format!("{}:{}:{} {}", fault.file, fault.line, fault.column, fault.key),
+                at: place(&fault.file, fault.line, fault.column, &fault.key),
                 message: fault.message.clone(),
             })
             .collect(),
@@ -235,6 +235,18 @@ fn error_faults(error: &Error) -> Vec<ProblemFault> {
         | Error::Sealed(_)
         | Error::Internal(_) => Vec::new(),
     }
+}
+
+/// Where in a file a fault is, as compilers write it: `profiles.toml:12:5 profile.shop-read.ttl`.
+fn place(file: &str, line: Option<usize>, column: Option<usize>, key: &str) -> String {
+    let mut text = file.to_owned();
+    for number in [line, column].into_iter().flatten() {
+        let _ = write!(text, ":{number}");
+    }
+    if !key.is_empty() {
+        let _ = write!(text, " {key}");
+    }
+    text
 }
 
 /// An error and all that is under it, as one line.
