@@ -179,7 +179,6 @@ pub struct CreateToken {
 
 /// A new token with its secret, which is shown once.
 #[derive(serde::Serialize, utoipa::ToSchema)]
-#[expect(missing_debug_implementations, reason = "it holds a secret")]
 pub struct CreatedToken {
     /// The token.
     pub token: Token,

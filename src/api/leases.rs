@@ -76,7 +76,6 @@ pub struct Lease {
 
 /// The credential: handed out once, in the answer that made it.
 #[derive(serde::Serialize, utoipa::ToSchema)]
-#[expect(missing_debug_implementations, reason = "it holds a password")]
 pub struct Credential {
     /// Host name, address, or the folder of a Unix socket.
     pub host: String,
@@ -127,7 +126,6 @@ pub struct ReceivedCredential {
 
 /// The answer to `POST /v1/leases` and `POST /v1/leases/{id}/rotate`.
 #[derive(serde::Serialize, utoipa::ToSchema)]
-#[expect(missing_debug_implementations, reason = "it holds a password")]
 pub struct Issued {
     /// The lease.
     pub lease: Lease,

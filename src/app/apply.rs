@@ -65,13 +65,18 @@ impl App {
             let recorded = profiles.iter().find(|profile| profile.spec.name == spec.name);
             let mut line = profile_line(spec, recorded);
             match find_target(&targets, &spec.target) {
-                None => line.notes.push(format!("target `{}` is new: its statements are shown by apply", spec.target)),
+                None => line.notes.push(format!(
+                    "target `{}` is new: its statements are shown by apply",
+                    spec.target
+                )),
                 Some(target) => match self.planned_on(target, spec).await {
                     Ok(planned) => {
                         line.statements = planned.statements;
                         line.notes.extend(planned.notes);
                     }
-                    Err(e) => line.notes.push(format!("could not look at the target: {}", e.detail())),
+                    Err(e) => {
+                        line.notes.push(format!("could not look at the target: {}", e.detail()))
+                    }
                 },
             }
             lines.push(line);
@@ -84,7 +89,12 @@ impl App {
     /// # Errors
     /// If the file is not sound, a target cannot be signed in to (nothing is changed then), or our
     /// database does not answer. A profile that could not be made on its target is named in its line.
-    pub async fn apply(&self, admin: &Admin<'_>, origin: &Origin, code: &Code) -> Result<Vec<PlannedLine>, Error> {
+    pub async fn apply(
+        &self,
+        admin: &Admin<'_>,
+        origin: &Origin,
+        code: &Code,
+    ) -> Result<Vec<PlannedLine>, Error> {
         let desired = self.read(code).await?;
         let recorded = self.store.targets().await?;
         for target in &desired.targets {
@@ -118,7 +128,9 @@ impl App {
                     line.statements = prepared.statements;
                     line.notes.extend(prepared.notes);
                 }
-                Err(e) => line.notes.push(format!("recorded, but not made on the target yet: {}", e.detail())),
+                Err(e) => line
+                    .notes
+                    .push(format!("recorded, but not made on the target yet: {}", e.detail())),
             }
         }
         Ok(lines)
@@ -137,7 +149,8 @@ impl App {
 
     /// Reads a file and checks it against what is recorded.
     async fn read(&self, code: &Code) -> Result<Desired, Error> {
-        let desired = profile_file::read(&code.name, &code.text).map_err(|faults| Error::File(faults.into()))?;
+        let desired = profile_file::read(&code.name, &code.text)
+            .map_err(|faults| Error::File(faults.into_iter().collect()))?;
         let recorded = self.store.targets().await?;
         let mut faults = Vec::new();
         for spec in &desired.profiles {
@@ -147,9 +160,12 @@ impl App {
                     .map(|target| target.spec.name.as_str())
                     .chain(desired.targets.iter().map(|target| target.spec.name.as_str()))
                     .collect();
-                let near = crate::document::nearest(name.as_str(), &names);
+                let near = crate::document::nearest(name.as_str(), names);
                 let hint = near.map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
-                let message = format!("profile `{}` names target `{name}`, which is neither in the file nor recorded{hint}", spec.name);
+                let message = format!(
+                    "profile `{}` names target `{name}`, which is neither in the file nor recorded{hint}",
+                    spec.name
+                );
                 faults.push(Fault { field: "target", message });
             }
         }
@@ -158,17 +174,26 @@ impl App {
 
     async fn planned_on(&self, target: &Target, spec: &ProfileSpec) -> Result<Prepared, Error> {
         let (_, handle): (_, Arc<Handle>) = self.handle(target.id).await?;
-        handle.plan_profile(spec).await.map_err(|e| Error::target(target.spec.name.as_str(), None, e))
+        handle
+            .plan_profile(spec)
+            .await
+            .map_err(|e| Error::target(target.spec.name.as_str(), None, e))
     }
 
-    async fn make_on_target(&self, admin: &Admin<'_>, origin: &Origin, name: &str) -> Result<Prepared, Error> {
+    async fn make_on_target(
+        &self,
+        admin: &Admin<'_>,
+        origin: &Origin,
+        name: &str,
+    ) -> Result<Prepared, Error> {
         let name: Name = name.parse().map_err(Error::internal)?;
         let profile = self.profile(admin, &name).await?;
         let (_, handle) = self.handle(profile.target_id).await?;
         if profile.is_prepared() {
             // What somebody changed by hand is put right too: only what is missing is run.
             let planned = handle.plan_profile(&profile.spec).await;
-            let planned = planned.map_err(|e| Error::target(profile.spec.target.as_str(), None, e))?;
+            let planned =
+                planned.map_err(|e| Error::target(profile.spec.target.as_str(), None, e))?;
             if planned.statements.is_empty() {
                 return Ok(planned);
             }
@@ -194,10 +219,14 @@ fn password_of<'a>(
     let name = &target.spec.name;
     let missing = |message| Error::Invalid(vec![Fault { field: "admin.password", message }]);
     let Some(source) = &target.password_source else {
-        return Err(missing(format!("target `{name}` is new: say where its admin's password is, `password = {{ file = \"…\" }}`")));
+        return Err(missing(format!(
+            "target `{name}` is new: say where its admin's password is, `password = {{ file = \"…\" }}`"
+        )));
     };
     let password = code.secrets.get(source);
-    password.map(Some).ok_or_else(|| missing(format!("target `{name}`: the password `{source}` was not sent along")))
+    password.map(Some).ok_or_else(|| {
+        missing(format!("target `{name}`: the password `{source}` was not sent along"))
+    })
 }
 
 fn target_line(desired: &DesiredTarget, recorded: Option<&Target>) -> PlannedLine {

@@ -3,7 +3,11 @@
 use aws_lc_rs::digest;
 
 use crate::{
-    app::{App, Origin, error::Error, issue::{Answer, Wish}},
+    app::{
+        App, Origin,
+        error::Error,
+        issue::{Answer, Wish},
+    },
     domain::{
         access::Asked,
         audit::Event,
@@ -35,7 +39,9 @@ impl App {
         let profile = self.profile_to_ask_for(caller, &asked).await?;
         let approval = match policy::decide(&asked, caller.principal(), &profile) {
             Decision::Allow(approval) => approval,
-            Decision::Refuse(refusal) => return Err(self.refuse(caller, origin, &asked, refusal).await?),
+            Decision::Refuse(refusal) => {
+                return Err(self.refuse(caller, origin, &asked, refusal).await?);
+            }
         };
         let key = idempotency_key.map(|key| (key, request_hash.as_slice()));
         self.issue(approval, Wish { caller, origin, asked: &asked, profile: &profile, key }).await
@@ -48,7 +54,8 @@ impl App {
         key: &str,
         request_hash: &[u8],
     ) -> Result<Option<Answer>, Error> {
-        let Some((hash, lease_id)) = self.store.answered_before(caller.principal().id, key).await? else {
+        let Some((hash, lease_id)) = self.store.answered_before(caller.principal().id, key).await?
+        else {
             return Ok(None);
         };
         if hash != request_hash {
@@ -70,7 +77,7 @@ impl App {
         // Only names that the caller may see anyway are offered.
         let names = self.profiles(caller).await?;
         let names: Vec<&str> = names.iter().map(|profile| profile.spec.name.as_str()).collect();
-        let near = crate::document::nearest(asked.profile.as_str(), &names).map(str::to_owned);
+        let near = crate::document::nearest(asked.profile.as_str(), names).map(str::to_owned);
         Err(Error::NotFound { what: "profile", name: asked.profile.to_string(), near })
     }
 

@@ -15,10 +15,9 @@ use crate::{
     rng,
     secret::Secret,
     store::{
-        self,
+        self, Store,
         people::PrincipalChange,
         seal::{KeyRing, Place},
-        Store,
     },
 };
 
@@ -48,16 +47,22 @@ pub enum Mismatch {
 ///
 /// # Errors
 /// If it does not hold it, or the database does not answer.
-pub async fn check_master_key(store: &Store, keys: &KeyRing, now: DateTime<Utc>) -> Result<(), Mismatch> {
+pub async fn check_master_key(
+    store: &Store,
+    keys: &KeyRing,
+    now: DateTime<Utc>,
+) -> Result<(), Mismatch> {
     if store.installation().await?.is_none() {
         let id = Uuid::now_v7();
         let clear = Secret::new(KEY_CHECK.to_owned());
-        let sealed = keys.seal(key_check_place(id), rng::bytes()?, &clear).map_err(Mismatch::MasterKey)?;
+        let sealed =
+            keys.seal(key_check_place(id), rng::bytes()?, &clear).map_err(Mismatch::MasterKey)?;
         store.record_installation(id, &sealed, now).await?;
     }
     // Read again: another daemon may have been first.
     if let Some(installation) = store.installation().await? {
-        keys.open(key_check_place(installation.id), &installation.key_check).map_err(Mismatch::MasterKey)?;
+        keys.open(key_check_place(installation.id), &installation.key_check)
+            .map_err(Mismatch::MasterKey)?;
     }
     Ok(())
 }

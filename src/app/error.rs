@@ -151,7 +151,11 @@ impl Error {
         Self::Internal(Box::new(e))
     }
 
-    pub(in crate::app) fn target(target: &str, lease: Option<LeaseId>, source: target::error::Error) -> Self {
+    pub(in crate::app) fn target(
+        target: &str,
+        lease: Option<LeaseId>,
+        source: target::error::Error,
+    ) -> Self {
         Self::Target { target: target.to_owned(), lease, source }
     }
 
@@ -187,7 +191,9 @@ impl Error {
         match self {
             Self::TokenMissing | Self::TokenRefused => Kind::Unauthenticated,
             Self::Throttled { .. } => Kind::Throttled,
-            Self::Forbidden { .. } | Self::Refused { refusal: Refusal::NoRule { .. }, .. } => Kind::Forbidden,
+            Self::Forbidden { .. } | Self::Refused { refusal: Refusal::NoRule { .. }, .. } => {
+                Kind::Forbidden
+            }
             Self::NotFound { .. } => Kind::NotFound,
             Self::Invalid(_)
             | Self::File(_)
@@ -280,7 +286,9 @@ fn plural(faults: usize, what: &str) -> String {
 impl From<store::error::Error> for Error {
     fn from(e: store::error::Error) -> Self {
         match e {
-            store::error::Error::Unavailable(_) | store::error::Error::LostRace(_) => Self::StateUnavailable(e),
+            store::error::Error::Unavailable(_) | store::error::Error::LostRace(_) => {
+                Self::StateUnavailable(e)
+            }
             store::error::Error::Seal(seal) => Self::Sealed(seal),
             other => Self::internal(other),
         }

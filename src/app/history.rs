@@ -46,9 +46,9 @@ impl Signer {
     /// # Errors
     /// If there is none.
     pub fn new(keys: &MasterKeys) -> Result<Self, NoSigner> {
-        let master = keys.iter().next().ok_or(NoSigner)?;
-        let derived = hkdf::Salt::new(hkdf::HKDF_SHA256, b"pgvalet audit")
-            .extract(master.bytes());
+        let master = keys.sealing();
+        let derived =
+            hkdf::Salt::new(hkdf::HKDF_SHA256, b"pgvalet audit").extract(master.bytes.expose());
         let mut seed = Secret::new([0_u8; 32]);
         derived
             .expand(&[b"checkpoint"], hkdf::HKDF_SHA256)
@@ -197,9 +197,14 @@ impl App {
         while fault.is_none() && walk.position < recorded.position {
             let page = self.page_after(walk.position).await?;
             if page.entries.is_empty() {
-                fault = Some((walk.position + 1, Broken::Missing { position: walk.position + 1 }.to_string()));
+                fault = Some((
+                    walk.position + 1,
+                    Broken::Missing { position: walk.position + 1 }.to_string(),
+                ));
             }
-            fault = fault.or_else(|| check_page(&mut walk, &page, &self.signer.public_key(), &mut checkpoints));
+            fault = fault.or_else(|| {
+                check_page(&mut walk, &page, &self.signer.public_key(), &mut checkpoints)
+            });
         }
         let unsealed = self.store.unsealed_audit(self.clock.now() - SEALED_WITHIN).await?;
         let (first_bad, fault) = fault.unzip();
@@ -220,7 +225,12 @@ impl App {
     ///
     /// # Errors
     /// If our database does not answer.
-    pub async fn export_audit(&self, _: &Admin<'_>, after: i64, limit: i64) -> Result<ExportPage, Error> {
+    pub async fn export_audit(
+        &self,
+        _: &Admin<'_>,
+        after: i64,
+        limit: i64,
+    ) -> Result<ExportPage, Error> {
         if after == 0 {
             self.seal_audit().await?;
             let head = self.store.audit_head().await?;
@@ -237,7 +247,11 @@ impl App {
         self.with_checkpoints(after, entries).await
     }
 
-    async fn with_checkpoints(&self, after: i64, entries: Vec<Sealed>) -> Result<ExportPage, Error> {
+    async fn with_checkpoints(
+        &self,
+        after: i64,
+        entries: Vec<Sealed>,
+    ) -> Result<ExportPage, Error> {
         let last = entries.last().map_or(after, |entry| entry.position);
         let head = |checkpoint: Checkpoint| {
             Some(SignedHead {
@@ -249,7 +263,8 @@ impl App {
             })
         };
         let checkpoints = self.store.checkpoints(after, PAGE).await?;
-        let checkpoints = checkpoints.into_iter().filter(|c| c.position <= last).filter_map(head).collect();
+        let checkpoints =
+            checkpoints.into_iter().filter(|c| c.position <= last).filter_map(head).collect();
         Ok(ExportPage { entries, checkpoints })
     }
 }
@@ -280,10 +295,14 @@ fn check_page(
 fn checkpoint_fault(signed: &SignedHead, head: Hash, public_key: &[u8]) -> Option<String> {
     let position = signed.position;
     if signed.head != head {
-        return Some(format!("the checkpoint at {position} signs another hash than the chain has there"));
+        return Some(format!(
+            "the checkpoint at {position} signs another hash than the chain has there"
+        ));
     }
     let message = checkpoint_bytes(position, head);
-    let good = UnparsedPublicKey::new(&ED25519, &signed.public_key).verify(&message, &signed.signature).is_ok();
+    let good = UnparsedPublicKey::new(&ED25519, &signed.public_key)
+        .verify(&message, &signed.signature)
+        .is_ok();
     if !good {
         return Some(format!("the signature of the checkpoint at {position} is not good"));
     }

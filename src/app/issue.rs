@@ -29,7 +29,6 @@ use crate::{
 };
 
 /// A lease with its credential.
-#[expect(missing_debug_implementations, reason = "it holds a password")]
 pub struct Answer {
     /// The lease.
     pub lease: Lease,
@@ -40,7 +39,6 @@ pub struct Answer {
 }
 
 /// What is needed to sign in to the target.
-#[expect(missing_debug_implementations, reason = "it holds a password")]
 pub struct Credential {
     /// Host.
     pub host: String,
@@ -96,7 +94,11 @@ const MARGIN: TimeDelta = TimeDelta::seconds(3);
 
 impl App {
     /// Issues a lease that was allowed.
-    pub(in crate::app) async fn issue(&self, approval: Approval, wish: Wish<'_>) -> Result<Answer, Error> {
+    pub(in crate::app) async fn issue(
+        &self,
+        approval: Approval,
+        wish: Wish<'_>,
+    ) -> Result<Answer, Error> {
         let spec = &wish.profile.spec;
         let (target, handle) = self.handle(wish.profile.target_id).await?;
         self.prepare_if_needed(wish.origin, Some(wish.caller), wish.profile, &handle).await?;
@@ -104,13 +106,21 @@ impl App {
         // 1. The intent, its audit entry and its key are one transaction.
         let now = self.clock.now();
         let (lease_id, login_id) = (LeaseId::new(), LoginId::new());
-        let role = LoginName::mint(&spec.name, &wish.caller.principal().subject, &wish.asked.tool, login_id);
+        let role = LoginName::mint(
+            &spec.name,
+            &wish.caller.principal().subject,
+            &wish.asked.tool,
+            login_id,
+        );
         let granted = approval.granted().clone();
         let expires_at = now + granted.granted.delta();
-        let intent = Intent { lease_id, login_id, role: &role, expires_at, now, approval: &approval };
+        let intent =
+            Intent { lease_id, login_id, role: &role, expires_at, now, approval: &approval };
         match self.record_intent(&wish, &target, &intent).await {
             Ok(()) => {}
-            Err(store::error::Error::Constraint { constraint, .. }) if constraint == "idempotency_key" => {
+            Err(store::error::Error::Constraint { constraint, .. })
+                if constraint == "idempotency_key" =>
+            {
                 return self.lost_to_the_same_key(&wish).await;
             }
             Err(e) => return Err(e.into()),
@@ -240,7 +250,10 @@ impl App {
         };
         let created = tokio::time::timeout(self.times.issue_deadline, handle.create_login(&new))
             .await
-            .map_err(|_| Error::TimedOut { what: "making the login on the target", lease: Some(to_make.lease_id) })?
+            .map_err(|_| Error::TimedOut {
+                what: "making the login on the target",
+                lease: Some(to_make.lease_id),
+            })?
             .map_err(|e| Error::target(target.spec.name.as_str(), Some(to_make.lease_id), e))?;
         Ok(Made {
             oid: created.oid,
@@ -325,8 +338,12 @@ impl App {
         if tx.is_present_login(lease_id, login_id).await? {
             tx.start_revoking_lease(lease_id, Cause::Failed).await?;
         }
-        let event =
-            Event::LeaseFailed { lease_id, login_id, code: error.code().to_owned(), why: error.detail() };
+        let event = Event::LeaseFailed {
+            lease_id,
+            login_id,
+            code: error.code().to_owned(),
+            why: error.detail(),
+        };
         tx.audit(&origin.entry(caller, now, event)).await?;
         tx.commit().await
     }
@@ -367,7 +384,9 @@ fn session_options(group_role: &str) -> String {
     format!("-c role={escaped}")
 }
 
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Error> {
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Error> {
     tokio::task::spawn_blocking(work).await.map_err(Error::internal)
 }
 

@@ -37,15 +37,14 @@ use crate::{
     target::{Handle, Targets},
 };
 
-/// Which leases are meant.
-pub use crate::store::leases::LeaseFilter;
 /// An entry of the audit as it is listed.
 pub use crate::store::audit::Listed;
+/// Which leases are meant.
+pub use crate::store::leases::LeaseFilter;
 /// A token as it is shown.
 pub use crate::store::tokens::ListedToken;
 
 /// The parts that a use case needs.
-#[derive(Debug)]
 pub struct App {
     pub(in crate::app) store: Store,
     pub(in crate::app) targets: Targets,
@@ -85,7 +84,6 @@ pub struct Nudges {
 }
 
 /// The parts from which an [`App`] is built.
-#[derive(Debug)]
 pub struct Parts {
     /// Our database.
     pub store: Store,
@@ -136,7 +134,14 @@ impl Origin {
 
 /// An audit entry for what pgvalet did by itself.
 fn own_entry(now: DateTime<Utc>, event: Event) -> Entry {
-    Entry { id: AuditId::new(), at: now, actor: Actor::Pgvalet, request_id: None, source: None, event }
+    Entry {
+        id: AuditId::new(),
+        at: now,
+        actor: Actor::Pgvalet,
+        request_id: None,
+        source: None,
+        event,
+    }
 }
 
 impl App {

@@ -36,7 +36,7 @@ impl App {
     pub async fn profile(&self, caller: &Caller, name: &Name) -> Result<Profile, Error> {
         let profiles = self.profiles(caller).await?;
         let names: Vec<&str> = profiles.iter().map(|profile| profile.spec.name.as_str()).collect();
-        let near = crate::document::nearest(name.as_str(), &names).map(str::to_owned);
+        let near = crate::document::nearest(name.as_str(), names).map(str::to_owned);
         profiles
             .into_iter()
             .find(|profile| profile.spec.name == *name)
@@ -119,7 +119,12 @@ impl App {
     ///
     /// # Errors
     /// If leases are live, or there is none of that name.
-    pub async fn remove_profile(&self, admin: &Admin<'_>, origin: &Origin, name: &Name) -> Result<(), Error> {
+    pub async fn remove_profile(
+        &self,
+        admin: &Admin<'_>,
+        origin: &Origin,
+        name: &Name,
+    ) -> Result<(), Error> {
         let profile = self.profile(admin, name).await?;
         let live = LeaseFilter {
             states: Some(vec![State::Provisioning, State::Active, State::Revoking]),
@@ -127,9 +132,13 @@ impl App {
             ..LeaseFilter::default()
         };
         let mut tx = self.store.begin().await?;
-        tx.lock_profile(name).await?.ok_or_else(|| Error::not_found("profile", name.to_string()))?;
+        tx.lock_profile(name)
+            .await?
+            .ok_or_else(|| Error::not_found("profile", name.to_string()))?;
         if !self.store.leases(&live, None, 1).await?.is_empty() {
-            let detail = format!("leases under profile `{name}` are live: revoke them first (`pgvalet revoke --profile {name}`)");
+            let detail = format!(
+                "leases under profile `{name}` are live: revoke them first (`pgvalet revoke --profile {name}`)"
+            );
             return Err(Error::Conflict { code: "profile_in_use", detail });
         }
         tx.remove_profile(profile.id).await?;
@@ -151,7 +160,9 @@ fn in_the_way(e: store::error::Error, spec: &ProfileSpec) -> Error {
         return Error::Conflict { code: "group_role_taken", detail };
     }
     if e.is_constraint("profile_name") {
-        let detail = "somebody else recorded a profile of this name just now: look at it and try again".to_owned();
+        let detail =
+            "somebody else recorded a profile of this name just now: look at it and try again"
+                .to_owned();
         return Error::Conflict { code: "name_taken", detail };
     }
     e.into()

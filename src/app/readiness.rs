@@ -59,7 +59,9 @@ impl App {
         let name = "state database".to_owned();
         match tokio::time::timeout(PROBE_DEADLINE, self.store.ping()).await {
             Ok(Ok(())) => Part { name, ready: true, detail: "answers".to_owned() },
-            Ok(Err(_)) | Err(_) => Part { name, ready: false, detail: "does not answer".to_owned() },
+            Ok(Err(_)) | Err(_) => {
+                Part { name, ready: false, detail: "does not answer".to_owned() }
+            }
         }
     }
 

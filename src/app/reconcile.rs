@@ -79,7 +79,11 @@ impl App {
         }
     }
 
-    async fn give_back(&self, claimed: &Claimed, until: DateTime<Utc>) -> Result<(), store::error::Error> {
+    async fn give_back(
+        &self,
+        claimed: &Claimed,
+        until: DateTime<Utc>,
+    ) -> Result<(), store::error::Error> {
         let mut tx = self.store.begin().await?;
         tx.release_login(claimed, until).await?;
         tx.commit().await
@@ -87,7 +91,11 @@ impl App {
 
     /// Records that a login ends, and its lease with it if it is the lease's present one. False if
     /// somebody else moved it meanwhile.
-    async fn record_end(&self, claimed: &Claimed, cause: Cause) -> Result<bool, store::error::Error> {
+    async fn record_end(
+        &self,
+        claimed: &Claimed,
+        cause: Cause,
+    ) -> Result<bool, store::error::Error> {
         let login = &claimed.login;
         let now = self.clock.now();
         let mut tx = self.store.begin().await?;
@@ -101,7 +109,8 @@ impl App {
             }
             // Logins of earlier rotations that are still in their grace end with the lease.
             for (login_id, role) in tx.start_revoking_logins_of(login.lease_id, cause, now).await? {
-                let event = Event::LoginRevoking { lease_id: login.lease_id, login_id, role, cause };
+                let event =
+                    Event::LoginRevoking { lease_id: login.lease_id, login_id, role, cause };
                 tx.audit(&own_entry(now, event)).await?;
             }
         }
@@ -135,12 +144,20 @@ impl App {
         };
         match tokio::time::timeout(REMOVAL_DEADLINE, handle.remove_login(&remove)).await {
             Ok(Ok(proof)) => Ok(proof),
-            Ok(Err(e)) => Err(Error::target(target.spec.name.as_str(), Some(login.lease_id), e).detail()),
-            Err(_) => Err(format!("target `{}`: removing the login took too long", target.spec.name)),
+            Ok(Err(e)) => {
+                Err(Error::target(target.spec.name.as_str(), Some(login.lease_id), e).detail())
+            }
+            Err(_) => {
+                Err(format!("target `{}`: removing the login took too long", target.spec.name))
+            }
         }
     }
 
-    async fn record_removal(&self, claimed: &Claimed, proof: &Proof) -> Result<(), store::error::Error> {
+    async fn record_removal(
+        &self,
+        claimed: &Claimed,
+        proof: &Proof,
+    ) -> Result<(), store::error::Error> {
         let login = &claimed.login;
         let cause = login.cause.unwrap_or(Cause::Failed);
         let now = self.clock.now();
@@ -155,7 +172,8 @@ impl App {
         };
         tx.audit(&own_entry(now, event)).await?;
         if let Some(cause) = tx.finish_lease(login.lease_id, now).await? {
-            tx.audit(&own_entry(now, Event::LeaseRevoked { lease_id: login.lease_id, cause })).await?;
+            tx.audit(&own_entry(now, Event::LeaseRevoked { lease_id: login.lease_id, cause }))
+                .await?;
         }
         tx.commit().await?;
         self.tell_removed();
@@ -163,7 +181,11 @@ impl App {
         Ok(())
     }
 
-    async fn record_blocked(&self, claimed: &Claimed, why: &str) -> Result<(), store::error::Error> {
+    async fn record_blocked(
+        &self,
+        claimed: &Claimed,
+        why: &str,
+    ) -> Result<(), store::error::Error> {
         let login = &claimed.login;
         let now = self.clock.now();
         let again_at = now + backoff::wait_after(login.attempts.saturating_add(1));

@@ -51,10 +51,14 @@ impl App {
         let now = self.clock.now();
         let (to, rule) = match lease::renew(before.expires_at, before.max_expires_at, length, now) {
             Renewal::Until { expires_at, rule } => (expires_at, rule),
-            Renewal::Exhausted { max_expires_at } => return Err(Error::RenewalExhausted { max_expires_at }),
+            Renewal::Exhausted { max_expires_at } => {
+                return Err(Error::RenewalExhausted { max_expires_at });
+            }
         };
         let because = match rule {
-            TtlRule::ProfileMaxTtl => format!("the profile's max_ttl ends it at {}", to.format("%Y-%m-%d %H:%M:%S UTC")),
+            TtlRule::ProfileMaxTtl => {
+                format!("the profile's max_ttl ends it at {}", to.format("%Y-%m-%d %H:%M:%S UTC"))
+            }
             TtlRule::Asked | TtlRule::ProfileTtl => format!("{length} from now"),
         };
 
@@ -75,7 +79,8 @@ impl App {
         {
             return Ok(profile.spec.ttl);
         }
-        Seconds::new((lease.max_expires_at - lease.created_at).num_seconds().max(1)).map_err(Error::internal)
+        Seconds::new((lease.max_expires_at - lease.created_at).num_seconds().max(1))
+            .map_err(Error::internal)
     }
 
     async fn move_end(
@@ -96,28 +101,43 @@ impl App {
             Err(store::error::Error::NotOneRow(_)) => {
                 return Err(Error::Conflict {
                     code: "renewed_meanwhile",
-                    detail: "somebody else renewed this lease just now: look at its new end".to_owned(),
+                    detail: "somebody else renewed this lease just now: look at its new end"
+                        .to_owned(),
                 });
             }
             moved => moved?,
         }
         tx.move_login_end(terms.login_id, to).await?;
-        tx.audit(&origin.entry(caller, self.clock.now(), Event::LeaseRenewed { lease_id: id, from, to })).await?;
+        tx.audit(&origin.entry(
+            caller,
+            self.clock.now(),
+            Event::LeaseRenewed { lease_id: id, from, to },
+        ))
+        .await?;
         tx.commit().await?;
         self.nudges.leases.notify_one();
         self.nudges.audit.notify_one();
         Ok(terms)
     }
 
-    async fn tell_target(&self, lease: &Lease, terms: &LoginTerms, until: DateTime<Utc>) -> Result<(), Error> {
+    async fn tell_target(
+        &self,
+        lease: &Lease,
+        terms: &LoginTerms,
+        until: DateTime<Utc>,
+    ) -> Result<(), Error> {
         let (target, handle) = self.handle(lease.target_id).await?;
-        let oid = terms.role_oid.ok_or_else(|| Error::not_found("login", terms.role_name.to_string()))?;
+        let oid =
+            terms.role_oid.ok_or_else(|| Error::not_found("login", terms.role_name.to_string()))?;
         tokio::time::timeout(
             self.times.issue_deadline,
             handle.set_valid_until(&terms.role_name, oid, until),
         )
         .await
-        .map_err(|_| Error::TimedOut { what: "moving the login's end on the target", lease: Some(lease.id) })?
+        .map_err(|_| Error::TimedOut {
+            what: "moving the login's end on the target",
+            lease: Some(lease.id),
+        })?
         .map_err(|e| Error::target(target.spec.name.as_str(), Some(lease.id), e))
     }
 }

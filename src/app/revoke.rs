@@ -26,7 +26,12 @@ impl App {
     ///
     /// # Errors
     /// If there is no such lease for this caller, or our database does not answer.
-    pub async fn revoke(&self, caller: &Caller, origin: &Origin, id: LeaseId) -> Result<Lease, Error> {
+    pub async fn revoke(
+        &self,
+        caller: &Caller,
+        origin: &Origin,
+        id: LeaseId,
+    ) -> Result<Lease, Error> {
         let lease = self.lease(caller, id).await?;
         self.start_revoking(caller, origin, &lease).await?;
         let mut leases = vec![lease];
@@ -49,7 +54,8 @@ impl App {
             && filter.tool.is_none()
             && filter.target.is_none();
         if says_nothing {
-            let message = "say which leases: at least one of person, tool, profile, target".to_owned();
+            let message =
+                "say which leases: at least one of person, tool, profile, target".to_owned();
             return Err(Error::Invalid(vec![Fault { field: "person", message }]));
         }
         filter.states = Some(LIVE.to_vec());
@@ -67,7 +73,12 @@ impl App {
         Ok(found)
     }
 
-    async fn start_revoking(&self, caller: &Caller, origin: &Origin, lease: &Lease) -> Result<(), Error> {
+    async fn start_revoking(
+        &self,
+        caller: &Caller,
+        origin: &Origin,
+        lease: &Lease,
+    ) -> Result<(), Error> {
         debug_assert!(may_touch(caller, lease), "the lease was looked up for this caller");
         let now = self.clock.now();
         let mut tx = self.store.begin().await?;
@@ -77,7 +88,8 @@ impl App {
         let event = Event::LeaseRevoking { lease_id: lease.id, cause: Cause::Revoked };
         tx.audit(&origin.entry(caller, now, event)).await?;
         for (login_id, role) in tx.start_revoking_logins_of(lease.id, Cause::Revoked, now).await? {
-            let event = Event::LoginRevoking { lease_id: lease.id, login_id, role, cause: Cause::Revoked };
+            let event =
+                Event::LoginRevoking { lease_id: lease.id, login_id, role, cause: Cause::Revoked };
             tx.audit(&origin.entry(caller, now, event)).await?;
         }
         tx.commit().await?;

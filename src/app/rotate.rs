@@ -11,7 +11,12 @@ use crate::{
         error::Error,
         issue::{Answer, ToMake},
     },
-    domain::{audit::Event, lease::{Lease, State}, name::Name, role::LoginName},
+    domain::{
+        audit::Event,
+        lease::{Lease, State},
+        name::Name,
+        role::LoginName,
+    },
     identity::Caller,
     ids::{LeaseId, LoginId},
     store::{self, leases::LoginTerms},
@@ -25,7 +30,12 @@ impl App {
     ///
     /// # Errors
     /// If it is not active, or the target does not answer. The old login goes on working then.
-    pub async fn rotate(&self, caller: &Caller, origin: &Origin, id: LeaseId) -> Result<Answer, Error> {
+    pub async fn rotate(
+        &self,
+        caller: &Caller,
+        origin: &Origin,
+        id: LeaseId,
+    ) -> Result<Answer, Error> {
         let lease = self.lease(caller, id).await?;
         let (target, handle) = self.handle(lease.target_id).await?;
 
@@ -63,7 +73,8 @@ impl App {
     }
 
     fn fresh_name(&self, lease: &Lease, login_id: LoginId) -> Result<LoginName, Error> {
-        let name = |text: &str| text.parse::<Name>().or_else(|_| UNNAMED.parse()).map_err(Error::internal);
+        let name =
+            |text: &str| text.parse::<Name>().or_else(|_| UNNAMED.parse()).map_err(Error::internal);
         let who = lease.principal.split_once(':').map_or(lease.principal.as_str(), |(_, who)| who);
         Ok(LoginName::mint(&name(&lease.profile)?, &name(who)?, &name(&lease.tool)?, login_id))
     }

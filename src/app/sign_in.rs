@@ -25,7 +25,8 @@ impl App {
             Some(id) => self.store.token(id).await?,
             None => None,
         };
-        let verified = match presented.as_ref().and_then(|presented| self.tokens.recall(presented)) {
+        let verified = match presented.as_ref().and_then(|presented| self.tokens.recall(presented))
+        {
             Some(verified) => Some(verified),
             None => self.verify_slowly(presented, known.as_ref(), origin).await?,
         };
@@ -66,14 +67,20 @@ impl App {
         known: Option<&KnownToken>,
         origin: &Origin,
     ) -> Result<Option<Verified>, Error> {
-        if let Some(retry_after_seconds) = self.throttle.must_wait(origin.source, self.clock.now()) {
+        if let Some(retry_after_seconds) = self.throttle.must_wait(origin.source, self.clock.now())
+        {
             return Err(Error::Throttled { retry_after_seconds });
         }
         Ok(self.tokens.verify(presented, known.map(|known| known.hash.as_str())).await?)
     }
 
     /// The secret was right: does the token still hold?
-    async fn admit(&self, verified: Verified, known: KnownToken, origin: &Origin) -> Result<Caller, Error> {
+    async fn admit(
+        &self,
+        verified: Verified,
+        known: KnownToken,
+        origin: &Origin,
+    ) -> Result<Caller, Error> {
         let now = self.clock.now();
         let id = verified.token_id();
         let over = known.expires_at.is_some_and(|end| end <= now);
@@ -94,7 +101,12 @@ impl App {
         Ok(Caller::by_token(verified, known.principal, known.expires_at))
     }
 
-    async fn refuse_token(&self, token_id: Option<TokenId>, why: &str, origin: &Origin) -> Result<Caller, Error> {
+    async fn refuse_token(
+        &self,
+        token_id: Option<TokenId>,
+        why: &str,
+        origin: &Origin,
+    ) -> Result<Caller, Error> {
         let now = self.clock.now();
         let mut tx = self.store.begin().await?;
         let event = Event::TokenRefused { token_id, why: why.to_owned() };

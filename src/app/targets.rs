@@ -32,7 +32,7 @@ impl App {
     pub async fn target(&self, _: &Admin<'_>, name: &Name) -> Result<Target, Error> {
         let targets = self.store.targets().await?;
         let names: Vec<&str> = targets.iter().map(|target| target.spec.name.as_str()).collect();
-        let near = crate::document::nearest(name.as_str(), &names).map(str::to_owned);
+        let near = crate::document::nearest(name.as_str(), names).map(str::to_owned);
         targets
             .into_iter()
             .find(|target| target.spec.name == *name)
@@ -71,7 +71,8 @@ impl App {
         spec: &TargetSpec,
         password: Option<&Secret<String>>,
     ) -> Result<(), Error> {
-        let recorded = self.store.targets().await?.into_iter().find(|target| target.spec.name == spec.name);
+        let recorded =
+            self.store.targets().await?.into_iter().find(|target| target.spec.name == spec.name);
         let password = match (password, &recorded) {
             (Some(password), _) => password.duplicate(),
             (None, Some(target)) => self.store.target_password(target.id, &self.keys).await?,
@@ -86,7 +87,10 @@ impl App {
         if server.in_recovery {
             return Err(Error::Conflict {
                 code: "target_in_recovery",
-                detail: format!("target `{}` is a standby, which takes no changes: name the primary", spec.name),
+                detail: format!(
+                    "target `{}` is a standby, which takes no changes: name the primary",
+                    spec.name
+                ),
             });
         }
         Ok(())
@@ -105,7 +109,9 @@ impl App {
         let recorded = tx.lock_target(&spec.name).await?;
         let change = plan::target_change(spec, recorded.as_ref());
         let id = recorded.as_ref().map_or_else(TargetId::new, |target| target.id);
-        let seal = |password| SealedPassword::seal(&self.keys, id, rng::bytes()?, password).map_err(Error::from);
+        let seal = |password| {
+            SealedPassword::seal(&self.keys, id, rng::bytes()?, password).map_err(Error::from)
+        };
         let sealed = password.map(seal).transpose()?;
         let target = spec.name.to_string();
         let event = match (recorded, sealed) {
@@ -117,7 +123,8 @@ impl App {
             (Some(_), None) if change.action == Action::Keep => return Ok(Action::Keep),
             (Some(_), sealed) => {
                 tx.change_target(id, spec, sealed.as_ref(), now).await?;
-                let mut changed: Vec<String> = change.changed.iter().map(|key| (*key).to_owned()).collect();
+                let mut changed: Vec<String> =
+                    change.changed.iter().map(|key| (*key).to_owned()).collect();
                 if sealed.is_some() {
                     changed.push("admin.password".to_owned());
                 }
@@ -132,18 +139,28 @@ impl App {
     ///
     /// # Errors
     /// If it is needed, or there is none of that name.
-    pub async fn remove_target(&self, admin: &Admin<'_>, origin: &Origin, name: &Name) -> Result<(), Error> {
+    pub async fn remove_target(
+        &self,
+        admin: &Admin<'_>,
+        origin: &Origin,
+        name: &Name,
+    ) -> Result<(), Error> {
         let id = self.target(admin, name).await?.id;
         let now = self.clock.now();
         let mut tx = self.store.begin().await?;
         tx.lock_target(name).await?.ok_or_else(|| Error::not_found("target", name.to_string()))?;
         let (profiles, leases) = tx.users_of_target(id).await?;
         if !profiles.is_empty() {
-            let detail = format!("profiles still name target `{name}`: remove {} first", profiles.join(", "));
+            let detail = format!(
+                "profiles still name target `{name}`: remove {} first",
+                profiles.join(", ")
+            );
             return Err(Error::Conflict { code: "target_in_use", detail });
         }
         if leases > 0 {
-            let detail = format!("{leases} leases are live on target `{name}`: revoke them first (`pgvalet revoke --target {name}`)");
+            let detail = format!(
+                "{leases} leases are live on target `{name}`: revoke them first (`pgvalet revoke --target {name}`)"
+            );
             return Err(Error::Conflict { code: "target_in_use", detail });
         }
         tx.remove_target(id, now).await?;
@@ -163,7 +180,9 @@ fn password_missing(name: &Name) -> Error {
 
 fn name_taken(e: store::error::Error) -> Error {
     if e.is_constraint("target_name") {
-        let detail = "somebody else recorded a target of this name just now: look at it and try again".to_owned();
+        let detail =
+            "somebody else recorded a target of this name just now: look at it and try again"
+                .to_owned();
         return Error::Conflict { code: "name_taken", detail };
     }
     e.into()

@@ -53,12 +53,19 @@ impl App {
     ///
     /// # Errors
     /// If the wish is not sound, or needs an administrator.
-    pub async fn create_token(&self, caller: &Caller, origin: &Origin, wish: TokenWish) -> Result<NewToken, Error> {
+    pub async fn create_token(
+        &self,
+        caller: &Caller,
+        origin: &Origin,
+        wish: TokenWish,
+    ) -> Result<NewToken, Error> {
         if wish.principal.is_some() || wish.groups.is_some() || wish.admin.is_some() {
-            self.admin(caller, origin, "a token for another principal, or with groups or rights").await?;
+            self.admin(caller, origin, "a token for another principal, or with groups or rights")
+                .await?;
         }
         let name = wish.name.trim();
-        if name.is_empty() || name.chars().count() > LONGEST_NAME || name.contains(char::is_control) {
+        if name.is_empty() || name.chars().count() > LONGEST_NAME || name.contains(char::is_control)
+        {
             let message = format!("say what the token is for, in 1 to {LONGEST_NAME} letters");
             return Err(Error::Invalid(vec![Fault { field: "name", message }]));
         }
@@ -119,11 +126,17 @@ impl App {
     ///
     /// # Errors
     /// If there is none of that id for this caller.
-    pub async fn revoke_token(&self, caller: &Caller, origin: &Origin, id: TokenId) -> Result<(), Error> {
+    pub async fn revoke_token(
+        &self,
+        caller: &Caller,
+        origin: &Origin,
+        id: TokenId,
+    ) -> Result<(), Error> {
         let now = self.clock.now();
         let mut tx = self.store.begin().await?;
-        let may_see =
-            |token: &ListedToken| caller.principal().admin || token.principal_id == caller.principal().id;
+        let may_see = |token: &ListedToken| {
+            caller.principal().admin || token.principal_id == caller.principal().id
+        };
         let token = tx.lock_token(id).await?.filter(may_see);
         let token = token.ok_or_else(|| Error::not_found("token", id.to_string()))?;
         self.tokens.forget(id);
@@ -131,7 +144,11 @@ impl App {
             return Ok(());
         }
         tx.revoke_token(id, now).await?;
-        let event = Event::TokenRevoked { token_id: id, principal_id: token.principal_id, name: token.name };
+        let event = Event::TokenRevoked {
+            token_id: id,
+            principal_id: token.principal_id,
+            name: token.name,
+        };
         tx.audit(&origin.entry(caller, now, event)).await?;
         tx.commit().await?;
         self.nudges.audit.notify_one();

@@ -1,17 +1,17 @@
 //! The rules, in reading order. No async, no clock, no randomness, no I/O: facts and `now` go in,
 //! data with a reason comes out, so that each rule can be tested whole.
 
-pub mod duration;
-pub mod name;
-pub mod principal;
-pub mod profile;
-pub mod target;
-// profile_file
 pub mod access;
 pub mod audit;
 pub mod backoff;
+pub mod duration;
 pub mod lease;
+pub mod name;
 pub mod plan;
 pub mod policy;
+pub mod principal;
+pub mod profile;
+pub mod profile_file;
 pub mod reconcile;
 pub mod role;
+pub mod target;

@@ -1,0 +1,312 @@
+//! Profiles as code: the TOML file read, with every fault at once, and written.
+//!
+//! Keys that belong to the language but not to this release are refused by name: a profile whose
+//! column grants or row policies were silently left out would give more than its author meant.
+
+use std::collections::BTreeMap;
+
+use crate::{
+    document::{Document, Faults, Table},
+    domain::{
+        duration::Seconds,
+        name::Name,
+        plan::{Desired, DesiredTarget},
+        principal::AllowRule,
+        profile::{self, DEFAULT_CONNECTION_LIMIT, Preset, ProfileSpec, Reason},
+        target::{self, SslMode, TargetSpec},
+    },
+};
+
+const LATER: &str = "it comes with a later release";
+
+/// Reads a file.
+///
+/// # Errors
+/// Everything that is wrong with it, with line and column.
+pub fn read(name: &str, text: &str) -> Result<Desired, Faults> {
+    let (desired, faults) = Document::parse(name, text)?.read(|root| {
+        for key in ["standing-role", "person"] {
+            root.not_yet(key, LATER);
+        }
+        let targets = root.map_of_tables("target").into_iter();
+        let targets = targets.filter_map(|(name, table)| read_target(&name, table)).collect();
+        let profiles = root.map_of_tables("profile").into_iter();
+        let profiles = profiles.filter_map(|(name, table)| read_profile(&name, table)).collect();
+        Desired { targets, profiles }
+    });
+    faults.or_value(desired)
+}
+
+fn read_target(name: &str, mut table: Table) -> Option<DesiredTarget> {
+    let name = checked_name(name, &table);
+    table.require(&["host", "admin", "databases"]);
+    let environment = table.optional_string("environment").unwrap_or_default();
+    let host = table.optional_string("host");
+    let port = table.integer_in("port", 1_u16..=u16::MAX).unwrap_or(5432);
+    let sslmode = table.one_of("sslmode", &SslMode::ALL);
+    let sslmode = sslmode.and_then(SslMode::from_text).unwrap_or(SslMode::VerifyFull);
+    let sslrootcert_pem = table.optional_string("sslrootcert");
+    let databases = table.strings("databases");
+    let (mut admin_user, mut password_source) = (None, None);
+    if let Some(mut admin) = table.table("admin") {
+        admin_user = admin.required_string("user");
+        password_source = read_password_source(&mut admin);
+    }
+    let spec = TargetSpec {
+        name: name?,
+        environment,
+        host: host?,
+        port,
+        sslmode,
+        sslrootcert_pem,
+        admin_user: admin_user?,
+        databases: databases?,
+    };
+    for (key, message) in target::faults(&spec) {
+        table.fault(key, &message);
+    }
+    Some(DesiredTarget { spec, password_source })
+}
+
+/// `password = { file = "…" }` or `{ env = "…" }`: read by whoever sends the file, never written in it.
+fn read_password_source(admin: &mut Table) -> Option<String> {
+    if !admin.has("password") {
+        return None;
+    }
+    let mut source = admin.table("password")?;
+    let file = source.optional_string("file").map(|path| format!("file:{path}"));
+    let variable = source.optional_string("env").map(|variable| format!("env:{variable}"));
+    if file.is_some() == variable.is_some() {
+        source.fault("file", "write either { file = \"…\" } or { env = \"…\" }");
+    }
+    file.or(variable)
+}
+
+fn read_profile(name: &str, mut table: Table) -> Option<ProfileSpec> {
+    let name = checked_name(name, &table);
+    for key in ["grant", "context", "guard", "check", "rls", "harden"] {
+        table.not_yet(key, LATER);
+    }
+    table.require(&["target", "database", "preset", "ttl"]);
+    let description = table.optional_string("description").unwrap_or_default();
+    let target = table.parsed("target", "the name of a target", str::parse::<Name>);
+    let database = table.optional_string("database");
+    let preset = table.one_of("preset", &Preset::ALL).and_then(Preset::from_text);
+    let schemas = table.strings("schemas").unwrap_or_default();
+    let group_role = table.optional_string("group_role");
+    let ttl = table.parsed("ttl", "a length of time such as \"1h\"", str::parse::<Seconds>);
+    let max_ttl = table.parsed("max_ttl", "a length of time such as \"8h\"", str::parse::<Seconds>);
+    let limit = table.integer_in("connection_limit", 1_i32..=1000);
+    let settings: BTreeMap<_, _> =
+        table.strings_by_name("settings").unwrap_or_default().into_iter().collect();
+    let (allow, reason) = read_access(&mut table);
+    let ttl = ttl?;
+    let spec = ProfileSpec {
+        name: name?,
+        description,
+        target: target?,
+        database: database?,
+        preset: preset?,
+        schemas,
+        group_role,
+        ttl,
+        max_ttl: max_ttl.unwrap_or(ttl),
+        connection_limit: limit.unwrap_or(DEFAULT_CONNECTION_LIMIT),
+        settings,
+        allow,
+        reason,
+    };
+    for (key, message) in profile::faults(&spec) {
+        table.fault(key, &message);
+    }
+    Some(spec)
+}
+
+fn read_access(profile: &mut Table) -> (Vec<AllowRule>, Reason) {
+    let Some(mut access) = profile.table("access") else { return (Vec::new(), Reason::Optional) };
+    for key in ["approval", "networks", "hours"] {
+        access.not_yet(key, LATER);
+    }
+    let mut allow = Vec::new();
+    for text in access.strings("allow").unwrap_or_default() {
+        match text.parse() {
+            Ok(rule) => allow.push(rule),
+            Err(e) => access.fault("allow", &format!("{e}")),
+        }
+    }
+    let reason = match access.one_of("reason", &["optional", "required"]) {
+        Some("required") => Reason::Required,
+        Some(_) | None => Reason::Optional,
+    };
+    (allow, reason)
+}
+
+fn checked_name(name: &str, table: &Table) -> Option<Name> {
+    match name.parse() {
+        Ok(name) => Some(name),
+        Err(e) => {
+            table.fault("", &format!("{e}"));
+            None
+        }
+    }
+}
+
+/// Writes targets and profiles as a file that applies to nothing new. Passwords are not in it: a
+/// recorded target keeps the one that it has.
+#[must_use]
+pub fn write(targets: &[TargetSpec], profiles: &[ProfileSpec]) -> String {
+    let mut out = Vec::new();
+    for target in targets {
+        out.push(format!("[target.{}]", key(target.name.as_str())));
+        if !target.environment.is_empty() {
+            out.push(format!("environment = {}", quoted(&target.environment)));
+        }
+        out.push(format!("host = {}", quoted(&target.host)));
+        out.push(format!("port = {}", target.port));
+        out.push(format!("sslmode = {}", quoted(target.sslmode.as_str())));
+        if let Some(pem) = &target.sslrootcert_pem {
+            out.push(format!("sslrootcert = {}", quoted(pem)));
+        }
+        out.push(format!("admin = {{ user = {} }}", quoted(&target.admin_user)));
+        out.push(format!("databases = {}", list(&target.databases)));
+        out.push(String::new());
+    }
+    for profile in profiles {
+        write_profile(profile, &mut out);
+        out.push(String::new());
+    }
+    out.join("\n")
+}
+
+fn write_profile(profile: &ProfileSpec, out: &mut Vec<String>) {
+    let name = key(profile.name.as_str());
+    out.push(format!("[profile.{name}]"));
+    if !profile.description.is_empty() {
+        out.push(format!("description = {}", quoted(&profile.description)));
+    }
+    out.push(format!("target = {}", quoted(profile.target.as_str())));
+    out.push(format!("database = {}", quoted(&profile.database)));
+    out.push(format!("preset = {}", quoted(profile.preset.as_str())));
+    if !profile.schemas.is_empty() {
+        out.push(format!("schemas = {}", list(&profile.schemas)));
+    }
+    if let Some(role) = &profile.group_role {
+        out.push(format!("group_role = {}", quoted(role)));
+    }
+    out.push(format!("ttl = {}", quoted(&profile.ttl.to_string())));
+    out.push(format!("max_ttl = {}", quoted(&profile.max_ttl.to_string())));
+    out.push(format!("connection_limit = {}", profile.connection_limit));
+    if !profile.settings.is_empty() {
+        let pair = |(name, value): (&String, &String)| format!("{} = {}", key(name), quoted(value));
+        let pairs: Vec<_> = profile.settings.iter().map(pair).collect();
+        out.push(format!("settings = {{ {} }}", pairs.join(", ")));
+    }
+    out.push(format!("\n[profile.{name}.access]"));
+    let allow: Vec<_> = profile.allow.iter().map(AllowRule::to_string).collect();
+    out.push(format!("allow = {}", list(&allow)));
+    if profile.reason == Reason::Required {
+        out.push("reason = \"required\"".to_owned());
+    }
+}
+
+/// A name with a dot would be two keys.
+fn key(name: &str) -> String {
+    if name.contains('.') { quoted(name) } else { name.to_owned() }
+}
+
+fn quoted(text: &str) -> String {
+    toml::Value::String(text.to_owned()).to_string()
+}
+
+fn list(texts: &[String]) -> String {
+    let quoted: Vec<_> = texts.iter().map(|text| quoted(text)).collect();
+    format!("[{}]", quoted.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = r#"
+[target.shop]
+environment = "dev"
+host = "127.0.0.1"
+port = 5433
+sslmode = "disable"
+admin = { user = "pgvalet_admin", password = { file = "shop.secret" } }
+databases = ["shop"]
+
+[profile.shop-read]
+description = "Read \"everything\""
+target = "shop"
+database = "shop"
+preset = "readonly"
+schemas = ["public"]
+ttl = "1h"
+max_ttl = "8h"
+connection_limit = 3
+settings = { statement_timeout = "30s", "app.kind" = "x" }
+
+[profile.shop-read.access]
+allow = ["group:engineering", "person:alice"]
+reason = "required"
+
+[profile.support]
+target = "shop"
+database = "shop"
+preset = "custom"
+group_role = "shop_support"
+ttl = "15m"
+"#;
+
+    #[test]
+    fn a_written_file_reads_back_the_same() {
+        let desired = read("profiles.toml", GOOD).unwrap();
+        assert_eq!(desired.targets[0].password_source.as_deref(), Some("file:shop.secret"));
+        assert_eq!(desired.profiles[1].max_ttl, desired.profiles[1].ttl);
+        let targets: Vec<_> = desired.targets.iter().map(|target| target.spec.clone()).collect();
+        let again = read("export.toml", &write(&targets, &desired.profiles)).unwrap();
+        assert_eq!(again.profiles, desired.profiles);
+        assert_eq!(again.targets[0].spec, targets[0]);
+    }
+
+    #[test]
+    fn every_fault_is_told_with_its_line() {
+        let text = r#"
+[target.shop]
+host = "db.example"
+sslmode = "prefer"
+databases = []
+admin = { user = "a", password = "typed right here" }
+
+[profile.shop-read]
+target = "shop"
+database = "shop"
+preset = "readonly"
+ttl = "forever"
+max_tll = "8h"
+
+[[profile.shop-read.grant]]
+schema = "sales"
+
+[profile.shop-read.access]
+allow = ["everyone", "ci:main"]
+"#;
+        let faults = read("p.toml", text).unwrap_err();
+        let lines: Vec<_> =
+            faults.as_slice().iter().map(|f| (f.line.unwrap(), f.key.as_str())).collect();
+        for expected in [
+            (4, "target.shop.sslmode"),
+            (6, "target.shop.admin.password"),
+            (12, "profile.shop-read.ttl"),
+            (13, "profile.shop-read.max_tll"),
+            (19, "profile.shop-read.access.allow"),
+        ] {
+            assert!(lines.contains(&expected), "{expected:?} not in {lines:#?}");
+        }
+        let all = faults.to_string();
+        assert!(all.contains("grant` is not supported yet"), "{all}");
+        assert!(all.contains("did you mean `max_ttl`"), "{all}");
+        assert!(!all.contains("typed right here"), "{all}");
+    }
+}

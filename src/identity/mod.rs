@@ -21,7 +21,11 @@ pub struct Caller {
 impl Caller {
     /// The principal whose token was verified.
     #[must_use]
-    pub fn by_token(verified: Verified, principal: Principal, expires_at: Option<DateTime<Utc>>) -> Self {
+    pub fn by_token(
+        verified: Verified,
+        principal: Principal,
+        expires_at: Option<DateTime<Utc>>,
+    ) -> Self {
         Self { principal, token_id: verified.token_id(), token_expires_at: expires_at }
     }
 

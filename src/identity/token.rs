@@ -153,11 +153,17 @@ impl Tokens {
     ///
     /// # Errors
     /// If argon2 fails, or the daemon is ending.
-    pub async fn verify(&self, presented: Option<Presented>, kept: Option<&str>) -> Result<Option<Verified>, Error> {
+    pub async fn verify(
+        &self,
+        presented: Option<Presented>,
+        kept: Option<&str>,
+    ) -> Result<Option<Verified>, Error> {
         let known = presented.is_some() && kept.is_some();
         let hash: Arc<str> = kept.map_or_else(|| Arc::clone(&self.decoy), Arc::from);
-        let presented = presented
-            .unwrap_or_else(|| Presented { id: TokenId::new(), secret: Secret::new("x".repeat(43)) });
+        let presented = presented.unwrap_or_else(|| Presented {
+            id: TokenId::new(),
+            secret: Secret::new("x".repeat(43)),
+        });
         let turn = self.turns.acquire().await.map_err(|_| Error::Ending)?;
         let (presented, same) = blocking(move || {
             let same = matches(&presented.secret, &hash)?;
@@ -199,7 +205,9 @@ fn matches(secret: &Secret<String>, kept: &str) -> Result<bool, Error> {
     Ok(Argon2::default().verify_password(secret.expose().as_bytes(), &kept).is_ok())
 }
 
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Error> + Send + 'static) -> Result<T, Error> {
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
+) -> Result<T, Error> {
     tokio::task::spawn_blocking(work).await.map_err(|_| Error::Ending)?
 }
 
@@ -235,7 +243,8 @@ mod tests {
 
     #[test]
     fn what_is_no_token_is_not_read_as_one() {
-        for text in ["", "pgv_", "pgv_x_y", "Bearer pgv_", &format!("pgv_{}_short", "0".repeat(32))] {
+        for text in ["", "pgv_", "pgv_x_y", "Bearer pgv_", &format!("pgv_{}_short", "0".repeat(32))]
+        {
             assert!(Presented::read(text).is_none(), "{text}");
         }
     }

@@ -64,9 +64,10 @@ impl Store {
     /// If the database does not answer.
     pub async fn seal_audit(&self, limit: i64) -> Result<usize, Error> {
         let mut tx = self.pool.begin().await?;
-        let Some(head) = sqlx::query!("SELECT position, hash FROM audit_head FOR UPDATE SKIP LOCKED")
-            .fetch_optional(&mut *tx)
-            .await?
+        let Some(head) =
+            sqlx::query!("SELECT position, hash FROM audit_head FOR UPDATE SKIP LOCKED")
+                .fetch_optional(&mut *tx)
+                .await?
         else {
             return Ok(0);
         };
@@ -101,9 +102,13 @@ impl Store {
         )
         .execute(&mut *tx)
         .await?;
-        sqlx::query!("UPDATE audit_head SET position = $1, hash = $2", walk.position, walk.head.as_bytes())
-            .execute(&mut *tx)
-            .await?;
+        sqlx::query!(
+            "UPDATE audit_head SET position = $1, hash = $2",
+            walk.position,
+            walk.head.as_bytes()
+        )
+        .execute(&mut *tx)
+        .await?;
         tx.commit().await?;
         Ok(unsealed.len())
     }
@@ -113,7 +118,8 @@ impl Store {
     /// # Errors
     /// If the database does not answer.
     pub async fn audit_head(&self) -> Result<Walk, Error> {
-        let head = sqlx::query!("SELECT position, hash FROM audit_head").fetch_one(&self.pool).await?;
+        let head =
+            sqlx::query!("SELECT position, hash FROM audit_head").fetch_one(&self.pool).await?;
         let hash = Hash::from_bytes(&head.hash).ok_or(Error::Unreadable("hash"))?;
         Ok(Walk { position: head.position, head: hash })
     }
@@ -248,7 +254,9 @@ impl Store {
     /// If the database does not answer.
     pub async fn mark_told(&self, ids: &[AuditId]) -> Result<(), Error> {
         let ids: Vec<uuid::Uuid> = ids.iter().map(|id| id.uuid()).collect();
-        sqlx::query!("DELETE FROM outbox WHERE audit_id = ANY ($1)", &ids).execute(&self.pool).await?;
+        sqlx::query!("DELETE FROM outbox WHERE audit_id = ANY ($1)", &ids)
+            .execute(&self.pool)
+            .await?;
         Ok(())
     }
 }

@@ -56,7 +56,11 @@ impl From<sqlx::Error> for Error {
             // SQLSTATE classes: <https://www.postgresql.org/docs/current/errcodes-appendix.html>
             return match (code.as_ref(), constraint) {
                 ("40001" | "40P01", _) => Self::LostRace(e),
-                (code, _) if code.starts_with("57P") || code.starts_with("08") || code.starts_with("53") => {
+                (code, _)
+                    if code.starts_with("57P")
+                        || code.starts_with("08")
+                        || code.starts_with("53") =>
+                {
                     Self::Unavailable(e)
                 }
                 (code, Some(constraint)) if code.starts_with("23") => {

@@ -36,7 +36,12 @@ impl Store {
     ///
     /// # Errors
     /// If the database does not answer.
-    pub async fn record_installation(&self, id: Uuid, key_check: &[u8], now: DateTime<Utc>) -> Result<(), Error> {
+    pub async fn record_installation(
+        &self,
+        id: Uuid,
+        key_check: &[u8],
+        now: DateTime<Utc>,
+    ) -> Result<(), Error> {
         sqlx::query!(
             "INSERT INTO installation (id, key_check, created_at) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING",
             id,

@@ -147,8 +147,10 @@ impl Store {
         before: Option<LeaseId>,
         limit: i64,
     ) -> Result<Vec<Lease>, Error> {
-        let states: Option<Vec<String>> =
-            filter.states.as_ref().map(|states| states.iter().map(|s| s.as_str().to_owned()).collect());
+        let states: Option<Vec<String>> = filter
+            .states
+            .as_ref()
+            .map(|states| states.iter().map(|s| s.as_str().to_owned()).collect());
         let rows = sqlx::query_as!(
             Row,
             r#"SELECT l.id, l.state, l.cause, l.profile_id, l.profile, l.target_id, t.name AS target, l.database,
@@ -213,9 +215,11 @@ impl Store {
     /// # Errors
     /// If the database does not answer.
     pub async fn live_leases(&self) -> Result<i64, Error> {
-        Ok(sqlx::query_scalar!(r#"SELECT count(*) AS "count!" FROM lease WHERE state <> 'revoked'"#)
-            .fetch_one(&self.pool)
-            .await?)
+        Ok(sqlx::query_scalar!(
+            r#"SELECT count(*) AS "count!" FROM lease WHERE state <> 'revoked'"#
+        )
+        .fetch_one(&self.pool)
+        .await?)
     }
 }
 
@@ -224,7 +228,11 @@ impl Tx {
     ///
     /// # Errors
     /// If the database does not answer.
-    pub async fn create_lease(&mut self, new: &NewLease<'_>, now: DateTime<Utc>) -> Result<(), Error> {
+    pub async fn create_lease(
+        &mut self,
+        new: &NewLease<'_>,
+        now: DateTime<Utc>,
+    ) -> Result<(), Error> {
         sqlx::query!(
             "INSERT INTO lease (id, state, profile_id, profile, target_id, database, group_role, connection_limit,
                                 settings, principal_id, tool, reason, ticket, ttl, created_at, expires_at,
@@ -256,7 +264,12 @@ impl Tx {
     ///
     /// # Errors
     /// [`Error::NotOneRow`] if the lease is not in the state given: it was given up or revoked.
-    pub async fn activate_lease(&mut self, id: LeaseId, login: LoginId, from: State) -> Result<(), Error> {
+    pub async fn activate_lease(
+        &mut self,
+        id: LeaseId,
+        login: LoginId,
+        from: State,
+    ) -> Result<(), Error> {
         let done = sqlx::query!(
             "UPDATE lease SET state = 'active', login_id = $2 WHERE id = $1 AND state = $3",
             id.uuid(),
@@ -302,7 +315,8 @@ impl Tx {
             connection_limit: row.connection_limit,
             settings: row.settings.0,
             login_id: LoginId::from(row.id),
-            role_name: LoginName::recognise(&row.role_name).ok_or(Error::Unreadable("role name"))?,
+            role_name: LoginName::recognise(&row.role_name)
+                .ok_or(Error::Unreadable("role name"))?,
             role_oid: row.role_oid.and_then(|oid| u32::try_from(oid).ok()),
         }))
     }
@@ -347,7 +361,11 @@ impl Tx {
     ///
     /// # Errors
     /// If the database does not answer.
-    pub async fn finish_lease(&mut self, id: LeaseId, now: DateTime<Utc>) -> Result<Option<Cause>, Error> {
+    pub async fn finish_lease(
+        &mut self,
+        id: LeaseId,
+        now: DateTime<Utc>,
+    ) -> Result<Option<Cause>, Error> {
         // Two logins of one lease may be removed in the same instant, each seeing the other's row as
         // it was: the lock makes the second look again.
         sqlx::query!("SELECT id FROM lease WHERE id = $1 FOR UPDATE", id.uuid())
@@ -396,7 +414,11 @@ impl Tx {
     ///
     /// # Errors
     /// If the database does not answer.
-    pub async fn free_failed_idempotency_key(&mut self, principal: PrincipalId, key: &str) -> Result<(), Error> {
+    pub async fn free_failed_idempotency_key(
+        &mut self,
+        principal: PrincipalId,
+        key: &str,
+    ) -> Result<(), Error> {
         sqlx::query!(
             "DELETE FROM idempotency i USING lease l
              WHERE i.principal_id = $1 AND i.key = $2 AND l.id = i.lease_id AND l.cause = 'failed'",

@@ -68,7 +68,8 @@ impl Row {
             target_id: TargetId::from(self.target_id),
             database: self.database,
             group_role: self.group_role,
-            role_name: LoginName::recognise(&self.role_name).ok_or(Error::Unreadable("role name"))?,
+            role_name: LoginName::recognise(&self.role_name)
+                .ok_or(Error::Unreadable("role name"))?,
             role_oid: self.role_oid.and_then(|oid| u32::try_from(oid).ok()),
             state: self.state.parse()?,
             cause: self.cause.as_deref().map(str::parse).transpose()?,
@@ -130,7 +131,11 @@ impl Tx {
     ///
     /// # Errors
     /// If the database does not answer.
-    pub async fn create_login(&mut self, new: &NewLogin<'_>, now: DateTime<Utc>) -> Result<(), Error> {
+    pub async fn create_login(
+        &mut self,
+        new: &NewLogin<'_>,
+        now: DateTime<Utc>,
+    ) -> Result<(), Error> {
         sqlx::query!(
             "INSERT INTO login (id, lease_id, target_id, role_name, state, created_at, give_up_at, ends_at, due_at)
              VALUES ($1, $2, $3, $4, 'provisioning', $5, $6, $7, $6)",
@@ -182,7 +187,11 @@ impl Tx {
     ///
     /// # Errors
     /// [`Error::NotOneRow`] if it is not active.
-    pub async fn supersede_login(&mut self, id: LoginId, ends_at: DateTime<Utc>) -> Result<(), Error> {
+    pub async fn supersede_login(
+        &mut self,
+        id: LoginId,
+        ends_at: DateTime<Utc>,
+    ) -> Result<(), Error> {
         let done = sqlx::query!(
             "UPDATE login SET superseded = true, ends_at = least(ends_at, $2), due_at = least(ends_at, $2)
              WHERE id = $1 AND state = 'active'",
@@ -249,7 +258,11 @@ impl Tx {
     ///
     /// # Errors
     /// If the database does not answer.
-    pub async fn is_present_login(&mut self, lease: LeaseId, login: LoginId) -> Result<bool, Error> {
+    pub async fn is_present_login(
+        &mut self,
+        lease: LeaseId,
+        login: LoginId,
+    ) -> Result<bool, Error> {
         let found = sqlx::query_scalar!(
             r#"SELECT login_id = $2 AS "same" FROM lease WHERE id = $1"#,
             lease.uuid(),
@@ -317,7 +330,12 @@ impl Tx {
     ///
     /// # Errors
     /// [`Error::NotOneRow`] if the claim is no longer ours, or it is not revoking.
-    pub async fn finish_login(&mut self, claimed: &Claimed, proof: &Proof, now: DateTime<Utc>) -> Result<(), Error> {
+    pub async fn finish_login(
+        &mut self,
+        claimed: &Claimed,
+        proof: &Proof,
+        now: DateTime<Utc>,
+    ) -> Result<(), Error> {
         let done = sqlx::query!(
             "UPDATE login SET state = 'revoked', proof = $3, removed_at = $4, blocked_by = NULL,
                     claim_token = NULL, claimed_until = NULL

@@ -52,9 +52,8 @@ impl Store {
     /// # Errors
     /// If the address cannot be read.
     pub fn new(url: &Secret<String>, max_connections: u32) -> Result<Self, Error> {
-        let options = PgConnectOptions::from_str(url.expose())?
-            .application_name("pgvalet-state")
-            .options([
+        let options =
+            PgConnectOptions::from_str(url.expose())?.application_name("pgvalet-state").options([
                 ("statement_timeout", STATEMENT_TIMEOUT),
                 ("idle_in_transaction_session_timeout", "30s"),
                 ("TimeZone", "UTC"),

@@ -215,7 +215,11 @@ impl Tx {
     ///
     /// # Errors
     /// [`Error::NotOneRow`] if the profile was changed meanwhile.
-    pub async fn mark_profile_prepared(&mut self, id: ProfileId, version: i32) -> Result<(), Error> {
+    pub async fn mark_profile_prepared(
+        &mut self,
+        id: ProfileId,
+        version: i32,
+    ) -> Result<(), Error> {
         let done = sqlx::query!(
             "UPDATE profile SET prepared_version = version WHERE id = $1 AND version = $2",
             id.uuid(),

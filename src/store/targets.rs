@@ -65,7 +65,12 @@ impl SealedPassword {
     ///
     /// # Errors
     /// If the cipher fails.
-    pub fn seal(keys: &KeyRing, id: TargetId, nonce: [u8; 12], password: &Secret<String>) -> Result<Self, Error> {
+    pub fn seal(
+        keys: &KeyRing,
+        id: TargetId,
+        nonce: [u8; 12],
+        password: &Secret<String>,
+    ) -> Result<Self, Error> {
         Ok(Self(keys.seal(password_place(id), nonce, password)?))
     }
 }
@@ -106,10 +111,15 @@ impl Store {
     ///
     /// # Errors
     /// If the database does not answer, or the seal cannot be opened.
-    pub async fn target_password(&self, id: TargetId, keys: &KeyRing) -> Result<Secret<String>, Error> {
-        let sealed = sqlx::query_scalar!("SELECT admin_password FROM target WHERE id = $1", id.uuid())
-            .fetch_one(&self.pool)
-            .await?;
+    pub async fn target_password(
+        &self,
+        id: TargetId,
+        keys: &KeyRing,
+    ) -> Result<Secret<String>, Error> {
+        let sealed =
+            sqlx::query_scalar!("SELECT admin_password FROM target WHERE id = $1", id.uuid())
+                .fetch_one(&self.pool)
+                .await?;
         Ok(keys.open(password_place(id), &sealed)?)
     }
 }

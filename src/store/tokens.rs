@@ -143,7 +143,11 @@ impl Tx {
     ///
     /// # Errors
     /// If the database does not answer.
-    pub async fn create_token(&mut self, token: &NewToken<'_>, now: DateTime<Utc>) -> Result<(), Error> {
+    pub async fn create_token(
+        &mut self,
+        token: &NewToken<'_>,
+        now: DateTime<Utc>,
+    ) -> Result<(), Error> {
         sqlx::query!(
             "INSERT INTO token (id, principal_id, name, hash, created_at, expires_at) VALUES ($1, $2, $3, $4, $5, $6)",
             token.id.uuid(),

@@ -1,1 +1,231 @@
 //! Other people's databases: the only module that holds the SQL sent to targets.
+//!
+//! [`Targets`] keeps a [`Handle`] for each target that is in use; a handle answers questions and
+//! makes changes, each named as one. Every change may be made twice: create means "make it so",
+//! remove means "make sure it is gone".
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use chrono::{DateTime, Utc};
+
+use crate::{
+    domain::{lease::Proof, profile::ProfileSpec, role::LoginName, target::Target},
+    ids::TargetId,
+    secret::Secret,
+};
+
+pub mod error;
+pub mod scram;
+
+mod connect;
+mod create;
+mod grants;
+mod observe;
+mod privileges;
+mod remove;
+mod sql;
+
+pub use self::error::Error;
+use self::scram::Verifier;
+
+/// The targets that are in use. Copies share the same connections.
+#[derive(Clone)]
+pub struct Targets {
+    application_name: Arc<str>,
+    handles: Arc<Mutex<HashMap<TargetId, Arc<Handle>>>>,
+}
+
+impl Targets {
+    /// None yet. The name shows in the targets' `pg_stat_activity`.
+    #[must_use]
+    pub fn new(application_name: &str) -> Self {
+        Self { application_name: application_name.into(), handles: Arc::default() }
+    }
+
+    /// The target, if it is open in this very version.
+    #[must_use]
+    pub fn get(&self, id: TargetId, version: i32) -> Option<Arc<Handle>> {
+        let handles = self.handles.lock().unwrap_or_else(PoisonError::into_inner);
+        handles.get(&id).filter(|handle| handle.version == version).map(Arc::clone)
+    }
+
+    /// Opens a target in place of its other versions. Nothing is connected before it is needed.
+    pub fn open(&self, target: &Target, password: Secret<String>) -> Arc<Handle> {
+        let handle = Arc::new(Handle {
+            version: target.version,
+            connections: connect::Connections::new(
+                target.spec.clone(),
+                password,
+                &self.application_name,
+            ),
+            fences: Mutex::default(),
+        });
+        let mut handles = self.handles.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(older) = handles.insert(target.id, Arc::clone(&handle)) {
+            older.connections.abandon();
+        }
+        handle
+    }
+
+    /// Closes a target.
+    pub fn forget(&self, id: TargetId) {
+        let mut handles = self.handles.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(handle) = handles.remove(&id) {
+            handle.connections.abandon();
+        }
+    }
+
+    /// Closes all, and waits until they are.
+    pub async fn close(&self) {
+        let handles: Vec<_> = {
+            let mut handles = self.handles.lock().unwrap_or_else(PoisonError::into_inner);
+            handles.drain().map(|(_, handle)| handle).collect()
+        };
+        for handle in handles {
+            handle.connections.close().await;
+        }
+    }
+}
+
+/// One target.
+pub struct Handle {
+    version: i32,
+    connections: connect::Connections,
+    /// For each fenced login (by OID) the processes that were signing in when it was fenced, and
+    /// might still become sessions of it. Kept between tries, so that those who come later, and
+    /// cannot get in, do not put the removal off for ever.
+    fences: Mutex<HashMap<u32, BTreeSet<i32>>>,
+}
+
+/// What a target says of itself and of our admin there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Server {
+    /// Its version: 150004 is 15.4.
+    pub version_num: i32,
+    /// Its clock.
+    pub now: DateTime<Utc>,
+    /// Is it a standby?
+    pub in_recovery: bool,
+    /// Is our admin a superuser? It need not and should not be.
+    pub admin_is_superuser: bool,
+    /// May our admin create roles?
+    pub may_create_roles: bool,
+    /// May our admin end other roles' sessions?
+    pub may_end_sessions: bool,
+}
+
+/// A login to be made.
+pub struct NewLogin<'a> {
+    /// Its name.
+    pub role: &'a LoginName,
+    /// The role that its sessions work as.
+    pub group_role: &'a str,
+    /// The database that it is for.
+    pub database: &'a str,
+    /// Its password's verifier.
+    pub verifier: &'a Verifier,
+    /// When PostgreSQL itself stops letting it in.
+    pub valid_until: DateTime<Utc>,
+    /// How many sessions it may have at once.
+    pub connection_limit: i32,
+    /// What its sessions begin with.
+    pub settings: &'a BTreeMap<String, String>,
+    /// Who it is for, to be read in the catalogue.
+    pub comment: String,
+}
+
+/// A login that was made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Created {
+    /// Its OID, which tells it from any later role of the same name.
+    pub oid: u32,
+}
+
+/// A login to be removed.
+pub struct RemoveLogin<'a> {
+    /// Its name.
+    pub role: &'a LoginName,
+    /// Its OID, if it is known.
+    pub oid: Option<u32>,
+    /// The role that its sessions work as.
+    pub group_role: &'a str,
+    /// The database that it is for.
+    pub database: &'a str,
+}
+
+/// What preparing a profile takes on its target.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Prepared {
+    /// The SQL, in order, as it was or would be run.
+    pub statements: Vec<String>,
+    /// What could not be covered, in words.
+    pub notes: Vec<String>,
+}
+
+impl Handle {
+    /// Asks the target about itself.
+    ///
+    /// # Errors
+    /// When it does not answer, or does not let our admin in.
+    pub async fn probe(&self) -> Result<Server, Error> {
+        let mut connection = self.connections.to_cluster(None).await?;
+        observe::facts(&mut connection).await.map(|facts| facts.server)
+    }
+
+    /// Makes a login, or sets right one that an earlier try left.
+    ///
+    /// # Errors
+    /// When it cannot be made exactly as asked; nothing is left of it then.
+    pub async fn create_login(&self, new: &NewLogin<'_>) -> Result<Created, Error> {
+        create::create(&self.connections, new).await
+    }
+
+    /// Moves a login's end.
+    ///
+    /// # Errors
+    /// [`Error::Gone`] when name and OID do not both agree any more.
+    pub async fn set_valid_until(
+        &self,
+        role: &LoginName,
+        oid: u32,
+        until: DateTime<Utc>,
+    ) -> Result<(), Error> {
+        create::set_valid_until(&self.connections, role, oid, until).await
+    }
+
+    /// Makes sure that a login is gone, with all its sessions, and says what was seen.
+    ///
+    /// # Errors
+    /// When it is not gone yet. It may be tried again at any time.
+    pub async fn remove_login(&self, login: &RemoveLogin<'_>) -> Result<Proof, Error> {
+        remove::remove(&self.connections, &self.fences, login).await
+    }
+
+    /// What [`Handle::prepare_profile`] would run.
+    ///
+    /// # Errors
+    /// When the profile cannot be prepared as it is.
+    pub async fn plan_profile(&self, spec: &ProfileSpec) -> Result<Prepared, Error> {
+        grants::plan(&self.connections, spec).await
+    }
+
+    /// Makes a profile's group role and its grants what the profile says.
+    ///
+    /// # Errors
+    /// When that is not possible; nothing is changed then.
+    pub async fn prepare_profile(&self, spec: &ProfileSpec) -> Result<Prepared, Error> {
+        grants::prepare(&self.connections, spec).await
+    }
+
+    /// How many sessions a role has, by its OID.
+    ///
+    /// # Errors
+    /// When the target does not answer.
+    pub async fn sessions_of(&self, oid: u32) -> Result<i64, Error> {
+        let mut connection = self.connections.to_cluster(None).await?;
+        observe::sessions(&mut connection, oid).await
+    }
+}

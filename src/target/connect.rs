@@ -1,0 +1,228 @@
+//! Connections to one target: a small pool for each database, made when first used.
+//!
+//! Every session is bounded, because other people work there: it waits neither long for a lock nor
+//! for its own statements, and finds names only in the system's catalogue.
+
+use std::{collections::HashMap, path::Path, sync::PoisonError, time::Duration};
+
+use sqlx::{
+    ConnectOptions, PgConnection, PgPool, Postgres,
+    pool::PoolConnection,
+    postgres::{PgConnectOptions, PgPoolOptions, PgSslMode},
+};
+use tokio::{
+    net::{TcpStream, UnixStream},
+    time::{Instant, timeout},
+};
+
+use crate::{
+    domain::target::{SslMode, TargetSpec},
+    secret::Secret,
+    target::{
+        error::{self, Error, Meaning},
+        sql,
+    },
+};
+
+/// Long enough for a far network and a full TLS handshake.
+const CONNECT_TIME: Duration = Duration::from_secs(5);
+
+/// A target's connections are scarce, and ours must never be the ones that fill it.
+const MOST_CONNECTIONS: u32 = 4;
+
+/// After a minute without work nothing of ours is left open there.
+const IDLE_TIME: Duration = Duration::from_mins(1);
+
+/// What each session begins with.
+const SESSION: [(&str, &str); 5] = [
+    ("search_path", "pg_catalog, pg_temp"),
+    ("statement_timeout", "8s"),
+    ("lock_timeout", "5s"),
+    ("idle_in_transaction_session_timeout", "10s"),
+    ("TimeZone", "UTC"),
+];
+
+/// The pools of one target.
+pub(crate) struct Connections {
+    spec: TargetSpec,
+    password: Secret<String>,
+    application_name: String,
+    pools: std::sync::Mutex<HashMap<String, PgPool>>,
+}
+
+impl Connections {
+    pub(crate) fn new(spec: TargetSpec, password: Secret<String>, application_name: &str) -> Self {
+        Self {
+            spec,
+            password,
+            application_name: application_name.to_owned(),
+            pools: std::sync::Mutex::default(),
+        }
+    }
+
+    /// A connection to one database.
+    pub(crate) async fn to(&self, database: &str) -> Result<PoolConnection<Postgres>, Error> {
+        let pool = self.pool(database);
+        if pool.size() == 0 {
+            self.knock().await?;
+        }
+        pool.acquire().await.map_err(|error| self.not_connected(database, error))
+    }
+
+    /// A connection for what concerns the whole cluster: to `preferred`, or when that database is
+    /// gone or closed, to any other that we know of.
+    pub(crate) async fn to_cluster(
+        &self,
+        preferred: Option<&str>,
+    ) -> Result<PoolConnection<Postgres>, Error> {
+        let known = self.spec.databases.iter().map(String::as_str);
+        let mut databases: Vec<&str> = preferred.into_iter().chain(known).collect();
+        databases.push("postgres");
+        let mut first = None;
+        for database in databases {
+            match self.to(database).await {
+                Err(error @ (Error::DatabaseMissing { .. } | Error::LacksRight { .. })) => {
+                    first.get_or_insert(error);
+                }
+                outcome => return outcome,
+            }
+        }
+        Err(first.unwrap_or(Error::Unreachable {
+            address: self.address(),
+            source: "no database is known".into(),
+        }))
+    }
+
+    /// Closes everything, and waits for it.
+    pub(crate) async fn close(&self) {
+        for pool in self.take_pools() {
+            pool.close().await;
+        }
+    }
+
+    /// Closes everything without waiting: what is in use goes when it is given back.
+    pub(crate) fn abandon(&self) {
+        for pool in self.take_pools() {
+            drop(pool.close());
+        }
+    }
+
+    fn take_pools(&self) -> Vec<PgPool> {
+        let mut pools = self.pools.lock().unwrap_or_else(PoisonError::into_inner);
+        pools.drain().map(|(_, pool)| pool).collect()
+    }
+
+    fn pool(&self, database: &str) -> PgPool {
+        let mut pools = self.pools.lock().unwrap_or_else(PoisonError::into_inner);
+        let make = || {
+            PgPoolOptions::new()
+                .max_connections(MOST_CONNECTIONS)
+                .min_connections(0)
+                .acquire_timeout(CONNECT_TIME)
+                .idle_timeout(IDLE_TIME)
+                .connect_lazy_with(self.options(database))
+        };
+        pools.entry(database.to_owned()).or_insert_with(make).clone()
+    }
+
+    /// Statements are not logged by the driver: they hold verifiers.
+    fn options(&self, database: &str) -> PgConnectOptions {
+        let spec = &self.spec;
+        let options = PgConnectOptions::new_without_pgpass()
+            .host(&spec.host)
+            .port(spec.port)
+            .username(&spec.admin_user)
+            .password(self.password.expose())
+            .database(database)
+            .application_name(&self.application_name)
+            .ssl_mode(match spec.sslmode {
+                SslMode::Disable => PgSslMode::Disable,
+                SslMode::Require => PgSslMode::Require,
+                SslMode::VerifyCa => PgSslMode::VerifyCa,
+                SslMode::VerifyFull => PgSslMode::VerifyFull,
+            })
+            .options(SESSION)
+            .disable_statement_logging();
+        match &spec.sslrootcert_pem {
+            Some(pem) => options.ssl_root_cert_from_pem(pem.clone().into_bytes()),
+            None => options,
+        }
+    }
+
+    fn address(&self) -> String {
+        format!("{}:{}", self.spec.host, self.spec.port)
+    }
+
+    /// Is anybody there? The pool would wait its whole time at a closed port, in the hope that a
+    /// server starts, and could then not say what was wrong.
+    async fn knock(&self) -> Result<(), Error> {
+        let (host, port) = (self.spec.host.as_str(), self.spec.port);
+        let answer = timeout(CONNECT_TIME, async {
+            if host.starts_with('/') {
+                let socket = Path::new(host).join(format!(".s.PGSQL.{port}"));
+                UnixStream::connect(socket).await.map(drop)
+            } else {
+                TcpStream::connect((host, port)).await.map(drop)
+            }
+        });
+        let unreachable = |source| Error::Unreachable { address: self.address(), source };
+        match answer.await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(unreachable(error.into())),
+            Err(elapsed) => Err(unreachable(elapsed.into())),
+        }
+    }
+
+    fn not_connected(&self, database: &str, error: sqlx::Error) -> Error {
+        let meaning = error::meaning_of(&error);
+        let is_tls = matches!(error, sqlx::Error::Tls(_));
+        let source = error::source_of(error);
+        match meaning {
+            Some(Meaning::SignInRefused) => {
+                Error::RefusedAdmin { admin: self.spec.admin_user.clone(), source }
+            }
+            Some(Meaning::NoSuchDatabase) => {
+                Error::DatabaseMissing { database: database.to_owned(), source }
+            }
+            Some(Meaning::NotAllowed) => Error::LacksRight {
+                action: format!("connect to the database `{database}`"),
+                remedy: sql::grant_connect(database, &self.spec.admin_user),
+                source: Some(source),
+            },
+            _ if is_tls => Error::Tls { address: self.address(), source },
+            _ => Error::Unreachable { address: self.address(), source },
+        }
+    }
+}
+
+/// Runs one statement that changes something. Its text comes from [`sql`], where all is quoted.
+pub(crate) async fn run(connection: &mut PgConnection, statement: &str) -> Result<(), sqlx::Error> {
+    if !sql::is_sendable(statement) {
+        return Err(sqlx::Error::Protocol("a zero byte in a statement".to_owned()));
+    }
+    // The simple protocol: these statements take no parameters, and one round trip is enough.
+    sqlx::raw_sql(sqlx::AssertSqlSafe(statement)).execute(connection).await.map(drop)
+}
+
+/// How often and how long we come back when another transaction is in the way.
+pub(crate) struct Patience {
+    until: Instant,
+    pause: Duration,
+}
+
+impl Patience {
+    /// Starts now.
+    pub(crate) fn lasting(length: Duration) -> Self {
+        Self { until: Instant::now() + length, pause: Duration::from_millis(10) }
+    }
+
+    /// Waits a little longer each time, up to a fifth of a second; false when the time is over.
+    pub(crate) async fn wait(&mut self) -> bool {
+        if Instant::now() + self.pause > self.until {
+            return false;
+        }
+        tokio::time::sleep(self.pause).await;
+        self.pause = (self.pause * 2).min(Duration::from_millis(200));
+        true
+    }
+}
