@@ -236,7 +236,7 @@ fn shown_profile(profile: profile::Profile) -> Profile {
         id: profile.id,
         version: profile.version,
         prepared: profile.is_prepared(),
-        effective_group_role: profile.group_role(),
+        effective_group_role: profile.spec.group_role(),
         spec: profile.spec,
     }
 }

@@ -158,7 +158,7 @@ impl Pages {
     }
 }
 
-fn broken(cause: &dyn std::error::Error) -> Broken {
+fn broken(cause: &(dyn std::error::Error + 'static)) -> Broken {
     tracing::error!(cause, "an export of the audit broke off");
     Broken
 }

@@ -4,7 +4,7 @@
 use std::{net::SocketAddr, sync::Arc};
 
 use axum::{
-    extract::{ConnectInfo, FromRequestParts, State},
+    extract::{ConnectInfo, FromRequestParts},
     http::{HeaderMap, header, request::Parts},
 };
 use utoipa_axum::{router::OpenApiRouter, routes};
@@ -84,7 +84,6 @@ pub(in crate::http) fn routes() -> OpenApiRouter<Arc<App>> {
 /// Answers whose token it is, its groups and rights, and when it ends.
 #[utoipa::path(get, path = "/v1/whoami", tag = "tokens", responses((status = 200, body = Whoami)))]
 async fn whoami(
-    State(_): State<Arc<App>>,
     signed_in: SignedIn,
     Query(Nothing {}): Query<Nothing>,
 ) -> Json<Whoami> {

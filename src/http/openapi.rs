@@ -78,7 +78,7 @@ pub(in crate::http) fn complete(mut document: utoipa::openapi::OpenApi) -> utoip
         .bearer_format("pgv_…")
         .description(Some("A token of pgvalet"))
         .build();
-    components.security_schemes.insert(BEARER.to_owned(), SecurityScheme::Http(bearer));
+    components.security_schemes.insert(BEARER.to_owned(), SecurityScheme::Http(bearer).into());
     for (status, name, meaning) in PROBLEMS {
         components.responses.insert(name.to_owned(), RefOr::T(problem(status, meaning)));
     }
@@ -112,7 +112,7 @@ fn complete_operation(path: &str, method: &HttpMethod, operation: &mut Operation
         .parameters
         .iter()
         .flatten()
-        .any(|parameter| parameter.parameter_in == ParameterIn::Path);
+        .any(|parameter| matches!(parameter, RefOr::T(it) if it.parameter_in == ParameterIn::Path));
     for (status, name, _) in PROBLEMS {
         let may_happen = match status {
             "400" | "413" | "415" => has_body,
