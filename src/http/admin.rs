@@ -40,7 +40,7 @@ const DEFAULT_PORT: u16 = 5432;
 #[utoipa::path(
     get,
     path = "/v1/targets",
-    tag = "targets",
+    tag = "targets", operation_id = "listTargets",
     params(Paging),
     responses((status = 200, body = Page<Target>))
 )]
@@ -59,7 +59,7 @@ async fn list_targets(
 #[utoipa::path(
     get,
     path = "/v1/targets/{name}",
-    tag = "targets",
+    tag = "targets", operation_id = "showTarget",
     params(("name" = Name, Path, description = "The target")),
     responses((status = 200, body = Target))
 )]
@@ -79,7 +79,7 @@ async fn show_target(
 #[utoipa::path(
     put,
     path = "/v1/targets/{name}",
-    tag = "targets",
+    tag = "targets", operation_id = "putTarget",
     params(("name" = Name, Path, description = "The target")),
     request_body(content = PutTarget, example = json!({
         "environment": "prod", "host": "db1.internal", "sslmode": "verify-full",
@@ -117,7 +117,7 @@ async fn put_target(
 #[utoipa::path(
     delete,
     path = "/v1/targets/{name}",
-    tag = "targets",
+    tag = "targets", operation_id = "removeTarget",
     params(("name" = Name, Path, description = "The target")),
     responses((status = 204, description = "Removed"))
 )]
@@ -138,7 +138,7 @@ async fn remove_target(
 #[utoipa::path(
     get,
     path = "/v1/profiles",
-    tag = "profiles",
+    tag = "profiles", operation_id = "listProfiles",
     params(Paging),
     responses((status = 200, body = Page<Profile>))
 )]
@@ -156,7 +156,7 @@ async fn list_profiles(
 #[utoipa::path(
     get,
     path = "/v1/profiles/{name}",
-    tag = "profiles",
+    tag = "profiles", operation_id = "showProfile",
     params(("name" = Name, Path, description = "The profile")),
     responses((status = 200, body = Profile))
 )]
@@ -175,7 +175,7 @@ async fn show_profile(
 #[utoipa::path(
     put,
     path = "/v1/profiles/{name}",
-    tag = "profiles",
+    tag = "profiles", operation_id = "putProfile",
     params(("name" = Name, Path, description = "The profile: the same as in the body")),
     request_body(content = ProfileSpec, example = json!({
         "name": "shop-read", "description": "Read the shop", "target": "shop", "database": "shop",
@@ -208,7 +208,7 @@ async fn put_profile(
 #[utoipa::path(
     delete,
     path = "/v1/profiles/{name}",
-    tag = "profiles",
+    tag = "profiles", operation_id = "removeProfile",
     params(("name" = Name, Path, description = "The profile")),
     responses((status = 204, description = "Removed"))
 )]

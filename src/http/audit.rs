@@ -60,7 +60,7 @@ struct AuditQuery {
 #[utoipa::path(
     get,
     path = "/v1/audit",
-    tag = "audit",
+    tag = "audit", operation_id = "listAudit",
     params(AuditQuery),
     responses((status = 200, body = Page<AuditEntry>))
 )]
@@ -82,7 +82,7 @@ async fn list(
 #[utoipa::path(
     get,
     path = "/v1/audit/verify",
-    tag = "audit",
+    tag = "audit", operation_id = "verifyAudit",
     responses((status = 200, body = Verification))
 )]
 async fn verify(
@@ -111,7 +111,7 @@ async fn verify(
 #[utoipa::path(
     get,
     path = "/v1/audit/export",
-    tag = "audit",
+    tag = "audit", operation_id = "exportAudit",
     responses((status = 200, description = "One JSON document a line", body = String,
                content_type = "application/x-ndjson"))
 )]

@@ -82,11 +82,8 @@ pub(in crate::http) fn routes() -> OpenApiRouter<Arc<App>> {
 /// Who am I?
 ///
 /// Answers whose token it is, its groups and rights, and when it ends.
-#[utoipa::path(get, path = "/v1/whoami", tag = "tokens", responses((status = 200, body = Whoami)))]
-async fn whoami(
-    signed_in: SignedIn,
-    Query(Nothing {}): Query<Nothing>,
-) -> Json<Whoami> {
+#[utoipa::path(get, path = "/v1/whoami", tag = "tokens", operation_id = "whoAmI", responses((status = 200, body = Whoami)))]
+async fn whoami(signed_in: SignedIn, Query(Nothing {}): Query<Nothing>) -> Json<Whoami> {
     let principal = signed_in.caller.principal();
     Json(Whoami {
         principal_id: principal.id,

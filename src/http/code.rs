@@ -32,7 +32,7 @@ pub(in crate::http) fn routes() -> OpenApiRouter<Arc<App>> {
 #[utoipa::path(
     post,
     path = "/v1/plan",
-    tag = "code",
+    tag = "code", operation_id = "plan",
     request_body(content = Code, example = json!({
         "name": "profiles.toml", "text": "[profile.shop-read]\n…", "secrets": {"shop-admin.secret": "…"}
     })),
@@ -54,7 +54,7 @@ async fn plan(
 #[utoipa::path(
     post,
     path = "/v1/apply",
-    tag = "code",
+    tag = "code", operation_id = "apply",
     request_body(content = Code, example = json!({
         "name": "profiles.toml", "text": "[profile.shop-read]\n…", "secrets": {"shop-admin.secret": "…"}
     })),
@@ -71,7 +71,7 @@ async fn apply(
 }
 
 /// All targets and profiles as a file. Administrators only; no password is in it.
-#[utoipa::path(get, path = "/v1/export", tag = "code", responses((status = 200, body = Export)))]
+#[utoipa::path(get, path = "/v1/export", tag = "code", operation_id = "export", responses((status = 200, body = Export)))]
 async fn export(
     State(app): State<Arc<App>>,
     signed_in: SignedIn,

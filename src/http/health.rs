@@ -55,7 +55,7 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 #[utoipa::path(
     get,
     path = "/healthz",
-    tag = "health",
+    tag = "health", operation_id = "alive",
     security(()),
     responses((status = 200, body = Alive))
 )]
@@ -69,7 +69,7 @@ async fn alive() -> Json<Alive> {
 #[utoipa::path(
     get,
     path = "/readyz",
-    tag = "health",
+    tag = "health", operation_id = "ready",
     security(()),
     responses((status = 200, body = Readiness))
 )]

@@ -110,7 +110,7 @@ impl StateWish {
 #[utoipa::path(
     post,
     path = "/v1/leases",
-    tag = "leases",
+    tag = "leases", operation_id = "askForLease",
     params(("Idempotency-Key" = Option<String>, Header,
             description = "1 to 255 visible ASCII letters: the same key twice makes one lease",
             example = "8e03978e-40d5-43dd-bc93-6894a57f9324")),
@@ -151,7 +151,7 @@ async fn ask(
 #[utoipa::path(
     get,
     path = "/v1/leases",
-    tag = "leases",
+    tag = "leases", operation_id = "listLeases",
     params(LeaseQuery),
     responses((status = 200, body = Page<Lease>))
 )]
@@ -182,7 +182,7 @@ async fn list(
 #[utoipa::path(
     get,
     path = "/v1/leases/{id}",
-    tag = "leases",
+    tag = "leases", operation_id = "showLease",
     params(("id" = LeaseId, Path, description = "The lease")),
     responses((status = 200, body = Lease))
 )]
@@ -201,7 +201,7 @@ async fn show(
 #[utoipa::path(
     post,
     path = "/v1/leases/{id}/renew",
-    tag = "leases",
+    tag = "leases", operation_id = "renewLease",
     params(("id" = LeaseId, Path, description = "The lease")),
     request_body(content = Option<Renew>, example = json!({"ttl": "30m"})),
     responses((status = 200, body = Renewed))
@@ -220,11 +220,7 @@ async fn renew(
         return Err(Failure::invalid(faults));
     }
     let renewed = app.renew(&signed_in.caller, &signed_in.origin, id, ttl).await?;
-    Ok(Json(Renewed {
-        lease: shown(renewed.lease),
-        rule: renewed.rule,
-        because: renewed.because,
-    }))
+    Ok(Json(Renewed { lease: shown(renewed.lease), rule: renewed.rule, because: renewed.because }))
 }
 
 /// Rotate a lease.
@@ -233,7 +229,7 @@ async fn renew(
 #[utoipa::path(
     post,
     path = "/v1/leases/{id}/rotate",
-    tag = "leases",
+    tag = "leases", operation_id = "rotateLease",
     params(("id" = LeaseId, Path, description = "The lease")),
     responses((status = 200, description = "The lease and its fresh credential", body = Issued))
 )]
@@ -253,7 +249,7 @@ async fn rotate(
 #[utoipa::path(
     delete,
     path = "/v1/leases/{id}",
-    tag = "leases",
+    tag = "leases", operation_id = "revokeLease",
     params(("id" = LeaseId, Path, description = "The lease")),
     responses(
         (status = 200, description = "Gone, with the proof", body = Revocation),
@@ -276,7 +272,7 @@ async fn revoke(
 #[utoipa::path(
     post,
     path = "/v1/revocations",
-    tag = "leases",
+    tag = "leases", operation_id = "revokeLeases",
     request_body(content = RevokeSet, example = json!({"person": "person:alice", "tool": "cursor"})),
     responses(
         (status = 200, description = "All gone, with their proofs", body = Revocation),

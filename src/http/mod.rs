@@ -73,7 +73,10 @@ fn api() -> OpenApiRouter<Arc<App>> {
 /// The layers, outermost first: the header that nobody may print; the gate, which sees every answer,
 /// also those of the layers under it; the deadline; panics, which end one request and no more; the
 /// size of bodies.
-fn layered<S: Clone + Send + Sync + 'static>(routes: Router<S>, settings: &HttpSettings) -> Router<S> {
+fn layered<S: Clone + Send + Sync + 'static>(
+    routes: Router<S>,
+    settings: &HttpSettings,
+) -> Router<S> {
     let secret = Arc::from([header::AUTHORIZATION]);
     let deadline =
         TimeoutLayer::with_status_code(StatusCode::GATEWAY_TIMEOUT, settings.request_timeout);

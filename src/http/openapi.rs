@@ -23,6 +23,7 @@ use utoipa_swagger_ui::{Config, SwaggerUi};
 use crate::{
     api::problem::{PROBLEM_JSON, Problem},
     http::json::Json,
+    ids::AuditId,
 };
 
 /// What is not written at a handler.
@@ -36,7 +37,8 @@ use crate::{
                        document (RFC 9457) with a stable `code`. Lists are newest first and paged: \
                        send `next_cursor` as `cursor`."
     ),
-    components(schemas(Problem)),
+    // Only a parameter names the second, and parameters' types are not collected by themselves.
+    components(schemas(Problem, AuditId)),
     tags(
         (name = "leases", description = "Ask for access, renew it, end it"),
         (name = "profiles", description = "What one kind of caller may get"),
@@ -56,7 +58,11 @@ const BEARER: &str = "token";
 const PROBLEMS: [(&str, &str, &str); 14] = [
     ("400", "Unreadable", "The body is not JSON, or ended early"),
     ("401", "Unauthenticated", "No token, or not a good one"),
-    ("403", "Forbidden", "Not allowed: the code says whether by the profile, or for lack of rights"),
+    (
+        "403",
+        "Forbidden",
+        "Not allowed: the code says whether by the profile, or for lack of rights",
+    ),
     ("404", "NotFound", "There is no such thing, or not for this caller"),
     ("409", "Conflict", "Something is in the way: the code says what"),
     ("413", "TooLarge", "The body is larger than the daemon takes"),
@@ -71,7 +77,9 @@ const PROBLEMS: [(&str, &str, &str); 14] = [
 ];
 
 /// Adds to the collected document what holds for every operation.
-pub(in crate::http) fn complete(mut document: utoipa::openapi::OpenApi) -> utoipa::openapi::OpenApi {
+pub(in crate::http) fn complete(
+    mut document: utoipa::openapi::OpenApi,
+) -> utoipa::openapi::OpenApi {
     let components = document.components.get_or_insert_default();
     let bearer = HttpBuilder::new()
         .scheme(HttpAuthScheme::Bearer)
@@ -107,12 +115,19 @@ fn complete_operation(path: &str, method: &HttpMethod, operation: &mut Operation
         operation.security =
             Some(vec![SecurityRequirement::new(BEARER, std::iter::empty::<String>())]);
     }
+    // OpenAPI wants words for each answer; most say all with their type.
+    for response in operation.responses.responses.values_mut() {
+        if let RefOr::T(response) = response
+            && response.description.is_empty()
+        {
+            response.description = "Done".to_owned();
+        }
+    }
     let has_body = operation.request_body.is_some();
-    let has_path = operation
-        .parameters
-        .iter()
-        .flatten()
-        .any(|parameter| matches!(parameter, RefOr::T(it) if it.parameter_in == ParameterIn::Path));
+    let has_path =
+        operation.parameters.iter().flatten().any(
+            |parameter| matches!(parameter, RefOr::T(it) if it.parameter_in == ParameterIn::Path),
+        );
     for (status, name, _) in PROBLEMS {
         let may_happen = match status {
             "400" | "413" | "415" => has_body,

@@ -53,9 +53,10 @@ where
         let known = T::into_params(|| None);
         let names: Vec<&str> = known.iter().map(|parameter| parameter.name.as_str()).collect();
         refuse_unknown(parts, &names)?;
-        let axum::extract::Query(value) = axum::extract::Query::try_from_uri(&parts.uri)
-            .map_err(|e| {
-                let text = std::error::Error::source(&e).map_or_else(String::new, |e| e.to_string());
+        let axum::extract::Query(value) =
+            axum::extract::Query::try_from_uri(&parts.uri).map_err(|e| {
+                let text =
+                    std::error::Error::source(&e).map_or_else(String::new, |e| e.to_string());
                 match text.split_once(": ") {
                     Some((at, message)) => Failure::fault(at, message),
                     None => Failure::fault("query", text),
@@ -220,6 +221,8 @@ where
 {
     text?
         .parse()
-        .map_err(|e: T::Err| faults.push(ProblemFault { at: at.to_owned(), message: e.to_string() }))
+        .map_err(|e: T::Err| {
+            faults.push(ProblemFault { at: at.to_owned(), message: e.to_string() })
+        })
         .ok()
 }

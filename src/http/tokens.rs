@@ -46,7 +46,7 @@ struct TokenQuery {
 #[utoipa::path(
     get,
     path = "/v1/tokens",
-    tag = "tokens",
+    tag = "tokens", operation_id = "listTokens",
     params(TokenQuery),
     responses((status = 200, body = Page<Token>))
 )]
@@ -55,8 +55,7 @@ async fn list(
     signed_in: SignedIn,
     Query(query): Query<TokenQuery>,
 ) -> Result<Json<Page<Token>>, Failure> {
-    let tokens =
-        app.tokens(&signed_in.caller, query.cursor, query.limit.with_one_more()).await?;
+    let tokens = app.tokens(&signed_in.caller, query.cursor, query.limit.with_one_more()).await?;
     Ok(Json(query.limit.page(tokens, |token| token.id.to_string(), shown)))
 }
 
@@ -66,7 +65,7 @@ async fn list(
 #[utoipa::path(
     post,
     path = "/v1/tokens",
-    tag = "tokens",
+    tag = "tokens", operation_id = "createToken",
     request_body(content = CreateToken, example = json!({
         "name": "alice's laptop", "principal": "person:alice", "groups": ["engineering"], "ttl": "90d"
     })),
@@ -91,7 +90,7 @@ async fn create(
 #[utoipa::path(
     delete,
     path = "/v1/tokens/{id}",
-    tag = "tokens",
+    tag = "tokens", operation_id = "revokeToken",
     params(("id" = TokenId, Path, description = "The token")),
     responses((status = 204, description = "Revoked"))
 )]
