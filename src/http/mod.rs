@@ -1,1 +1,102 @@
-//! The API over HTTP.
+//! The HTTP API: from a request to a use case of `app` and back. Nothing is decided here but what
+//! is said: which status, which words, which headers.
+
+mod admin;
+mod audit;
+mod caller;
+mod code;
+mod gate;
+mod health;
+mod json;
+mod leases;
+mod openapi;
+mod parameters;
+mod problem;
+mod tokens;
+
+#[cfg(test)]
+mod tests;
+
+use std::{any::Any, sync::Arc, time::Duration};
+
+use axum::{
+    Router,
+    extract::DefaultBodyLimit,
+    http::{StatusCode, header},
+    middleware,
+    response::{IntoResponse as _, Response},
+};
+use tower::ServiceBuilder;
+use tower_http::{
+    catch_panic::CatchPanicLayer, sensitive_headers::SetSensitiveRequestHeadersLayer,
+    timeout::TimeoutLayer,
+};
+use utoipa::OpenApi as _;
+use utoipa_axum::router::OpenApiRouter;
+
+use crate::{app::App, http::problem::Failure};
+
+/// What an operator may set.
+#[derive(Debug, Clone, Copy)]
+pub struct HttpSettings {
+    /// How long a request may take until its answer begins.
+    pub request_timeout: Duration,
+    /// How large a body may be.
+    pub max_body_bytes: usize,
+}
+
+/// All routes, with their layers. To be served with the address of each connection
+/// (`into_make_service_with_connect_info::<SocketAddr>()`): the throttle and the audit go by it.
+pub fn router(app: Arc<App>, settings: &HttpSettings) -> Router {
+    let (api, document) = api().split_for_parts();
+    let all = api.merge(openapi::routes(openapi::complete(document)));
+    layered(all, settings).with_state(app)
+}
+
+/// The API's description, as `/openapi.json` serves it.
+#[must_use]
+pub fn document() -> utoipa::openapi::OpenApi {
+    openapi::complete(api().into_openapi())
+}
+
+fn api() -> OpenApiRouter<Arc<App>> {
+    OpenApiRouter::with_openapi(openapi::Base::openapi())
+        .merge(caller::routes())
+        .merge(leases::routes())
+        .merge(admin::routes())
+        .merge(code::routes())
+        .merge(tokens::routes())
+        .merge(audit::routes())
+        .merge(health::routes())
+}
+
+/// The layers, outermost first: the header that nobody may print; the gate, which sees every answer,
+/// also those of the layers under it; the deadline; panics, which end one request and no more; the
+/// size of bodies.
+fn layered<S: Clone + Send + Sync + 'static>(
+    routes: Router<S>,
+    settings: &HttpSettings,
+) -> Router<S> {
+    let secret = Arc::from([header::AUTHORIZATION]);
+    let deadline =
+        TimeoutLayer::with_status_code(StatusCode::GATEWAY_TIMEOUT, settings.request_timeout);
+    let layers = ServiceBuilder::new()
+        .layer(SetSensitiveRequestHeadersLayer::from_shared(secret))
+        .layer(middleware::from_fn(gate::pass))
+        .layer(deadline)
+        .layer(CatchPanicLayer::custom(panicked))
+        .layer(DefaultBodyLimit::max(settings.max_body_bytes));
+    routes
+        .fallback(problem::unknown_route)
+        .method_not_allowed_fallback(problem::wrong_method)
+        .layer(layers)
+}
+
+fn panicked(panic: Box<dyn Any + Send>) -> Response {
+    let text = panic
+        .downcast_ref::<&str>()
+        .map(|text| (*text).to_owned())
+        .or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "without words".to_owned());
+    Failure::internal(format!("a handler panicked: {text}")).into_response()
+}

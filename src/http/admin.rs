@@ -1,0 +1,242 @@
+//! Targets and profiles, one at a time. As code they are in `code`.
+
+use std::sync::Arc;
+
+use axum::{extract::State, http::StatusCode};
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use crate::{
+    api::{
+        Page,
+        admin::{Profile, PutTarget, Target},
+    },
+    app::App,
+    domain::{
+        name::Name,
+        profile::{self, ProfileSpec},
+        target::{self, SslMode, TargetSpec},
+    },
+    http::{
+        caller::SignedIn,
+        json::Json,
+        parameters::{Nothing, Paging, Path, Query},
+        problem::Failure,
+    },
+};
+
+/// The routes of this file.
+pub(in crate::http) fn routes() -> OpenApiRouter<Arc<App>> {
+    OpenApiRouter::new()
+        .routes(routes!(list_targets))
+        .routes(routes!(show_target, put_target, remove_target))
+        .routes(routes!(list_profiles))
+        .routes(routes!(show_profile, put_profile, remove_profile))
+}
+
+/// PostgreSQL's own port.
+const DEFAULT_PORT: u16 = 5432;
+
+/// List targets. Administrators only.
+#[utoipa::path(
+    get,
+    path = "/v1/targets",
+    tag = "targets", operation_id = "listTargets",
+    params(Paging),
+    responses((status = 200, body = Page<Target>))
+)]
+async fn list_targets(
+    State(app): State<Arc<App>>,
+    signed_in: SignedIn,
+    Query(paging): Query<Paging>,
+) -> Result<Json<Page<Target>>, Failure> {
+    let admin = signed_in.admin(&app, "listing targets").await?;
+    let mut targets = app.targets(&admin).await?;
+    targets.sort_by_key(|target| std::cmp::Reverse(target.id));
+    Ok(Json(paging.page(targets, |target| target.id.to_string(), shown_target)?))
+}
+
+/// Show a target. Administrators only; the admin role's password is never shown.
+#[utoipa::path(
+    get,
+    path = "/v1/targets/{name}",
+    tag = "targets", operation_id = "showTarget",
+    params(("name" = Name, Path, description = "The target")),
+    responses((status = 200, body = Target))
+)]
+async fn show_target(
+    State(app): State<Arc<App>>,
+    signed_in: SignedIn,
+    Path(name): Path<Name>,
+    Query(Nothing {}): Query<Nothing>,
+) -> Result<Json<Target>, Failure> {
+    let admin = signed_in.admin(&app, "showing a target").await?;
+    Ok(Json(shown_target(app.target(&admin, &name).await?)))
+}
+
+/// Record or change a target. Administrators only.
+///
+/// Connects to it first: what does not answer is not recorded.
+#[utoipa::path(
+    put,
+    path = "/v1/targets/{name}",
+    tag = "targets", operation_id = "putTarget",
+    params(("name" = Name, Path, description = "The target")),
+    request_body(content = PutTarget, example = json!({
+        "environment": "prod", "host": "db1.internal", "sslmode": "verify-full",
+        "admin_user": "pgvalet_admin", "admin_password": "…", "databases": ["shop"]
+    })),
+    responses(
+        (status = 200, description = "It was there", body = Target),
+        (status = 201, description = "It is new", body = Target),
+    )
+)]
+async fn put_target(
+    State(app): State<Arc<App>>,
+    signed_in: SignedIn,
+    Path(name): Path<Name>,
+    Query(Nothing {}): Query<Nothing>,
+    Json(body): Json<PutTarget>,
+) -> Result<(StatusCode, Json<Target>), Failure> {
+    let admin = signed_in.admin(&app, "changing a target").await?;
+    let spec = TargetSpec {
+        name,
+        environment: body.environment,
+        host: body.host,
+        port: body.port.unwrap_or(DEFAULT_PORT),
+        sslmode: body.sslmode.unwrap_or(SslMode::VerifyFull),
+        sslrootcert_pem: body.sslrootcert_pem,
+        admin_user: body.admin_user,
+        databases: body.databases,
+    };
+    let (target, is_new) =
+        app.put_target(&admin, &signed_in.origin, spec, body.admin_password).await?;
+    Ok((made(is_new), Json(shown_target(target))))
+}
+
+/// Remove a target. Administrators only; refused while a profile or a live lease needs it.
+#[utoipa::path(
+    delete,
+    path = "/v1/targets/{name}",
+    tag = "targets", operation_id = "removeTarget",
+    params(("name" = Name, Path, description = "The target")),
+    responses((status = 204, description = "Removed"))
+)]
+async fn remove_target(
+    State(app): State<Arc<App>>,
+    signed_in: SignedIn,
+    Path(name): Path<Name>,
+    Query(Nothing {}): Query<Nothing>,
+) -> Result<StatusCode, Failure> {
+    let admin = signed_in.admin(&app, "removing a target").await?;
+    app.remove_target(&admin, &signed_in.origin, &name).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// List profiles.
+///
+/// Those that the caller may ask for, or all for an administrator.
+#[utoipa::path(
+    get,
+    path = "/v1/profiles",
+    tag = "profiles", operation_id = "listProfiles",
+    params(Paging),
+    responses((status = 200, body = Page<Profile>))
+)]
+async fn list_profiles(
+    State(app): State<Arc<App>>,
+    signed_in: SignedIn,
+    Query(paging): Query<Paging>,
+) -> Result<Json<Page<Profile>>, Failure> {
+    let mut profiles = app.profiles(&signed_in.caller).await?;
+    profiles.sort_by_key(|profile| std::cmp::Reverse(profile.id));
+    Ok(Json(paging.page(profiles, |profile| profile.id.to_string(), shown_profile)?))
+}
+
+/// Show a profile.
+#[utoipa::path(
+    get,
+    path = "/v1/profiles/{name}",
+    tag = "profiles", operation_id = "showProfile",
+    params(("name" = Name, Path, description = "The profile")),
+    responses((status = 200, body = Profile))
+)]
+async fn show_profile(
+    State(app): State<Arc<App>>,
+    signed_in: SignedIn,
+    Path(name): Path<Name>,
+    Query(Nothing {}): Query<Nothing>,
+) -> Result<Json<Profile>, Failure> {
+    Ok(Json(shown_profile(app.profile(&signed_in.caller, &name).await?)))
+}
+
+/// Record or change a profile. Administrators only.
+///
+/// Its group role and grants are made on the target at once.
+#[utoipa::path(
+    put,
+    path = "/v1/profiles/{name}",
+    tag = "profiles", operation_id = "putProfile",
+    params(("name" = Name, Path, description = "The profile: the same as in the body")),
+    request_body(content = ProfileSpec, example = json!({
+        "name": "shop-read", "description": "Read the shop", "target": "shop", "database": "shop",
+        "preset": "readonly", "schemas": ["sales"], "ttl": "1h", "max_ttl": "8h",
+        "connection_limit": 3, "settings": {"statement_timeout": "30s"},
+        "allow": ["group:engineering"], "reason": "optional"
+    })),
+    responses(
+        (status = 200, description = "It was there", body = Profile),
+        (status = 201, description = "It is new", body = Profile),
+    )
+)]
+async fn put_profile(
+    State(app): State<Arc<App>>,
+    signed_in: SignedIn,
+    Path(name): Path<Name>,
+    Query(Nothing {}): Query<Nothing>,
+    Json(spec): Json<ProfileSpec>,
+) -> Result<(StatusCode, Json<Profile>), Failure> {
+    let admin = signed_in.admin(&app, "changing a profile").await?;
+    if spec.name != name {
+        let message = format!("is `{}`, and the path says `{name}`: write the same", spec.name);
+        return Err(Failure::fault("name", message));
+    }
+    let (profile, is_new) = app.put_profile(&admin, &signed_in.origin, spec).await?;
+    Ok((made(is_new), Json(shown_profile(profile))))
+}
+
+/// Remove a profile. Administrators only; refused while a lease under it is live.
+#[utoipa::path(
+    delete,
+    path = "/v1/profiles/{name}",
+    tag = "profiles", operation_id = "removeProfile",
+    params(("name" = Name, Path, description = "The profile")),
+    responses((status = 204, description = "Removed"))
+)]
+async fn remove_profile(
+    State(app): State<Arc<App>>,
+    signed_in: SignedIn,
+    Path(name): Path<Name>,
+    Query(Nothing {}): Query<Nothing>,
+) -> Result<StatusCode, Failure> {
+    let admin = signed_in.admin(&app, "removing a profile").await?;
+    app.remove_profile(&admin, &signed_in.origin, &name).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+const fn made(is_new: bool) -> StatusCode {
+    if is_new { StatusCode::CREATED } else { StatusCode::OK }
+}
+
+fn shown_target(target: target::Target) -> Target {
+    Target { id: target.id, version: target.version, spec: target.spec }
+}
+
+fn shown_profile(profile: profile::Profile) -> Profile {
+    Profile {
+        id: profile.id,
+        version: profile.version,
+        prepared: profile.is_prepared(),
+        effective_group_role: profile.spec.group_role(),
+        spec: profile.spec,
+    }
+}

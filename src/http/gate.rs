@@ -1,0 +1,98 @@
+//! What every request passes on its way in and every answer on its way out: the request's id, its
+//! span, the problem document, and the headers that hold for all.
+//!
+//! The id is ours: one that a caller could choose would let it write another request's id into our
+//! logs and audit. What it sent is kept beside ours, so that its own logs can be matched.
+
+use std::time::Instant;
+
+use axum::{
+    extract::{MatchedPath, Request},
+    http::{HeaderMap, HeaderName, HeaderValue, header},
+    middleware::Next,
+    response::Response,
+};
+use tracing::{Instrument as _, Span, field};
+
+use crate::{http::problem::Failure, ids::RequestId};
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// The longest foreign id that is written to the log.
+const LONGEST_FOREIGN_ID: usize = 64;
+
+/// Lets a request through.
+pub(in crate::http) async fn pass(mut request: Request, next: Next) -> Response {
+    let began = Instant::now();
+    let id = RequestId::new();
+    request.extensions_mut().insert(id);
+    let method = request.method().clone();
+    let route = request.extensions().get::<MatchedPath>().cloned();
+    let route = route.as_ref().map_or("none", MatchedPath::as_str);
+    let path = request.uri().path().to_owned();
+    let span = tracing::info_span!(
+        "request",
+        request.id = %id,
+        http.method = %method,
+        http.route = route,
+        client_request_id = foreign_id(request.headers()),
+        http.status = field::Empty,
+        duration_ms = field::Empty,
+    );
+    async {
+        let mut response = written(next.run(request).await, id);
+        finish_headers(&path, id, response.headers_mut());
+        let status = response.status().as_u16();
+        let duration_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        Span::current().record("http.status", status).record("duration_ms", duration_ms);
+        // Whoever watches health asks every few seconds: that is not news.
+        if matches!(route, "/healthz" | "/readyz") {
+            tracing::debug!(http.status = status, duration_ms, "answered");
+        } else {
+            tracing::info!(http.status = status, duration_ms, "answered");
+        }
+        response
+    }
+    .instrument(span)
+    .await
+}
+
+/// The answer itself if it is a success; else its problem document, with the headers that it had.
+fn written(response: Response, id: RequestId) -> Response {
+    let status = response.status();
+    if !status.is_client_error() && !status.is_server_error() {
+        return response;
+    }
+    let failure = response
+        .extensions()
+        .get::<Failure>()
+        .cloned()
+        .unwrap_or_else(|| Failure::of_status(status));
+    failure.log(id);
+    let mut document = failure.render(id);
+    // Only this one is not ours to know: axum adds it to a 405.
+    if let Some(allow) = response.headers().get(header::ALLOW) {
+        document.headers_mut().insert(header::ALLOW, allow.clone());
+    }
+    document
+}
+
+fn finish_headers(path: &str, id: RequestId, headers: &mut HeaderMap) {
+    if let Ok(id) = HeaderValue::try_from(id.to_string()) {
+        headers.insert(REQUEST_ID, id);
+    }
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    if path.starts_with("/v1") {
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    }
+    // The page to try the API sets its own: it has scripts and styles.
+    headers
+        .entry(header::CONTENT_SECURITY_POLICY)
+        .or_insert(HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'"));
+}
+
+/// The id that the caller sent, if it is fit for a log line.
+fn foreign_id(headers: &HeaderMap) -> Option<&str> {
+    let text = headers.get(REQUEST_ID)?.to_str().ok()?;
+    (text.len() <= LONGEST_FOREIGN_ID && text.bytes().all(|b| b.is_ascii_graphic())).then_some(text)
+}
