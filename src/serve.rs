@@ -97,7 +97,8 @@ impl Daemon {
     /// # Errors
     /// If one of them cannot be started.
     pub async fn start(mut config: Config) -> Result<Self, Error> {
-        worker::schedule::check(&config.lease.nudge).map_err(|_| Error::Cron(config.lease.nudge.clone()))?;
+        worker::schedule::check(&config.lease.nudge)
+            .map_err(|_| Error::Cron(config.lease.nudge.clone()))?;
         let keys = master_keys(&mut config)?;
         let state = open_state(&config).await?;
         let (app, store, targets) = build_app(&config, &keys, &state.url).await?;
@@ -270,8 +271,10 @@ fn open_private(data_dir: &Path, programs_dir: Option<&Path>) -> Result<State, E
     let programs = match programs::find(programs_dir) {
         Ok(programs) => programs,
         Err(e) if programs_dir.is_some() => return Err(Error::Programs(Box::new(e))),
-        Err(_) => obtain::obtain(&obtain::default_cache(), &|progress| tracing::info!("{progress}"))
-            .map_err(|e| Error::Programs(Box::new(e)))?,
+        Err(_) => {
+            obtain::obtain(&obtain::default_cache(), &|progress| tracing::info!("{progress}"))
+                .map_err(|e| Error::Programs(Box::new(e)))?
+        }
     };
     let password = private_password(&data_dir.join("state.secret"))?;
     let started = Cluster::start(cluster::Options {
@@ -290,7 +293,10 @@ fn open_private(data_dir: &Path, programs_dir: Option<&Path>) -> Result<State, E
             let socket_dir = cluster.socket_dir().display().to_string();
             fs::write(&address, format!("{socket_dir}\n{}\n", cluster.port()))
                 .map_err(|e| Error::DataFolder(address, e))?;
-            Ok(State { url: private_url(&password, &socket_dir, cluster.port()), cluster: Some(cluster) })
+            Ok(State {
+                url: private_url(&password, &socket_dir, cluster.port()),
+                cluster: Some(cluster),
+            })
         }
         Err(cluster::Error::InUse(folder)) => {
             let text = fs::read_to_string(&address).map_err(|e| Error::DataFolder(address, e))?;
@@ -319,7 +325,9 @@ const PRIVATE_USER: &str = "pgvalet";
 fn private_url(password: &Secret<String>, socket_dir: &str, port: u16) -> Secret<String> {
     let folder: String = socket_dir.bytes().map(|byte| format!("%{byte:02X}")).collect();
     let password = password.expose();
-    Secret::new(format!("postgres://{PRIVATE_USER}:{password}@localhost:{port}/postgres?host={folder}"))
+    Secret::new(format!(
+        "postgres://{PRIVATE_USER}:{password}@localhost:{port}/postgres?host={folder}"
+    ))
 }
 
 fn private_password(path: &Path) -> Result<Secret<String>, Error> {
@@ -329,7 +337,8 @@ fn private_password(path: &Path) -> Result<Secret<String>, Error> {
         Err(e) if e.kind() == io::ErrorKind::NotFound => {
             let password = rng::password()?;
             let mut options = fs::OpenOptions::new();
-            let mut file = options.write(true).create_new(true).mode(0o600).open(path).map_err(fault)?;
+            let mut file =
+                options.write(true).create_new(true).mode(0o600).open(path).map_err(fault)?;
             file.write_all(password.expose().as_bytes()).map_err(fault)?;
             file.sync_all().map_err(fault)?;
             Ok(password)

@@ -115,7 +115,11 @@ impl Credential {
             escaped(&self.host)
         };
         let port = if socket { String::new() } else { format!(":{}", self.port) };
-        let folder = if socket { format!("host={}&port={}&", escaped(&self.host), self.port) } else { String::new() };
+        let folder = if socket {
+            format!("host={}&port={}&", escaped(&self.host), self.port)
+        } else {
+            String::new()
+        };
         self.uri = format!(
             "postgresql://{}:{}@{host}{port}/{}?{folder}sslmode={}&application_name=pgvalet&options={}",
             escaped(&self.user),
@@ -131,7 +135,9 @@ impl Credential {
 /// All but the unreserved characters of RFC 3986 as `%XX`.
 fn percent_encoded(text: &str) -> String {
     let letter = |byte: u8| match byte {
-        b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => char::from(byte).to_string(),
+        b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => {
+            char::from(byte).to_string()
+        }
         other => format!("%{other:02X}"),
     };
     text.bytes().map(letter).collect()

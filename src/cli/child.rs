@@ -81,6 +81,11 @@ impl Signals {
         }
     }
 
+    /// Waits for the next one, whichever it is.
+    pub async fn any(&mut self) {
+        self.next().await;
+    }
+
     /// One that came already, as the exit status that stands for it.
     pub async fn came(&mut self) -> Option<u8> {
         tokio::select! {

@@ -55,7 +55,8 @@ async fn use_it(
     let client = playground.client()?;
     let tool = if given.command.is_empty() { "psql" } else { "dev" };
     let issued = first_lease(&client, tool).await?;
-    let credential = issued.credential.as_ref().context("the first lease came without its credential")?;
+    let credential =
+        issued.credential.as_ref().context("the first lease came without its credential")?;
     let mut command = given.command.into_iter();
     let code = match command.next() {
         None => {
@@ -115,9 +116,24 @@ fn say_what_to_try(
     writeln!(out, "pgvalet playground: ready after {:.1} s\n", began.elapsed().as_secs_f64())?;
     writeln!(out, "  API          {url}        try it: {url}/docs/")?;
     writeln!(out, "  admin token  {token_file}")?;
-    writeln!(out, "  PostgreSQL   127.0.0.1:{} (version {})", credential.port, playground.postgres_major())?;
-    writeln!(out, "  first lease  {} as {}, until {}", issued.lease.id, credential.user, credential.valid_until.format("%H:%M:%S UTC"))?;
-    writeln!(out, "\nWork in it:\n\n  psql '{}' -c 'select count(*) from orders'", credential.uri.expose())?;
+    writeln!(
+        out,
+        "  PostgreSQL   127.0.0.1:{} (version {})",
+        credential.port,
+        playground.postgres_major()
+    )?;
+    writeln!(
+        out,
+        "  first lease  {} as {}, until {}",
+        issued.lease.id,
+        credential.user,
+        credential.valid_until.format("%H:%M:%S UTC")
+    )?;
+    writeln!(
+        out,
+        "\nWork in it:\n\n  psql '{}' -c 'select count(*) from orders'",
+        credential.uri.expose()
+    )?;
     writeln!(out, "\nOr in another terminal:\n")?;
     writeln!(out, "  export PGVALET_URL={url} PGVALET_TOKEN_FILE={token_file}")?;
     for (line, what) in [

@@ -87,7 +87,12 @@ impl Playground {
     ) -> anyhow::Result<(Daemon, Secret<String>)> {
         let state = kept_secret(&folder.path().join("state.secret"))?;
         let admin = kept_secret(&folder.path().join("shop-admin.secret"))?;
-        let place = |database| Place { port: cluster.port(), database, user: SUPERUSER, password: superuser };
+        let place = |database| Place {
+            port: cluster.port(),
+            database,
+            user: SUPERUSER,
+            password: superuser,
+        };
         if !script::database_exists(&place("postgres"), STATE).await? {
             make_databases(&place, &state, &admin).await?;
         }
@@ -195,21 +200,30 @@ fn url_of(daemon: &Daemon) -> String {
 fn make_folder(kept: Option<&Path>) -> anyhow::Result<Folder> {
     match kept {
         Some(path) => {
-            fs::create_dir_all(path).with_context(|| format!("could not make {}", path.display()))?;
-            let path = path.canonicalize().with_context(|| format!("could not use {}", path.display()))?;
+            fs::create_dir_all(path)
+                .with_context(|| format!("could not make {}", path.display()))?;
+            let path =
+                path.canonicalize().with_context(|| format!("could not use {}", path.display()))?;
             Ok(Folder::Kept(path))
         }
         None => {
             let folder = tempfile::Builder::new().prefix("pgvalet-dev-").tempdir_in("/tmp");
             let folder = folder.context("could not make a folder in /tmp")?;
             // The account that runs PostgreSQL must get through it, and may see nothing in it.
-            fs::set_permissions(folder.path(), std::os::unix::fs::PermissionsExt::from_mode(0o711))?;
+            fs::set_permissions(
+                folder.path(),
+                std::os::unix::fs::PermissionsExt::from_mode(0o711),
+            )?;
             Ok(Folder::ThrowAway(folder))
         }
     }
 }
 
-async fn start_cluster(given: &Dev, folder: &Folder, password: Secret<String>) -> anyhow::Result<Cluster> {
+async fn start_cluster(
+    given: &Dev,
+    folder: &Folder,
+    password: Secret<String>,
+) -> anyhow::Result<Cluster> {
     let lifetime = match folder {
         Folder::Kept(_) => Lifetime::Kept,
         Folder::ThrowAway(_) => Lifetime::ThrowAway,
@@ -251,12 +265,16 @@ async fn make_databases<'a>(
         // A start that was broken off half-way: begin anew.
         script::run(&maintenance, &["DROP DATABASE shop WITH (FORCE)"]).await?;
     }
-    let admin_sql = shop::admin_sql(verifier(admin)?.as_str());
+    let admin_sql = shop::admin_sql(verifier(admin)?.text());
     script::run(&maintenance, &[shop::CLUSTER_SQL, &admin_sql, shop::CREATE_DATABASE_SQL]).await?;
     script::run(&place(shop::DATABASE), &shop::DATABASE_SQL).await?;
     let verifier = verifier(state)?;
-    let role = format!("DROP ROLE IF EXISTS {STATE}; CREATE ROLE {STATE} LOGIN PASSWORD '{}'", verifier.as_str());
-    let database = format!("CREATE DATABASE {STATE} OWNER {STATE} TEMPLATE template0 ENCODING 'UTF8'");
+    let role = format!(
+        "DROP ROLE IF EXISTS {STATE}; CREATE ROLE {STATE} LOGIN PASSWORD '{}'",
+        verifier.text()
+    );
+    let database =
+        format!("CREATE DATABASE {STATE} OWNER {STATE} TEMPLATE template0 ENCODING 'UTF8'");
     let closed = format!("REVOKE ALL ON DATABASE {STATE} FROM PUBLIC");
     script::run(&maintenance, &[&role, &database, &closed]).await?;
     Ok(())
@@ -267,13 +285,19 @@ fn verifier(password: &Secret<String>) -> anyhow::Result<scram::Verifier> {
 }
 
 /// The daemon's configuration, as a file in the folder: what a person would write.
-fn configuration(given: &Dev, folder: &Folder, port: u16, state: &Secret<String>) -> anyhow::Result<Config> {
+fn configuration(
+    given: &Dev,
+    folder: &Folder,
+    port: u16,
+    state: &Secret<String>,
+) -> anyhow::Result<Config> {
     let folder = folder.path();
     let key_file = folder.join("master.key");
     if !key_file.exists() {
         MasterKeys::generate_file(&key_file, rng::bytes()?)?;
     }
-    let url = format!("postgres://{STATE}:{}@127.0.0.1:{port}/{STATE}?sslmode=disable", state.expose());
+    let url =
+        format!("postgres://{STATE}:{}@127.0.0.1:{port}/{STATE}?sslmode=disable", state.expose());
     write_private(&folder.join("state.url"), &url)?;
     let listen = given.listen.map_or_else(|| "127.0.0.1:0".to_owned(), |listen| listen.to_string());
     let text = format!(

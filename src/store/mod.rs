@@ -24,9 +24,6 @@ use sqlx::{
 
 use crate::{secret::Secret, store::error::Error};
 
-/// The migrations, in the binary.
-static MIGRATOR: sqlx::migrate::Migrator = sqlx::migrate!("./migrations");
-
 /// How long a request waits for a connection before it is told that the database does not answer.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
 
@@ -73,7 +70,7 @@ impl Store {
     /// # Errors
     /// If the database does not answer, or a migration fails.
     pub async fn migrate(&self) -> Result<(), Error> {
-        let mut migrator = MIGRATOR.clone();
+        let mut migrator = sqlx::migrate!("./migrations");
         migrator.set_ignore_missing(true);
         migrator.run(&self.pool).await.map_err(schema_error)
     }

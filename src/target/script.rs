@@ -52,10 +52,11 @@ pub async fn run(place: &Place<'_>, scripts: &[&str]) -> Result<(), Failed> {
 pub async fn database_exists(place: &Place<'_>, name: &str) -> Result<bool, Failed> {
     let look = async {
         let mut connection = connect(place).await?;
-        let found = sqlx::query_scalar("SELECT EXISTS (SELECT FROM pg_database WHERE datname = $1)")
-            .bind(name)
-            .fetch_one(&mut connection)
-            .await?;
+        let found =
+            sqlx::query_scalar("SELECT EXISTS (SELECT FROM pg_database WHERE datname = $1)")
+                .bind(name)
+                .fetch_one(&mut connection)
+                .await?;
         connection.close().await?;
         Ok(found)
     };

@@ -55,7 +55,7 @@ async fn pass(app: &App) -> Result<(), crate::app::error::Error> {
         }
         let mut ids = Vec::with_capacity(untold.len());
         for (id, body) in untold {
-            tracing::info!(target: "pgvalet::event", audit.id = %id, entry = %body, "audited");
+            tracing::info!(target: "pgvalet::event", audit_id = %id, entry = %body, "audited");
             ids.push(id);
         }
         app.mark_told(&ids).await?;
