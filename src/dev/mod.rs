@@ -1,1 +1,3 @@
 //! The playground.
+
+pub mod shop;
