@@ -1,1 +1,352 @@
-//! Builds every part from the configuration and runs them until told to stop. The only place that wires.
+//! Builds every part from the configuration and runs them until told to stop. The only place that
+//! wires.
+
+use std::{
+    fs,
+    io::{self, Write as _},
+    net::SocketAddr,
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio::net::TcpListener;
+
+use crate::{
+    app::{App, Parts, Times, bootstrap, bootstrap::FirstToken, history::Signer},
+    clock::Clock,
+    cluster::{self, Cluster, Lifetime, Listen, obtain, programs},
+    config::{Config, KeyFault, MasterKeys},
+    domain::name::Name,
+    http::{self, HttpSettings},
+    identity::{self, throttle::Throttle, token::Tokens},
+    lifecycle::{Signals, Tasks, Unfinished},
+    rng,
+    secret::Secret,
+    store::{self, Store, seal::KeyRing},
+    target::Targets,
+    worker,
+};
+
+/// Why the daemon did not start, or did not end well.
+#[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "each says in its message what it is")]
+pub enum Error {
+    #[error("could not use the data folder {}", .0.display())]
+    DataFolder(PathBuf, #[source] io::Error),
+    #[error("could not find PostgreSQL's server programs for the private state database")]
+    Programs(#[source] Box<dyn std::error::Error + Send + Sync>),
+    #[error("could not start the private state database")]
+    Cluster(#[from] cluster::Error),
+    #[error(
+        "no master key: with a state database of your own, set [master_key] file, PGVALET_MASTER_KEY_FILE or PGVALET_MASTER_KEY; \
+         make a key with: openssl rand -base64 32"
+    )]
+    NoMasterKey,
+    #[error("could not read or make the master key")]
+    MasterKey(#[from] KeyFault),
+    #[error("could not use the master key")]
+    Seal(#[from] store::seal::Error),
+    #[error("could not use the state database")]
+    Store(#[from] store::error::Error),
+    #[error("this daemon does not belong to this state database")]
+    Mismatch(#[from] bootstrap::Mismatch),
+    #[error("could not make the signing key")]
+    Signer(#[from] crate::app::history::NoSigner),
+    #[error("could not begin to check tokens")]
+    Tokens(#[from] identity::token::Error),
+    #[error("no randomness")]
+    Randomness(#[from] rng::NoRandomness),
+    #[error("lease.nudge = {0:?} is not a cron expression of six fields, seconds first")]
+    Cron(String),
+    #[error("could not listen on {0}")]
+    Listen(SocketAddr, #[source] io::Error),
+    #[error("could not listen for signals")]
+    Signals(#[source] io::Error),
+    #[error("a part of the daemon failed")]
+    Part(#[from] crate::lifecycle::TaskFailure),
+    #[error("not everything ended in time")]
+    Unfinished(#[from] Unfinished),
+    #[error("could not make the first token: {}", .0.detail())]
+    Bootstrap(crate::app::error::Error),
+    #[error("a background thread was lost")]
+    Thread(#[source] tokio::task::JoinError),
+}
+
+/// A running daemon.
+pub struct Daemon {
+    address: SocketAddr,
+    app: Arc<App>,
+    tasks: Tasks,
+    shutdown_deadline: Duration,
+    store: Store,
+    targets: Targets,
+    state: State,
+}
+
+/// The state database: somebody's, or our own.
+struct State {
+    url: Secret<String>,
+    cluster: Option<Cluster>,
+}
+
+impl Daemon {
+    /// Starts every part.
+    ///
+    /// # Errors
+    /// If one of them cannot be started.
+    pub async fn start(mut config: Config) -> Result<Self, Error> {
+        worker::schedule::check(&config.lease.nudge)
+            .map_err(|_| Error::Cron(config.lease.nudge.clone()))?;
+        let keys = master_keys(&mut config)?;
+        let state = open_state(&config).await?;
+        let (app, store, targets) = build_app(&config, &keys, &state.url).await?;
+        let listener = TcpListener::bind(config.listen).await;
+        let listener = listener.map_err(|e| Error::Listen(config.listen, e))?;
+        let address = listener.local_addr().map_err(|e| Error::Listen(config.listen, e))?;
+
+        let tasks = Tasks::new();
+        spawn_loops(&app, &tasks, &config.lease.nudge);
+        let settings = HttpSettings {
+            request_timeout: config.http.request_timeout,
+            max_body_bytes: config.http.max_body_bytes,
+        };
+        let router = http::router(Arc::clone(&app), &settings);
+        let stop = tasks.stop_token();
+        tasks.spawn_loop("http", async move {
+            axum::serve(listener, router.into_make_service_with_connect_info::<SocketAddr>())
+                .with_graceful_shutdown(stop.cancelled_owned())
+                .await
+        });
+        let shutdown_deadline = config.http.shutdown_deadline;
+        Ok(Self { address, app, tasks, shutdown_deadline, store, targets, state })
+    }
+
+    /// Where the API listens.
+    #[must_use]
+    pub const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Makes the first administrator's token.
+    ///
+    /// # Errors
+    /// If it was made before.
+    pub async fn bootstrap(&self, name: &Name) -> Result<FirstToken, Error> {
+        self.app.bootstrap(name).await.map_err(Error::Bootstrap)
+    }
+
+    /// Waits until a part failed, or the daemon was told to stop.
+    pub async fn ended(&self) {
+        self.tasks.stop_token().cancelled().await;
+    }
+
+    /// Runs until a signal comes or a part fails; then ends every part: requests first, which may
+    /// still use the others, the private state database last.
+    ///
+    /// # Errors
+    /// If a part failed, or not everything ended in time.
+    pub async fn run(self, signals: &mut Signals) -> Result<(), Error> {
+        let ended = self.tasks.run(signals, self.shutdown_deadline).await;
+        self.end(ended).await
+    }
+
+    /// Ends every part now.
+    ///
+    /// # Errors
+    /// If a part failed, or not everything ended in time.
+    pub async fn stop(self) -> Result<(), Error> {
+        self.tasks.stop();
+        let ended = self.tasks.wait(self.shutdown_deadline).await;
+        self.end(ended).await
+    }
+
+    async fn end(self, ended: Result<(), Unfinished>) -> Result<(), Error> {
+        self.targets.close().await;
+        self.store.close().await;
+        if let Some(cluster) = self.state.cluster {
+            tokio::task::spawn_blocking(|| cluster.stop()).await.map_err(Error::Thread)??;
+        }
+        if let Some(failure) = self.tasks.take_failure() {
+            return Err(failure.into());
+        }
+        tracing::info!("stopped");
+        Ok(ended?)
+    }
+}
+
+/// Brings the state database up to date.
+///
+/// # Errors
+/// If it does not answer.
+pub async fn migrate(config: &Config) -> Result<(), Error> {
+    let state = open_state(config).await?;
+    let store = Store::new(&state.url, 2)?;
+    store.migrate().await?;
+    store.close().await;
+    close_state(state).await
+}
+
+/// Makes the first administrator's token, whether or not the daemon runs.
+///
+/// # Errors
+/// If it was made before, or the state database does not answer.
+pub async fn bootstrap_once(mut config: Config, name: &Name) -> Result<FirstToken, Error> {
+    let keys = master_keys(&mut config)?;
+    let state = open_state(&config).await?;
+    let (app, store, _) = build_app(&config, &keys, &state.url).await?;
+    let token = app.bootstrap(name).await.map_err(Error::Bootstrap);
+    store.close().await;
+    close_state(state).await?;
+    token
+}
+
+async fn build_app(
+    config: &Config,
+    keys: &MasterKeys,
+    url: &Secret<String>,
+) -> Result<(Arc<App>, Store, Targets), Error> {
+    let clock = Clock;
+    let store = Store::new(url, config.state.max_connections)?;
+    store.migrate().await?;
+    let ring = KeyRing::new(keys)?;
+    bootstrap::check_master_key(&store, &ring, clock.now()).await?;
+    let targets = Targets::new("pgvalet");
+    let app = App::new(Parts {
+        store: store.clone(),
+        targets: targets.clone(),
+        keys: ring,
+        signer: Signer::new(keys)?,
+        clock,
+        tokens: Tokens::new()?,
+        throttle: Throttle::new(config.throttle.failures_per_minute.get()),
+        times: Times {
+            issue_deadline: config.lease.issue_deadline,
+            rotation_grace: config.lease.rotation_grace,
+        },
+    });
+    Ok((Arc::new(app), store, targets))
+}
+
+fn spawn_loops(app: &Arc<App>, tasks: &Tasks, cron: &str) {
+    tasks.spawn_loop("leases", worker::leases::run(Arc::clone(app), Clock, tasks.clone()));
+    tasks.spawn_loop("audit", worker::audit::run(Arc::clone(app), tasks.clone()));
+    tasks.spawn_loop("housekeeping", worker::housekeeping::run(Arc::clone(app), tasks.clone()));
+    let (cron, nudges, stop) = (cron.to_owned(), app.nudges().clone(), tasks.stop_token());
+    tasks.spawn_loop("schedule", worker::schedule::run(cron, nudges, stop));
+}
+
+/// The master keys: configured, or, where the state database is our own, made once in its folder.
+fn master_keys(config: &mut Config) -> Result<MasterKeys, Error> {
+    if let Some(keys) = config.master_keys.take() {
+        return Ok(keys);
+    }
+    if config.state.url.is_some() {
+        return Err(Error::NoMasterKey);
+    }
+    make_folder(&config.data_dir)?;
+    let path = config.data_dir.join("master.key");
+    if path.exists() {
+        return Ok(MasterKeys::read(&path)?);
+    }
+    tracing::info!(path = %path.display(), "made a master key: keep a copy of it apart from the data");
+    Ok(MasterKeys::generate_file(&path, rng::bytes()?)?)
+}
+
+/// The configured state database, or our own private one: started, or, if another pgvalet of this
+/// machine runs it already (`bootstrap` beside `serve`), only connected to.
+async fn open_state(config: &Config) -> Result<State, Error> {
+    if let Some(url) = &config.state.url {
+        return Ok(State { url: url.duplicate(), cluster: None });
+    }
+    make_folder(&config.data_dir)?;
+    let (data_dir, programs_dir) = (config.data_dir.clone(), config.postgres_dir.clone());
+    tokio::task::spawn_blocking(move || open_private(&data_dir, programs_dir.as_deref()))
+        .await
+        .map_err(Error::Thread)?
+}
+
+fn open_private(data_dir: &Path, programs_dir: Option<&Path>) -> Result<State, Error> {
+    let programs = match programs::find(programs_dir) {
+        Ok(programs) => programs,
+        Err(e) if programs_dir.is_some() => return Err(Error::Programs(Box::new(e))),
+        Err(_) => {
+            obtain::obtain(&obtain::default_cache(), &|progress| tracing::info!("{progress}"))
+                .map_err(|e| Error::Programs(Box::new(e)))?
+        }
+    };
+    let password = private_password(&data_dir.join("state.secret"))?;
+    let started = Cluster::start(cluster::Options {
+        programs,
+        data_dir: data_dir.join("state"),
+        socket_dir: None,
+        lifetime: Lifetime::Kept,
+        listen: Listen::SocketOnly,
+        settings: Vec::new(),
+        superuser: PRIVATE_USER.to_owned(),
+        password: password.duplicate(),
+    });
+    let address = data_dir.join("state.socket");
+    match started {
+        Ok(cluster) => {
+            let socket_dir = cluster.socket_dir().display().to_string();
+            fs::write(&address, format!("{socket_dir}\n{}\n", cluster.port()))
+                .map_err(|e| Error::DataFolder(address, e))?;
+            Ok(State {
+                url: private_url(&password, &socket_dir, cluster.port()),
+                cluster: Some(cluster),
+            })
+        }
+        Err(cluster::Error::InUse(folder)) => {
+            let text = fs::read_to_string(&address).map_err(|e| Error::DataFolder(address, e))?;
+            let mut lines = text.lines();
+            match (lines.next(), lines.next().and_then(|port| port.parse().ok())) {
+                (Some(socket_dir), Some(port)) => {
+                    Ok(State { url: private_url(&password, socket_dir, port), cluster: None })
+                }
+                _ => Err(cluster::Error::InUse(folder).into()),
+            }
+        }
+        Err(e) => Err(e.into()),
+    }
+}
+
+async fn close_state(state: State) -> Result<(), Error> {
+    if let Some(cluster) = state.cluster {
+        tokio::task::spawn_blocking(|| cluster.stop()).await.map_err(Error::Thread)??;
+    }
+    Ok(())
+}
+
+/// The superuser of the private state database.
+const PRIVATE_USER: &str = "pgvalet";
+
+fn private_url(password: &Secret<String>, socket_dir: &str, port: u16) -> Secret<String> {
+    let folder: String = socket_dir.bytes().map(|byte| format!("%{byte:02X}")).collect();
+    let password = password.expose();
+    Secret::new(format!(
+        "postgres://{PRIVATE_USER}:{password}@localhost:{port}/postgres?host={folder}"
+    ))
+}
+
+fn private_password(path: &Path) -> Result<Secret<String>, Error> {
+    let fault = |e| Error::DataFolder(path.to_owned(), e);
+    match fs::read_to_string(path) {
+        Ok(text) => Ok(Secret::new(text.trim().to_owned())),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {
+            let password = rng::password()?;
+            let mut options = fs::OpenOptions::new();
+            let mut file =
+                options.write(true).create_new(true).mode(0o600).open(path).map_err(fault)?;
+            file.write_all(password.expose().as_bytes()).map_err(fault)?;
+            file.sync_all().map_err(fault)?;
+            Ok(password)
+        }
+        Err(e) => Err(fault(e)),
+    }
+}
+
+fn make_folder(path: &Path) -> Result<(), Error> {
+    fs::create_dir_all(path).map_err(|e| Error::DataFolder(path.to_owned(), e))
+}

@@ -99,6 +99,50 @@ pub struct Credential {
     pub uri: String,
 }
 
+impl Credential {
+    /// The same with its connection string: a URI as libpq reads it
+    /// (<https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-CONNSTRING-URIS>).
+    #[must_use]
+    pub fn with_uri(mut self) -> Self {
+        let escaped = |text: &str| percent_encoded(text);
+        // The folder of a Unix socket has no place among the hosts of a URI: it is a parameter.
+        let socket = self.host.starts_with('/');
+        let host = if socket {
+            String::new()
+        } else if self.host.contains(':') {
+            format!("[{}]", self.host)
+        } else {
+            escaped(&self.host)
+        };
+        let port = if socket { String::new() } else { format!(":{}", self.port) };
+        let folder = if socket {
+            format!("host={}&port={}&", escaped(&self.host), self.port)
+        } else {
+            String::new()
+        };
+        self.uri = format!(
+            "postgresql://{}:{}@{host}{port}/{}?{folder}sslmode={}&application_name=pgvalet&options={}",
+            escaped(&self.user),
+            escaped(&self.password),
+            escaped(&self.database),
+            self.sslmode,
+            escaped(&self.options),
+        );
+        self
+    }
+}
+
+/// All but the unreserved characters of RFC 3986 as `%XX`.
+fn percent_encoded(text: &str) -> String {
+    let letter = |byte: u8| match byte {
+        b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => {
+            char::from(byte).to_string()
+        }
+        other => format!("%{other:02X}"),
+    };
+    text.bytes().map(letter).collect()
+}
+
 /// The credential as a client reads it.
 #[derive(Debug, serde::Deserialize)]
 pub struct ReceivedCredential {

@@ -41,6 +41,8 @@ use crate::{
 pub use crate::store::audit::Listed;
 /// Which leases are meant.
 pub use crate::store::leases::LeaseFilter;
+/// Work on a login that is ours until its claim ends.
+pub use crate::store::logins::Claimed;
 /// A token as it is shown.
 pub use crate::store::tokens::ListedToken;
 

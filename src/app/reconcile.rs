@@ -14,6 +14,7 @@ use crate::{
         lease::{Cause, Proof, State},
         reconcile::{Recorded, Step, next_step},
     },
+    ids::TargetId,
     store::{self, logins::Claimed},
     target::RemoveLogin,
 };
@@ -26,13 +27,13 @@ const CLAIM: TimeDelta = TimeDelta::seconds(60);
 const REMOVAL_DEADLINE: Duration = Duration::from_secs(40);
 
 impl App {
-    /// Claims up to `limit` logins that are due.
+    /// Claims up to `limit` logins that are due, of all targets but those given.
     ///
     /// # Errors
     /// If our database does not answer.
-    pub async fn claim_due(&self, limit: i64) -> Result<Vec<Claimed>, Error> {
+    pub async fn claim_due(&self, but: &[TargetId], limit: i64) -> Result<Vec<Claimed>, Error> {
         let now = self.clock.now();
-        Ok(self.store.claim_due_logins(now, now + CLAIM, limit).await?)
+        Ok(self.store.claim_due_logins(now, now + CLAIM, but, limit).await?)
     }
 
     /// When the next login is due, if any will be.
@@ -41,6 +42,15 @@ impl App {
     /// If our database does not answer.
     pub async fn next_due(&self) -> Result<Option<DateTime<Utc>>, Error> {
         Ok(self.store.next_due_login().await?)
+    }
+
+    /// Forgets idempotency keys after a day: a client that has not tried again by then will not.
+    ///
+    /// # Errors
+    /// If our database does not answer.
+    pub async fn forget_old_keys(&self) -> Result<(), Error> {
+        self.store.forget_idempotency_keys(self.clock.now() - TimeDelta::days(1)).await?;
+        Ok(())
     }
 
     /// Takes a claimed login as far as it goes now. A claim that was lost meanwhile (somebody revoked

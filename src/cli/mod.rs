@@ -1,1 +1,144 @@
 //! The command line: a client of the API, nothing more.
+//!
+//! What a command prints goes through the writers of [`Io`], so that a test reads what a person
+//! would; what it found out is its exit status (see [`failure::Failure::exit_status`]). The commands
+//! that run the daemon are declared here, so that there is one `--help`, and are run by `main`.
+
+pub mod access;
+pub mod address;
+pub mod admin_arguments;
+pub mod arguments;
+pub mod audit;
+pub mod child;
+pub mod client;
+pub mod code;
+pub mod environment;
+pub mod failure;
+pub mod format;
+pub mod leases;
+pub mod output;
+pub mod password;
+pub mod records;
+pub mod revoke;
+pub mod session;
+pub mod tokens;
+pub mod verify;
+
+use std::io::{BufRead, Write};
+
+use crate::{
+    cli::{
+        arguments::{Command, RemoteCommand},
+        environment::Environment,
+        failure::Failure,
+    },
+    clock::Clock,
+};
+
+/// Valet keys for PostgreSQL: short-lived, least-privilege, individually attributed logins.
+#[derive(Debug, clap::Parser)]
+#[command(
+    name = "pgvalet",
+    version,
+    max_term_width = 100,
+    after_help = arguments::ROOT_EXAMPLES
+)]
+pub struct Arguments {
+    /// What holds for every command.
+    #[command(flatten)]
+    pub globals: Globals,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What holds for every command that asks the daemon.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct Globals {
+    /// Print the API's JSON on standard output instead of text.
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// The daemon's address, such as `https://pgvalet.example.org`. Wins over `PGVALET_URL`, which
+    /// wins over what `pgvalet login` kept.
+    #[arg(long, global = true, value_name = "URL")]
+    pub url: Option<String>,
+    /// Talk plain http to an address that is not this machine: the token and every password then
+    /// travel in clear text.
+    #[arg(long, global = true)]
+    pub insecure_http: bool,
+}
+
+/// Which of the three streams are a person's terminal.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Terminals {
+    /// Standard input.
+    pub input: bool,
+    /// Standard output.
+    pub out: bool,
+    /// Standard error.
+    pub err: bool,
+}
+
+/// What a command reads from and writes to.
+#[expect(missing_debug_implementations, reason = "writers have no debug form")]
+pub struct Io<'a> {
+    /// What was asked for, and nothing else.
+    pub out: &'a mut dyn Write,
+    /// What a person should know besides.
+    pub err: &'a mut dyn Write,
+    /// A token, a file, or the answer to a question.
+    pub input: &'a mut dyn BufRead,
+    /// Which of them are a terminal.
+    pub terminals: Terminals,
+    /// For "ends in", and for renewing.
+    pub clock: Clock,
+    /// The environment variables.
+    pub environment: Environment,
+}
+
+/// Runs a command of the client and tells its exit status: 0 done, 1 the thing asked for is not so,
+/// 2 usage, 3 denied, 4 waits for approval, 5 the daemon is unavailable. `connect` and `run` pass on
+/// the status of what they ran.
+pub async fn run(command: RemoteCommand, globals: &Globals, mut io: Io<'_>) -> u8 {
+    let outcome = dispatch(command, globals, &mut io).await;
+    let status = outcome.unwrap_or_else(|failure| {
+        // Standard error is the last place to tell of a fault: if it is closed, the status remains.
+        let _ = failure.print(&mut *io.err);
+        failure.exit_status()
+    });
+    match io.out.flush() {
+        Ok(()) => status,
+        Err(_) => status.max(1),
+    }
+}
+
+/// One arm for each command. The futures are boxed: the largest of them would otherwise be the size
+/// of each.
+async fn dispatch(
+    command: RemoteCommand,
+    globals: &Globals,
+    io: &mut Io<'_>,
+) -> Result<u8, Failure> {
+    match command {
+        RemoteCommand::Login(given) => Box::pin(session::login(given, globals, io)).await,
+        RemoteCommand::Logout => session::logout(io),
+        RemoteCommand::Whoami => Box::pin(session::whoami(globals, io)).await,
+        RemoteCommand::Get(given) => Box::pin(access::get(given, globals, io)).await,
+        RemoteCommand::Connect(given) => Box::pin(access::connect(given, globals, io)).await,
+        RemoteCommand::Run(given) => Box::pin(access::run(given, globals, io)).await,
+        RemoteCommand::Leases(given) => Box::pin(leases::leases(given, globals, io)).await,
+        RemoteCommand::Renew(given) => Box::pin(leases::renew(given, globals, io)).await,
+        RemoteCommand::Rotate(given) => Box::pin(access::rotate(given, globals, io)).await,
+        RemoteCommand::Revoke(given) => Box::pin(revoke::revoke(given, globals, io)).await,
+        RemoteCommand::Token(given) => Box::pin(tokens::token(given, globals, io)).await,
+        RemoteCommand::Target(given) => Box::pin(records::target(given, globals, io)).await,
+        RemoteCommand::Profile(given) => Box::pin(records::profile(given, globals, io)).await,
+        RemoteCommand::Plan(given) => Box::pin(code::plan(given, globals, io)).await,
+        RemoteCommand::Apply(given) => Box::pin(code::apply(given, globals, io)).await,
+        RemoteCommand::Export => Box::pin(code::export(globals, io)).await,
+        RemoteCommand::Audit(given) => Box::pin(audit::audit(given, globals, io)).await,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -10,7 +10,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-use crate::cluster::Error;
+use crate::cluster::error::Error;
 
 /// The accounts tried, in this order, when the caller is root.
 const CANDIDATES: [&str; 2] = ["postgres", "nobody"];

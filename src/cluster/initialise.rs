@@ -12,7 +12,7 @@ use std::{
 };
 
 use crate::{
-    cluster::{Error, Lifetime, Options, account::Account, at},
+    cluster::{Lifetime, Options, account::Account, at, error::Error},
     secret::Secret,
 };
 

@@ -11,7 +11,7 @@ use std::{
 
 use rustix::process::{Pid, Signal};
 
-use crate::cluster::Error;
+use crate::cluster::error::Error;
 
 /// The line of `postmaster.pid` (from zero) that holds the status.
 const STATUS_LINE: usize = 7;

@@ -13,7 +13,7 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
-use crate::cluster::{Error, account::Account};
+use crate::cluster::{account::Account, error::Error};
 
 /// `$1` is the server, `$2` and `$3` are folders to remove in the end (or empty), the rest are
 /// the server's arguments. The signals are ignored because the daemon decides when to stop: a

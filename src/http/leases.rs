@@ -15,10 +15,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use crate::{
     api::{
         Page,
-        leases::{
-            AskForLease, Credential, Issued, Lease, Renew, Renewed, Revocation, RevokeSet,
-            connection_uri,
-        },
+        leases::{AskForLease, Credential, Issued, Lease, Renew, Renewed, Revocation, RevokeSet},
         problem::ProblemFault,
     },
     app::{App, LeaseFilter, issue::Answer},
@@ -292,25 +289,20 @@ async fn revoke_set(
 
 /// The one place where a credential is put into an answer.
 fn issued(answer: Answer) -> Json<Issued> {
-    let credential = answer.credential.map(|credential| Credential {
-        uri: connection_uri(
-            &credential.host,
-            credential.port,
-            &credential.database,
-            &credential.user,
-            credential.password.expose(),
-            credential.sslmode.as_str(),
-            &credential.options,
-        ),
-        host: credential.host,
-        port: credential.port,
-        database: credential.database,
-        user: credential.user,
-        password: credential.password.expose().clone(),
-        sslmode: credential.sslmode.as_str().to_owned(),
-        sslrootcert_pem: credential.sslrootcert_pem,
-        options: credential.options,
-        valid_until: credential.valid_until,
+    let credential = answer.credential.map(|credential| {
+        Credential {
+            uri: String::new(),
+            host: credential.host,
+            port: credential.port,
+            database: credential.database,
+            user: credential.user,
+            password: credential.password.expose().clone(),
+            sslmode: credential.sslmode.as_str().to_owned(),
+            sslrootcert_pem: credential.sslrootcert_pem,
+            options: credential.options,
+            valid_until: credential.valid_until,
+        }
+        .with_uri()
     });
     Json(Issued { lease: shown(answer.lease), ttl: answer.ttl, credential })
 }

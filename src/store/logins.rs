@@ -82,7 +82,8 @@ impl Row {
 }
 
 impl Store {
-    /// Takes up to `limit` logins that are due and that nobody works on.
+    /// Takes up to `limit` logins that are due and that nobody works on, of all targets but those
+    /// given.
     ///
     /// # Errors
     /// If the database does not answer.
@@ -90,8 +91,10 @@ impl Store {
         &self,
         now: DateTime<Utc>,
         until: DateTime<Utc>,
+        but: &[TargetId],
         limit: i64,
     ) -> Result<Vec<Claimed>, Error> {
+        let but: Vec<Uuid> = but.iter().map(|target| target.uuid()).collect();
         let token = Uuid::now_v7();
         let rows = sqlx::query_as!(
             Row,
@@ -100,13 +103,15 @@ impl Store {
              WHERE l.id = g.lease_id AND g.id IN (
                  SELECT id FROM login
                  WHERE due_at <= $3 AND state <> 'revoked' AND (claimed_until IS NULL OR claimed_until <= $3)
+                   AND target_id <> ALL ($5)
                  ORDER BY due_at LIMIT $4 FOR UPDATE SKIP LOCKED)
              RETURNING g.id, g.lease_id, g.target_id, l.database, l.group_role, g.role_name, g.role_oid, g.state,
                        g.cause, g.give_up_at, g.ends_at, g.superseded, g.attempts",
             token,
             until,
             now,
-            limit
+            limit,
+            &but
         )
         .fetch_all(&self.pool)
         .await?;

@@ -24,9 +24,6 @@ use sqlx::{
 
 use crate::{secret::Secret, store::error::Error};
 
-/// The migrations, in the binary.
-static MIGRATOR: sqlx::migrate::Migrator = sqlx::migrate!("./migrations");
-
 /// How long a request waits for a connection before it is told that the database does not answer.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
 
@@ -66,12 +63,16 @@ impl Store {
         Ok(Self { pool })
     }
 
-    /// Brings the schema up to date. Several daemons may do so at once: one waits for the other.
+    /// Brings the schema up to date. Several daemons may do so at once: one waits for the other. A
+    /// schema later than this release is left as it is: migrations only grow, so that an older daemon
+    /// runs on while a newer one is brought in.
     ///
     /// # Errors
-    /// If the database does not answer, or holds a later schema.
+    /// If the database does not answer, or a migration fails.
     pub async fn migrate(&self) -> Result<(), Error> {
-        MIGRATOR.run(&self.pool).await.map_err(schema_error)
+        let mut migrator = sqlx::migrate!("./migrations");
+        migrator.set_ignore_missing(true);
+        migrator.run(&self.pool).await.map_err(schema_error)
     }
 
     /// Begins a transaction.

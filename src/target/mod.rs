@@ -26,6 +26,7 @@ mod grants;
 mod observe;
 mod privileges;
 mod remove;
+pub mod script;
 mod sql;
 
 pub use self::error::Error;

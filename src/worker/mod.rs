@@ -1,1 +1,25 @@
-//! The loops.
+//! The loops. Each is woken by a tick, a nudge or the next due instant, reads from the record what
+//! there is to do, and makes one pass at a time. A pass that fails is noted and made again: a loop
+//! ends only when the daemon does.
+
+pub mod audit;
+pub mod housekeeping;
+pub mod leases;
+pub mod schedule;
+
+use std::{convert::Infallible, time::Duration};
+
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+/// Waits until somebody nudges, the time is up, or the daemon is to stop: then false.
+async fn woken(nudge: &Notify, at_most: Duration, stop: &CancellationToken) -> bool {
+    tokio::select! {
+        () = stop.cancelled() => false,
+        () = nudge.notified() => true,
+        () = tokio::time::sleep(at_most) => true,
+    }
+}
+
+/// What a loop gives back: it cannot fail.
+type Ended = Result<(), Infallible>;

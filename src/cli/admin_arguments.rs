@@ -1,0 +1,175 @@
+//! The arguments of the commands for administrators: tokens, targets, profiles, the audit.
+
+use std::path::PathBuf;
+
+use crate::{domain::name::Name, ids::TokenId};
+
+/// `pgvalet token`.
+#[derive(Debug, clap::Args)]
+pub struct Token {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: TokenCommand,
+}
+
+/// What is done with tokens.
+#[derive(Debug, clap::Subcommand)]
+pub enum TokenCommand {
+    /// Make a token; its secret alone goes to standard output, once
+    #[command(after_help = "\
+Examples:
+  pgvalet token create laptop
+  pgvalet token create ci --for service:ci --group deployers --ttl 30d > ci-token")]
+    Create(CreateToken),
+    /// List tokens
+    #[command(after_help = "Examples:\n  pgvalet token list")]
+    List,
+    /// End a token
+    #[command(
+        after_help = "Examples:\n  pgvalet token revoke tok_0190c5d3e1a27c41b1f5d0c2a1b3c4d5"
+    )]
+    Revoke {
+        /// The token.
+        id: TokenId,
+    },
+}
+
+/// `pgvalet token create`.
+#[derive(Debug, clap::Args)]
+pub struct CreateToken {
+    /// What it is for.
+    pub name: String,
+    /// Whose it is, such as `person:alice` or `service:ci`. Yours if left out.
+    #[arg(long = "for", value_name = "PRINCIPAL")]
+    pub principal: Option<String>,
+    /// A group that they are in from now on; may be given several times.
+    #[arg(long = "group", value_name = "GROUP")]
+    pub groups: Vec<String>,
+    /// They may administer from now on.
+    #[arg(long)]
+    pub admin: bool,
+    /// For how long, such as `90d` (which it is if left out).
+    #[arg(long)]
+    pub ttl: Option<String>,
+}
+
+/// `pgvalet target`.
+#[derive(Debug, clap::Args)]
+pub struct Target {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: RecordCommand,
+}
+
+/// `pgvalet profile`.
+#[derive(Debug, clap::Args)]
+pub struct Profile {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: RecordCommand,
+}
+
+/// What is done with targets and profiles.
+#[derive(Debug, clap::Subcommand)]
+pub enum RecordCommand {
+    /// List them
+    #[command(after_help = "Examples:\n  pgvalet target list\n  pgvalet profile list --json")]
+    List,
+    /// Show one
+    #[command(
+        after_help = "Examples:\n  pgvalet target show shop\n  pgvalet profile show shop-read"
+    )]
+    Show {
+        /// Its name.
+        name: Name,
+    },
+    /// Remove one
+    #[command(
+        after_help = "Examples:\n  pgvalet target remove shop\n  pgvalet profile remove shop-read"
+    )]
+    Remove {
+        /// Its name.
+        name: Name,
+    },
+}
+
+/// `pgvalet plan`.
+#[derive(Debug, clap::Args)]
+pub struct PlanFile {
+    /// The file (TOML); `-` for standard input.
+    #[arg(short, long, value_name = "FILE")]
+    pub file: PathBuf,
+}
+
+/// `pgvalet apply`.
+#[derive(Debug, clap::Args)]
+pub struct ApplyFile {
+    /// The file (TOML); `-` for standard input.
+    #[arg(short, long, value_name = "FILE")]
+    pub file: PathBuf,
+    /// Do not ask. Needed where there is no terminal to ask on.
+    #[arg(long)]
+    pub yes: bool,
+}
+
+/// `pgvalet audit`.
+#[derive(Debug, clap::Args)]
+pub struct Audit {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: AuditCommand,
+}
+
+/// What is done with the audit.
+#[derive(Debug, clap::Subcommand)]
+pub enum AuditCommand {
+    /// Show the latest entries, the newest last
+    #[command(after_help = "\
+Examples:
+  pgvalet audit tail -n 50
+  pgvalet audit tail --follow --kind lease.activated")]
+    Tail(Tail),
+    /// Write the whole audit as JSON lines
+    #[command(after_help = "\
+Examples:
+  pgvalet audit export -o audit.jsonl
+  pgvalet audit export | zstd > audit.jsonl.zst")]
+    Export {
+        /// Write to this new file, readable by you alone, instead of standard output.
+        #[arg(short, long, value_name = "FILE")]
+        out: Option<PathBuf>,
+    },
+    /// Check that no entry was altered, removed or moved
+    #[command(after_help = "\
+Examples:
+  pgvalet audit verify                         the daemon checks its own
+  pgvalet audit verify audit.jsonl --public-key 3b6a27bc…   checked here, without the daemon
+
+The key in an export proves only that the export agrees with itself: keep a copy of the key (`pgvalet
+audit verify` prints it) where whoever could alter the audit cannot reach it.")]
+    Verify(Verify),
+}
+
+/// `pgvalet audit tail`.
+#[derive(Debug, clap::Args)]
+pub struct Tail {
+    /// How many entries.
+    #[arg(short = 'n', long = "lines", default_value_t = 20, value_name = "N")]
+    pub lines: usize,
+    /// Go on with those to come, until Ctrl-C.
+    #[arg(short, long)]
+    pub follow: bool,
+    /// Entries of this kind, such as `lease.activated`.
+    #[arg(long)]
+    pub kind: Option<String>,
+}
+
+/// `pgvalet audit verify`.
+#[derive(Debug, clap::Args)]
+pub struct Verify {
+    /// An export (`-` for standard input), checked here. Without it the daemon checks its own.
+    pub file: Option<PathBuf>,
+    /// The key that the checkpoints must be signed with (Ed25519, hexadecimal).
+    #[arg(long, value_name = "HEX", requires = "file")]
+    pub public_key: Option<String>,
+}

@@ -1,0 +1,383 @@
+//! The commands and their arguments: what `--help` shows. Nothing is done here. Those of the
+//! commands for administrators are in `admin_arguments`.
+
+use std::{ffi::OsString, path::PathBuf};
+
+use crate::{
+    cli::{
+        admin_arguments::{ApplyFile, Audit, PlanFile, Profile, Target, Token},
+        format::Format,
+    },
+    domain::name::Name,
+    ids::LeaseId,
+};
+
+/// What `pgvalet --help` ends with.
+pub(crate) const ROOT_EXAMPLES: &str = "\
+Examples:
+  pgvalet dev                                  try everything on this machine, until Ctrl-C
+  pgvalet login --url https://pgvalet.example.org
+  pgvalet connect shop-read                    psql in a lease; revoked on exit
+  pgvalet run shop-read -- python report.py    any program in a lease
+  pgvalet get shop-read --format jdbc          the connection string alone
+  pgvalet leases                               what is live
+  pgvalet revoke --person alice                and gone, with proofs
+
+Environment:
+  PGVALET_URL, PGVALET_TOKEN, PGVALET_TOKEN_FILE   win over what `pgvalet login` kept
+
+Exit status:
+  0 done, 1 the thing asked for is not so, 2 usage, 3 denied, 4 waits for approval, 5 unavailable";
+
+/// Every command.
+#[derive(Debug, clap::Subcommand)]
+pub enum Command {
+    /// The playground: a private PostgreSQL with a demo shop, the daemon, and a first lease
+    #[command(after_help = "\
+Examples:
+  pgvalet dev                                  until Ctrl-C
+  pgvalet dev -- psql -c 'select 1'            run one program in a demo lease, then stop
+  pgvalet dev --data ./playground              keep the data for the next time")]
+    Dev(Dev),
+    /// Run the daemon
+    #[command(after_help = "\
+Examples:
+  pgvalet serve --config /etc/pgvalet/pgvalet.toml
+  pgvalet serve --config pgvalet.toml --check   say what is wrong with the settings, and stop")]
+    Serve(Serve),
+    /// Bring the state database up to date
+    #[command(after_help = "\
+Examples:
+  pgvalet migrate --config /etc/pgvalet/pgvalet.toml")]
+    Migrate(Migrate),
+    /// Make the first administrator and print their token, once
+    #[command(after_help = "\
+Examples:
+  pgvalet bootstrap --config /etc/pgvalet/pgvalet.toml > first-token
+  pgvalet login --url http://127.0.0.1:7432 --token-file first-token")]
+    Bootstrap(Bootstrap),
+    /// A command of the client.
+    #[command(flatten)]
+    Remote(RemoteCommand),
+}
+
+/// The commands that ask a daemon.
+#[derive(Debug, clap::Subcommand)]
+pub enum RemoteCommand {
+    /// Check a token with the daemon and keep it for the commands to come
+    #[command(after_help = "\
+Examples:
+  pgvalet login --url https://pgvalet.example.org                 asks for the token, unseen
+  pgvalet login --url https://pgvalet.example.org --token - < token
+  pgvalet login --url https://pgvalet.example.org --token-file /run/secrets/pgvalet
+
+The token is kept in $XDG_CONFIG_HOME/pgvalet/client.toml (~/.config if unset), readable by you alone.")]
+    Login(Login),
+    /// Forget the kept token (it stays valid: `pgvalet token revoke` ends it)
+    #[command(after_help = "Examples:\n  pgvalet logout")]
+    Logout,
+    /// Say who the daemon takes you for
+    #[command(after_help = "Examples:\n  pgvalet whoami\n  pgvalet whoami --json")]
+    Whoami,
+    /// Get a lease and print its credential, alone, on standard output
+    #[command(after_help = "\
+Examples:
+  pgvalet get shop-read
+  psql \"$(pgvalet get shop-read --ttl 15m --reason 'look at order 4711')\"
+  pgvalet get shop-read --format dotenv --out .env.pgvalet
+  pgvalet get shop-read --json | jq -r .credential.password")]
+    Get(Get),
+    /// Get a lease and open psql in it; the lease is revoked on exit
+    #[command(after_help = "\
+Examples:
+  pgvalet connect shop-read
+  pgvalet connect shop-read --reason 'INC-42' -- -c 'table orders'
+
+The password is handed to psql in its environment: it is never on disk or in a command line.
+The exit status is psql's.")]
+    Connect(Connect),
+    /// Run a program with the PG* variables of a lease, renewed while it runs, revoked after
+    #[command(after_help = "\
+Examples:
+  pgvalet run shop-read -- python report.py
+  pgvalet run shop-write --ttl 10m --ticket OPS-7 -- ./migrate.sh
+
+The program sees PGHOST, PGPORT, PGDATABASE, PGUSER, PGPASSWORD, PGOPTIONS, PGSSLMODE, PGAPPNAME and
+PGVALET_LEASE_ID, and not your pgvalet token. The exit status is the program's; 128 + n if signal n
+ended it.")]
+    Run(Run),
+    /// List leases, or show one with its proof
+    #[command(
+        visible_alias = "lease",
+        after_help = "\
+Examples:
+  pgvalet leases                               those that are live
+  pgvalet leases --all --person alice --limit 200
+  pgvalet lease lse_0190c5d3e1a27c41b1f5d0c2a1b3c4d5"
+    )]
+    Leases(Leases),
+    /// Make a lease last longer, up to its profile's max_ttl
+    #[command(after_help = "\
+Examples:
+  pgvalet renew lse_0190c5d3e1a27c41b1f5d0c2a1b3c4d5 --ttl 30m")]
+    Renew(Renew),
+    /// Give a lease a fresh login; the one before stops after a short grace
+    #[command(after_help = "\
+Examples:
+  pgvalet rotate lse_0190c5d3e1a27c41b1f5d0c2a1b3c4d5 --format dotenv")]
+    Rotate(Rotate),
+    /// Revoke leases, wait until they are gone, and print the proofs
+    #[command(after_help = "\
+Examples:
+  pgvalet revoke lse_0190c5d3e1a27c41b1f5d0c2a1b3c4d5
+  pgvalet revoke --person alice --tool cursor
+  pgvalet revoke --target orders-prod --no-wait
+
+All the options given must hold for a lease to be revoked. Without --no-wait the exit status is 1 if
+some are still being revoked after 30 seconds; the daemon never gives one up.")]
+    Revoke(Revoke),
+    /// Make, list and revoke API tokens
+    Token(Token),
+    /// List, show and remove targets (`pgvalet apply` makes and changes them)
+    Target(Target),
+    /// List, show and remove profiles (`pgvalet apply` makes and changes them)
+    Profile(Profile),
+    /// Show what a file of targets and profiles would change, with the SQL
+    #[command(after_help = "\
+Examples:
+  pgvalet plan -f pgvalet-profiles.toml
+  cat *.toml | pgvalet plan -f -")]
+    Plan(PlanFile),
+    /// Change targets and profiles to what a file says; a second time changes nothing
+    #[command(after_help = "\
+Examples:
+  pgvalet apply -f profiles.toml               shows the plan and asks
+  pgvalet apply -f profiles.toml --yes         for CI
+
+Passwords that the file names, `{ file = \"…\" }` (from the file's own folder) or `{ env = \"…\" }`, are
+read here and sent along; they are never part of the plan.")]
+    Apply(ApplyFile),
+    /// Print all targets and profiles as a file that `pgvalet apply` takes
+    #[command(after_help = "Examples:\n  pgvalet export > profiles.toml")]
+    Export,
+    /// Read, export and verify the audit
+    Audit(Audit),
+}
+
+/// `pgvalet dev`.
+#[derive(Debug, clap::Args)]
+pub struct Dev {
+    /// Keep the data in this folder. Without it: a fresh one, removed at the end.
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// The folder with PostgreSQL's programs (initdb, postgres). Without it they are looked for.
+    #[arg(long, value_name = "DIR")]
+    pub postgres_dir: Option<PathBuf>,
+    /// The address to listen on. Without it: a free port of 127.0.0.1.
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub listen: Option<std::net::SocketAddr>,
+    /// A program to run in a demo lease; the playground stops with it, and with its exit status.
+    #[arg(last = true, value_name = "CMD")]
+    pub command: Vec<OsString>,
+}
+
+/// `pgvalet serve`.
+#[derive(Debug, clap::Args)]
+pub struct Serve {
+    /// The settings (TOML).
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Check the settings, say everything that is wrong with them, and stop.
+    #[arg(long)]
+    pub check: bool,
+}
+
+/// `pgvalet migrate`.
+#[derive(Debug, clap::Args)]
+pub struct Migrate {
+    /// The settings (TOML).
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+}
+
+/// `pgvalet bootstrap`.
+#[derive(Debug, clap::Args)]
+pub struct Bootstrap {
+    /// The settings (TOML).
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// The administrator's name.
+    #[arg(long, default_value = "admin")]
+    pub name: Name,
+}
+
+/// `pgvalet login`.
+#[derive(Debug, clap::Args)]
+pub struct Login {
+    /// `-`: read the token from standard input. A token itself is not taken here, because every
+    /// user of the machine can read command lines.
+    #[arg(long, value_name = "-", conflicts_with = "token_file")]
+    pub token: Option<DashOnly>,
+    /// Read the token from this file.
+    #[arg(long, value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
+}
+
+/// The one value `-`.
+#[derive(Debug, Clone, Copy)]
+pub struct DashOnly;
+
+impl std::str::FromStr for DashOnly {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        (text == "-").then_some(Self).ok_or(
+            "a token is not taken on the command line, where every user of the machine can read it: \
+             write `--token -` and send it on standard input, or use --token-file",
+        )
+    }
+}
+
+/// What to ask a lease for.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct Wish {
+    /// The profile.
+    pub profile: String,
+    /// For how long, such as `30m`. The profile's ttl if left out.
+    #[arg(long)]
+    pub ttl: Option<String>,
+    /// The tool that will use it: a label, shown in the role's name.
+    #[arg(long)]
+    pub tool: Option<String>,
+    /// Why. Some profiles need it.
+    #[arg(long)]
+    pub reason: Option<String>,
+    /// The ticket that it belongs to.
+    #[arg(long)]
+    pub ticket: Option<String>,
+}
+
+/// How and where a credential is printed.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct Form {
+    /// How the credential is written.
+    #[arg(long, value_enum, default_value_t)]
+    pub format: Format,
+    /// Write it to this new file, readable by you alone, instead of standard output. A file that
+    /// exists is not overwritten.
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+}
+
+/// `pgvalet get`.
+#[derive(Debug, clap::Args)]
+pub struct Get {
+    /// What to ask for.
+    #[command(flatten)]
+    pub wish: Wish,
+    /// How it is printed.
+    #[command(flatten)]
+    pub form: Form,
+    /// Asking twice with the same key makes one lease; the credential is handed out the first time
+    /// only. A fresh key if left out.
+    #[arg(long, value_name = "KEY")]
+    pub idempotency_key: Option<String>,
+}
+
+/// `pgvalet connect`.
+#[derive(Debug, clap::Args)]
+pub struct Connect {
+    /// What to ask for.
+    #[command(flatten)]
+    pub wish: Wish,
+    /// Arguments for psql.
+    #[arg(last = true, value_name = "PSQL-ARGS")]
+    pub psql: Vec<OsString>,
+}
+
+/// `pgvalet run`.
+#[derive(Debug, clap::Args)]
+pub struct Run {
+    /// What to ask for.
+    #[command(flatten)]
+    pub wish: Wish,
+    /// The program and its arguments.
+    #[arg(last = true, required = true, value_name = "CMD")]
+    pub command: Vec<OsString>,
+}
+
+/// `pgvalet leases`.
+#[derive(Debug, Default, clap::Args)]
+pub struct Leases {
+    /// Show this one.
+    #[arg(conflicts_with_all = ["all", "state", "profile", "person", "tool", "target", "limit"])]
+    pub id: Option<LeaseId>,
+    /// Those that are over too.
+    #[arg(long, conflicts_with = "state")]
+    pub all: bool,
+    /// Those in this state.
+    #[arg(long, value_parser = ["provisioning", "active", "revoking", "revoked", "live"])]
+    pub state: Option<String>,
+    /// Those under this profile.
+    #[arg(long)]
+    pub profile: Option<String>,
+    /// Those of this person or service (`person:alice`, or just `alice`).
+    #[arg(long)]
+    pub person: Option<String>,
+    /// Those for this tool.
+    #[arg(long)]
+    pub tool: Option<String>,
+    /// Those on this target.
+    #[arg(long)]
+    pub target: Option<String>,
+    /// How many at most, newest first (100 if left out).
+    #[arg(long)]
+    pub limit: Option<usize>,
+}
+
+/// `pgvalet renew`.
+#[derive(Debug, clap::Args)]
+pub struct Renew {
+    /// The lease.
+    pub id: LeaseId,
+    /// For how long from now, such as `30m`. The profile's ttl if left out.
+    #[arg(long)]
+    pub ttl: Option<String>,
+}
+
+/// `pgvalet rotate`.
+#[derive(Debug, clap::Args)]
+pub struct Rotate {
+    /// The lease.
+    pub id: LeaseId,
+    /// How the fresh credential is printed.
+    #[command(flatten)]
+    pub form: Form,
+}
+
+/// `pgvalet revoke`.
+#[derive(Debug, Default, clap::Args)]
+#[command(group = clap::ArgGroup::new("which").required(true).multiple(true))]
+pub struct Revoke {
+    /// These leases.
+    #[arg(group = "which", conflicts_with_all = ["person", "tool", "profile", "target"])]
+    pub ids: Vec<LeaseId>,
+    /// Leases of this person or service (`person:alice`, or just `alice`).
+    #[arg(long, group = "which")]
+    pub person: Option<String>,
+    /// Leases for this tool.
+    #[arg(long, group = "which")]
+    pub tool: Option<String>,
+    /// Leases under this profile.
+    #[arg(long, group = "which")]
+    pub profile: Option<String>,
+    /// Leases on this target.
+    #[arg(long, group = "which")]
+    pub target: Option<String>,
+    /// Wait until all are proven gone, 30 seconds at most. The default.
+    #[arg(long, overrides_with = "no_wait")]
+    pub wait: bool,
+    /// Return as soon as the daemon has recorded it.
+    #[arg(long, overrides_with = "wait")]
+    pub no_wait: bool,
+}

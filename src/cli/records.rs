@@ -1,0 +1,156 @@
+//! Targets and profiles: listed, shown, removed. They are made by `pgvalet apply`.
+
+use crate::{
+    api::admin::{Profile as ProfileRecord, Target as TargetRecord},
+    cli::{
+        Globals, Io,
+        admin_arguments::{Profile, RecordCommand, Target},
+        client::Client,
+        failure::Failure,
+        output::{self, facts, watched},
+        session,
+    },
+    domain::profile::Reason,
+};
+
+/// Records are listed all at once; this bounds a daemon that never stops.
+const MOST: usize = 10_000;
+
+/// `pgvalet target`.
+///
+/// # Errors
+/// If the daemon is unavailable, or refuses.
+pub async fn target(given: Target, globals: &Globals, io: &mut Io<'_>) -> Result<u8, Failure> {
+    let client = session::sign_in(globals, io)?;
+    match given.command {
+        RecordCommand::List => {
+            let Some(targets) = list::<TargetRecord>("targets", &client, globals, io).await? else {
+                return Ok(0);
+            };
+            let rows = targets.iter().map(|TargetRecord { spec, .. }| {
+                vec![
+                    spec.name.to_string(),
+                    spec.environment.clone(),
+                    format!("{}:{}", spec.host, spec.port),
+                    spec.sslmode.as_str().to_owned(),
+                    spec.admin_user.clone(),
+                    spec.databases.join(", "),
+                ]
+            });
+            let header = ["name", "environment", "host", "sslmode", "admin", "databases"];
+            let rows = rows.collect();
+            output::table(io, &header, rows)?;
+        }
+        RecordCommand::Show { name } => {
+            let asked = client.record::<TargetRecord>("targets", name.as_str());
+            let found = watched(io, "asking the daemon", asked).await?.value;
+            if globals.json {
+                output::json(io, &found)?;
+                return Ok(0);
+            }
+            let own = found.spec.sslrootcert_pem.is_some();
+            let lines = [
+                ("name", found.spec.name.to_string()),
+                ("id", found.id.to_string()),
+                ("version", found.version.to_string()),
+                ("environment", found.spec.environment),
+                ("host", found.spec.host),
+                ("port", found.spec.port.to_string()),
+                ("sslmode", found.spec.sslmode.as_str().to_owned()),
+                ("authority", if own { "its own" } else { "well-known" }.to_owned()),
+                ("admin", found.spec.admin_user),
+                ("databases", found.spec.databases.join(", ")),
+            ];
+            facts(io, &lines)?;
+        }
+        RecordCommand::Remove { name } => {
+            watched(io, "removing", client.remove("targets", name.as_str())).await?;
+            writeln!(io.err, "target {name} is removed")?;
+        }
+    }
+    Ok(0)
+}
+
+/// `pgvalet profile`.
+///
+/// # Errors
+/// If the daemon is unavailable, or refuses.
+pub async fn profile(given: Profile, globals: &Globals, io: &mut Io<'_>) -> Result<u8, Failure> {
+    let client = session::sign_in(globals, io)?;
+    match given.command {
+        RecordCommand::List => {
+            let listed = list::<ProfileRecord>("profiles", &client, globals, io).await?;
+            let Some(profiles) = listed else { return Ok(0) };
+            let rows = profiles.iter().map(|ProfileRecord { spec, .. }| {
+                vec![
+                    spec.name.to_string(),
+                    format!("{}/{}", spec.target, spec.database),
+                    spec.preset.as_str().to_owned(),
+                    format!("{} to {}", spec.ttl, spec.max_ttl),
+                    spec.description.clone(),
+                ]
+            });
+            let rows = rows.collect();
+            output::table(io, &["name", "database", "rights", "ttl", "description"], rows)?;
+        }
+        RecordCommand::Show { name } => {
+            let asked = client.record::<ProfileRecord>("profiles", name.as_str());
+            let found = watched(io, "asking the daemon", asked).await?.value;
+            if globals.json {
+                output::json(io, &found)?;
+            } else {
+                show(found, io)?;
+            }
+        }
+        RecordCommand::Remove { name } => {
+            watched(io, "removing", client.remove("profiles", name.as_str())).await?;
+            writeln!(io.err, "profile {name} is removed")?;
+        }
+    }
+    Ok(0)
+}
+
+fn show(found: ProfileRecord, io: &mut Io<'_>) -> Result<(), Failure> {
+    let ProfileRecord { id, version, prepared, effective_group_role, spec } = found;
+    let settings: Vec<String> =
+        spec.settings.iter().map(|(name, value)| format!("{name} = {value}")).collect();
+    let allow: Vec<String> = spec.allow.iter().map(ToString::to_string).collect();
+    let reason = match spec.reason {
+        Reason::Optional => "optional",
+        Reason::Required => "required",
+    };
+    let lines = [
+        ("name", spec.name.to_string()),
+        ("id", id.to_string()),
+        ("version", version.to_string()),
+        ("prepared", if prepared { "yes" } else { "not yet on its target" }.to_owned()),
+        ("description", spec.description),
+        ("target", spec.target.to_string()),
+        ("database", spec.database),
+        ("rights", spec.preset.as_str().to_owned()),
+        ("schemas", spec.schemas.join(", ")),
+        ("group role", effective_group_role),
+        ("ttl", spec.ttl.to_string()),
+        ("max ttl", spec.max_ttl.to_string()),
+        ("connections", spec.connection_limit.to_string()),
+        ("settings", settings.join(", ")),
+        ("who may ask", if allow.is_empty() { "nobody".to_owned() } else { allow.join(", ") }),
+        ("reason", reason.to_owned()),
+    ];
+    Ok(facts(io, &lines)?)
+}
+
+/// The records of a kind; none if they were printed as JSON.
+async fn list<T: serde::de::DeserializeOwned>(
+    kind: &str,
+    client: &Client,
+    globals: &Globals,
+    io: &mut Io<'_>,
+) -> Result<Option<Vec<T>>, Failure> {
+    let items = watched(io, "asking the daemon", client.list(kind, &[], MOST)).await?;
+    if globals.json {
+        output::json(io, &serde_json::json!({ "items": items }))?;
+        return Ok(None);
+    }
+    output::read_items(items).map(Some)
+}
