@@ -20,7 +20,11 @@ use crate::{
 
 /// An answer that is not a success.
 #[derive(Debug, Clone)]
-pub(in crate::http) struct Failure {
+pub(in crate::http) struct Failure(Box<Content>);
+
+/// What is in it; boxed, because nearly every function here may return one.
+#[derive(Debug, Clone)]
+struct Content {
     status: StatusCode,
     code: &'static str,
     detail: Cow<'static, str>,
@@ -39,7 +43,7 @@ impl Failure {
         code: &'static str,
         detail: impl Into<Cow<'static, str>>,
     ) -> Self {
-        Self {
+        Self(Box::new(Content {
             status,
             code,
             detail: detail.into(),
@@ -47,7 +51,7 @@ impl Failure {
             retry_after_seconds: None,
             more: serde_json::Map::new(),
             cause: None,
-        }
+        }))
     }
 
     /// A request whose JSON, parameters or headers do not hold.
@@ -56,7 +60,9 @@ impl Failure {
             [ProblemFault { at, message }] => Cow::Owned(format!("`{at}`: {message}")),
             several => Cow::Owned(format!("{} things are wrong with the request", several.len())),
         };
-        Self { faults, ..Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_request", detail) }
+        let mut failure = Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_request", detail);
+        failure.0.faults = faults;
+        failure
     }
 
     /// One thing wrong with a request.
@@ -67,19 +73,20 @@ impl Failure {
     /// Our own fault. The cause is logged, and only the request's id is told.
     pub(in crate::http) fn internal(cause: String) -> Self {
         let detail = "something went wrong in pgvalet; the request's id is in its log";
-        let failure = Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", detail);
-        Self { cause: Some(cause), ..failure }
+        let mut failure = Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", detail);
+        failure.0.cause = Some(cause);
+        failure
     }
 
     /// Says when to try again.
     pub(in crate::http) fn retry_after(mut self, seconds: u64) -> Self {
-        self.retry_after_seconds = Some(seconds);
+        self.0.retry_after_seconds = Some(seconds);
         self
     }
 
     /// Adds a member to the document.
     pub(in crate::http) fn with(mut self, member: &str, value: serde_json::Value) -> Self {
-        self.more.insert(member.to_owned(), value);
+        self.0.more.insert(member.to_owned(), value);
         self
     }
 
@@ -106,25 +113,26 @@ impl Failure {
 
     /// What is told to the caller, as a document with the request's id.
     pub(in crate::http) fn render(&self, request_id: RequestId) -> Response {
+        let content = &self.0;
         let problem = Problem {
-            kind: format!("urn:pgvalet:problem:{}", self.code),
-            title: title(self.status).to_owned(),
-            status: self.status.as_u16(),
-            detail: self.detail.clone().into_owned(),
-            code: self.code.to_owned(),
+            kind: format!("urn:pgvalet:problem:{}", content.code),
+            title: title(content.status).to_owned(),
+            status: content.status.as_u16(),
+            detail: content.detail.clone().into_owned(),
+            code: content.code.to_owned(),
             request_id: request_id.to_string(),
-            faults: self.faults.clone(),
+            faults: content.faults.clone(),
         };
-        let document = Document { problem, more: &self.more };
+        let document = Document { problem, more: &content.more };
         // A problem is texts and numbers: it always has a JSON form.
         let body = serde_json::to_vec(&document).unwrap_or_default();
-        let mut response = (self.status, Body::from(body)).into_response();
+        let mut response = (content.status, Body::from(body)).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
-        if self.status == StatusCode::UNAUTHORIZED {
+        if content.status == StatusCode::UNAUTHORIZED {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
-        if let Some(seconds) = self.retry_after_seconds {
+        if let Some(seconds) = content.retry_after_seconds {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
         response
@@ -133,11 +141,12 @@ impl Failure {
     /// Writes to the log what the caller is not told. An internal error asks somebody to act; a
     /// target or database that does not answer is to be watched.
     pub(in crate::http) fn log(&self, request_id: RequestId) {
-        let cause = self.cause.as_deref().unwrap_or("no more is known");
-        let code = self.code;
-        if self.status == StatusCode::INTERNAL_SERVER_ERROR {
+        let content = &self.0;
+        let cause = content.cause.as_deref().unwrap_or("no more is known");
+        let code = content.code;
+        if content.status == StatusCode::INTERNAL_SERVER_ERROR {
             tracing::error!(request.id = %request_id, code, cause, "a request failed in pgvalet");
-        } else if self.status.is_server_error() {
+        } else if content.status.is_server_error() {
             tracing::warn!(request.id = %request_id, code, cause, "a request could not be answered");
         }
     }
@@ -174,7 +183,7 @@ const fn title(status: StatusCode) -> &'static str {
 
 impl IntoResponse for Failure {
     fn into_response(self) -> Response {
-        let mut response = self.status.into_response();
+        let mut response = self.0.status.into_response();
         response.extensions_mut().insert(self);
         response
     }
@@ -198,12 +207,11 @@ impl From<Error> for Failure {
         if let Some(lease) = error.lease() {
             let _ = write!(detail, " (lease {lease})");
         }
-        Self {
-            retry_after_seconds: error.retry_after_seconds().or(patience),
-            cause: status.is_server_error().then(|| chain(&error)),
-            faults: error_faults(&error),
-            ..Self::new(status, error.code(), detail)
-        }
+        let mut failure = Self::new(status, error.code(), detail);
+        failure.0.retry_after_seconds = error.retry_after_seconds().or(patience);
+        failure.0.cause = status.is_server_error().then(|| chain(&error));
+        failure.0.faults = error_faults(&error);
+        failure
     }
 }
 
