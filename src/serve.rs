@@ -38,7 +38,7 @@ pub enum Error {
     #[error("could not find PostgreSQL's server programs for the private state database")]
     Programs(#[source] Box<dyn std::error::Error + Send + Sync>),
     #[error("could not start the private state database")]
-    Cluster(#[from] cluster::Error),
+    Cluster(#[from] cluster::error::Error),
     #[error(
         "no master key: with a state database of your own, set [master_key] file, PGVALET_MASTER_KEY_FILE or PGVALET_MASTER_KEY; \
          make a key with: openssl rand -base64 32"
@@ -298,14 +298,14 @@ fn open_private(data_dir: &Path, programs_dir: Option<&Path>) -> Result<State, E
                 cluster: Some(cluster),
             })
         }
-        Err(cluster::Error::InUse(folder)) => {
+        Err(cluster::error::Error::InUse(folder)) => {
             let text = fs::read_to_string(&address).map_err(|e| Error::DataFolder(address, e))?;
             let mut lines = text.lines();
             match (lines.next(), lines.next().and_then(|port| port.parse().ok())) {
                 (Some(socket_dir), Some(port)) => {
                     Ok(State { url: private_url(&password, socket_dir, port), cluster: None })
                 }
-                _ => Err(cluster::Error::InUse(folder).into()),
+                _ => Err(cluster::error::Error::InUse(folder).into()),
             }
         }
         Err(e) => Err(e.into()),

@@ -13,7 +13,6 @@ mod postmaster;
 pub mod programs;
 mod supervisor;
 
-pub use crate::cluster::error::Error;
 use std::{
     fs::{self, File, TryLockError},
     io,
@@ -29,6 +28,7 @@ use rustix::process::{Pid, Signal};
 use crate::{
     cluster::{
         account::Account,
+        error::Error,
         postmaster::{FAST_LIMIT, Postmaster, wait_until},
         programs::Programs,
         supervisor::Plan,

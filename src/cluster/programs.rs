@@ -270,7 +270,7 @@ mod tests {
         assert!(matches!(Programs::in_folder(&old), Err(Error::TooOld { major: 12, .. })));
         assert!(matches!(Programs::in_folder(&broken), Err(Error::Broken { .. })));
         assert!(Programs::in_folder(&beta).unwrap().is_untried());
-        assert!(matches!(find_in(&[broken.clone()]), Err(Error::Broken { .. })));
+        assert!(matches!(find_in(std::slice::from_ref(&broken)), Err(Error::Broken { .. })));
         assert_eq!(find_in(&[old, beta]).unwrap().major, 19);
     }
 }

@@ -1,15 +1,15 @@
 -- The demo shop, part 4: rows. Run in database shop as the superuser, in one session.
--- Everything comes from numbers and md5, so that each playground has the same shop; only the dates
+-- Everything comes from numbers and hashes of them, so that each playground has the same shop; only the dates
 -- move along with today.
 
 CREATE FUNCTION pg_temp.pick(n bigint, salt text, below integer) RETURNS integer
-LANGUAGE sql IMMUTABLE AS $$ SELECT ('x' || substr(md5(salt || n::text), 1, 7))::bit(28)::integer % below $$;
+LANGUAGE sql IMMUTABLE AS $$ SELECT ((hashint8extended(n, hashtext(salt)) & 2147483647) % below)::integer $$;
 
 INSERT INTO public.tenants (id, slug, name, plan, created_at) VALUES
   (1, 'acme', 'Acme Outdoor', 'business', now() - interval '3 years'),
   (2, 'globex', 'Globex Home', 'starter', now() - interval '2 years');
 
-INSERT INTO public.tenant_member (group_role, tenant_id) VALUES
+INSERT INTO private.tenant_member (group_role, tenant_id) VALUES
   ('pgvg_shop_read', 1), ('pgvg_shop_read', 2),
   ('pgvg_shop_write', 1), ('pgvg_shop_write', 2),
   ('shop_support', 1), ('shop_support', 2),
@@ -31,7 +31,7 @@ FROM generate_series(1, 3100) AS n,
            'Weber','Yilmaz','Zhang'])[1 + pg_temp.pick(n, 'last', 25)] AS last) AS names;
 
 INSERT INTO public.users (tenant_id, name, email, job, password_hash, created_at)
-SELECT tenant_id, name, mail || n || '@' || slug || '.example',
+SELECT tenant_id, person.name, mail || n || '@' || slug || '.example',
   (ARRAY['owner','manager','support','support','warehouse','warehouse'])[least(6, 1 + (n - 1) / 4)],
   -- Looks like what must not leak; is the hash of nothing.
   'argon2id$' || md5('hash' || n), now() - interval '1 day' * (100 + pg_temp.pick(n, 'joined', 600))
@@ -48,7 +48,7 @@ FROM person WHERE n <= 3000 ORDER BY n;
 INSERT INTO public.addresses (tenant_id, customer_id, kind, street, postcode, city, country)
 SELECT tenant_id, id, kind,
   (ARRAY['Mill Lane','Station Road','Harbour Street','Church Square','Garden Row','Park Avenue','Bridge Street'])
-    [1 + pg_temp.pick(id, kind || 'street', 7)] || ' ' || 1 + pg_temp.pick(id, kind || 'number', 180),
+    [1 + pg_temp.pick(id, 'street ' || kind, 7)] || ' ' || 1 + pg_temp.pick(id, kind || 'number', 180),
   lpad(pg_temp.pick(id, kind || 'postcode', 100000)::text, 5, '0'),
   (ARRAY['Berlin','Lyon','Utrecht','Valencia','Turin','Uppsala','Gdansk','Porto'])[1 + pg_temp.pick(id, 'country', 8)], country
 FROM public.customers CROSS JOIN (VALUES ('billing'), ('shipping')) AS kinds (kind)
