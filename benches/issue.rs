@@ -19,7 +19,9 @@ use std::{
 };
 
 use pgvalet::{rng, secret::Secret, target::scram};
-use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Executor as _, postgres::PgConnectOptions};
+use sqlx::{
+    AssertSqlSafe, ConnectOptions as _, Connection as _, Executor as _, postgres::PgConnectOptions,
+};
 
 fn main() {
     let options = Options::from_arguments();
@@ -39,7 +41,8 @@ impl Options {
             let at = arguments.iter().position(|argument| argument == name)?;
             arguments.get(at + 1)
         };
-        let seconds = after("--seconds").map_or(5, |text| text.parse().expect("--seconds takes a number"));
+        let seconds =
+            after("--seconds").map_or(5, |text| text.parse().expect("--seconds takes a number"));
         Self { length: Duration::from_secs(seconds), history: after("--json").map(PathBuf::from) }
     }
 }
@@ -52,9 +55,14 @@ async fn measure(options: &Options) {
         println!("  {way:<38} {rate:>8.0} logins/s");
     }
     let bare_ms = 1000.0 / ceiling.one_connection;
-    println!("  best: {:.0}/s; one connection, one at a time: {bare_ms:.2} ms each\n", ceiling.best);
+    println!(
+        "  best: {:.0}/s; one connection, one at a time: {bare_ms:.2} ms each\n",
+        ceiling.best
+    );
 
-    println!("pgvalet over HTTP          leases/s    p50 ms    p99 ms   of the ceiling   CPU ms/lease");
+    println!(
+        "pgvalet over HTTP          leases/s    p50 ms    p99 ms   of the ceiling   CPU ms/lease"
+    );
     let mut figures = serde_json::Map::new();
     for clients in [1_usize, 8, 32] {
         let before = playground.cpu_seconds();
@@ -102,7 +110,11 @@ struct Playground {
 impl Playground {
     fn start() -> Self {
         let folder = tempfile::Builder::new().prefix("pgvalet-bench-").tempdir_in("/tmp").unwrap();
-        std::fs::set_permissions(folder.path(), std::os::unix::fs::PermissionsExt::from_mode(0o711)).unwrap();
+        std::fs::set_permissions(
+            folder.path(),
+            std::os::unix::fs::PermissionsExt::from_mode(0o711),
+        )
+        .unwrap();
         let mut child = Command::new(env!("CARGO_BIN_EXE_pgvalet"))
             .args(["dev", "--data"])
             .arg(folder.path())
@@ -110,13 +122,16 @@ impl Playground {
             .spawn()
             .unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
-        let word_after = |lines: &mut dyn Iterator<Item = String>, label: &str| {
-            let line = lines.find(|line| line.trim_start().starts_with(label)).expect("the playground starts");
+        let mut word_after = |label: &str| {
+            let line = lines
+                .by_ref()
+                .find(|line| line.trim_start().starts_with(label))
+                .expect("the playground starts");
             line.trim_start()[label.len()..].split_whitespace().next().unwrap().to_owned()
         };
-        let url = word_after(&mut lines, "API");
-        let token_file = word_after(&mut lines, "admin token");
-        let address = word_after(&mut lines, "PostgreSQL");
+        let url = word_after("API");
+        let token_file = word_after("admin token");
+        let address = word_after("PostgreSQL");
         let token = std::fs::read_to_string(token_file).unwrap().trim().to_owned();
         let port = address.rsplit(':').next().unwrap().parse().unwrap();
         Self { child, url, token, port, folder }
@@ -128,16 +143,21 @@ impl Playground {
 
     /// User and system time of the daemon (proc(5), clock ticks of 10 ms).
     fn cpu_seconds(&self) -> f64 {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap_or_default();
-        let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
-        let ticks = |at: usize| fields.get(at).and_then(|text| text.parse::<f64>().ok()).unwrap_or(0.0);
+        let stat =
+            std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap_or_default();
+        let fields: Vec<&str> =
+            stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+        let ticks =
+            |at: usize| fields.get(at).and_then(|text| text.parse::<f64>().ok()).unwrap_or(0.0);
         (ticks(11) + ticks(12)) / 100.0
     }
 
     fn memory_mib(&self) -> f64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap_or_default();
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))
+            .unwrap_or_default();
         let line = status.lines().find(|line| line.starts_with("VmRSS")).unwrap_or_default();
-        line.split_whitespace().nth(1).and_then(|kib| kib.parse::<f64>().ok()).unwrap_or(0.0) / 1024.0
+        line.split_whitespace().nth(1).and_then(|kib| kib.parse::<f64>().ok()).unwrap_or(0.0)
+            / 1024.0
     }
 }
 
@@ -169,7 +189,12 @@ impl Ceiling {
 }
 
 /// Logins a second made by the statements that pgvalet sends, one simple query for each transaction.
-async fn straight(playground: &Playground, connections: usize, batch: usize, length: Duration) -> f64 {
+async fn straight(
+    playground: &Playground,
+    connections: usize,
+    batch: usize,
+    length: Duration,
+) -> f64 {
     let verifier = scram::verifier(&rng::password().unwrap(), [7; 16], scram::DEFAULT_ITERATIONS);
     let verifier = Arc::new(Secret::new(verifier.text().to_owned()));
     let made = Arc::new(AtomicUsize::new(0));
@@ -177,7 +202,8 @@ async fn straight(playground: &Playground, connections: usize, batch: usize, len
     let password = playground.secret("shop-admin.secret");
     let mut tasks = tokio::task::JoinSet::new();
     for connection in 0..connections {
-        let (made, verifier, password, port) = (Arc::clone(&made), Arc::clone(&verifier), password.clone(), playground.port);
+        let (made, verifier, password, port) =
+            (Arc::clone(&made), Arc::clone(&verifier), password.clone(), playground.port);
         tasks.spawn(async move {
             let mut session = sign_in(port, "pgvalet_admin", &password).await;
             let mut roles = Vec::new();
@@ -241,7 +267,8 @@ async fn issue(playground: &Playground, clients: usize, length: Duration) -> Run
     let mut tasks = tokio::task::JoinSet::new();
     let began = Instant::now();
     for _ in 0..clients {
-        let (stop, url, token) = (Arc::clone(&stop), playground.url.clone(), playground.token.clone());
+        let (stop, url, token) =
+            (Arc::clone(&stop), playground.url.clone(), playground.token.clone());
         tasks.spawn(async move {
             let http = reqwest::Client::builder().pool_max_idle_per_host(1).build().unwrap();
             let mut times = Vec::new();
@@ -271,7 +298,12 @@ async fn issue(playground: &Playground, clients: usize, length: Duration) -> Run
     let seconds = began.elapsed().as_secs_f64();
     times.sort_by(f64::total_cmp);
     let at = |share: f64| times[((times.len() - 1) as f64 * share) as usize];
-    Run { count: times.len(), rate: times.len() as f64 / seconds, p50_ms: at(0.50), p99_ms: at(0.99) }
+    Run {
+        count: times.len(),
+        rate: times.len() as f64 / seconds,
+        p50_ms: at(0.50),
+        p99_ms: at(0.99),
+    }
 }
 
 /// Revokes everything of the bench, and gives how many it were and how many a second.

@@ -238,6 +238,9 @@ impl Error {
             }
             Self::KeyReused => "this Idempotency-Key was used for another request: use a new key for a new wish".to_owned(),
             Self::StillInProgress => "the first request with this Idempotency-Key is not answered yet: try again in a second".to_owned(),
+            Self::LeaseOver { state: State::Revoked, cause: Some(cause) } => {
+                format!("the lease is over ({cause}): ask for a new one")
+            }
             Self::LeaseOver { state, cause: Some(cause) } => {
                 format!("the lease is {} ({cause}): ask for a new one", state.as_str())
             }
