@@ -260,11 +260,12 @@ impl Error {
 
     /// When to try again.
     #[must_use]
-    pub const fn retry_after_seconds(&self) -> Option<u64> {
+    pub fn retry_after_seconds(&self) -> Option<u64> {
         match self {
             Self::Throttled { retry_after_seconds } => Some(*retry_after_seconds),
             Self::StillInProgress => Some(1),
             Self::StateUnavailable(_) | Self::TimedOut { .. } => Some(2),
+            Self::Target { source, .. } if source.is_worth_retrying() => Some(2),
             _ => None,
         }
     }
