@@ -15,6 +15,9 @@ const NAME: &str = "audit";
 /// The longest sleep: entries of a daemon that did not live to seal them are found then.
 const LONGEST_SLEEP: Duration = Duration::from_secs(2);
 
+/// How long entries gather before they are sealed.
+const GATHER: Duration = Duration::from_millis(50);
+
 /// Runs until the daemon stops, and makes one last pass then.
 ///
 /// # Errors
@@ -27,6 +30,8 @@ pub async fn run(app: Arc<App>, tasks: Tasks) -> Ended {
         if !woken(&nudge, LONGEST_SLEEP, &stop).await {
             break;
         }
+        // What comes in a burst is sealed together.
+        tokio::time::sleep(GATHER).await;
     }
     // What is not sealed now, the next start seals.
     note(&app, pass(&app).await);
