@@ -25,7 +25,7 @@ pub struct Verifier(Secret<String>);
 
 impl Verifier {
     /// The text, for the statement that sets it.
-    pub(crate) fn text(&self) -> &str {
+    pub fn text(&self) -> &str {
         self.0.expose()
     }
 }
