@@ -15,4 +15,14 @@
 
 mod support;
 
+mod audit;
+mod crashes;
+mod expiry;
+mod faults;
+mod idempotency;
 mod issuing;
+mod renewing;
+mod revoking;
+mod rotating;
+mod secrets;
+mod two_daemons;

@@ -2,7 +2,6 @@
 
 use std::{
     fs::{self, File},
-    io::Write as _,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     time::Duration,
@@ -151,12 +150,6 @@ impl Daemon {
     /// What it has logged since its first start.
     pub(crate) fn log(&self) -> String {
         self.logs().iter().map(|log| fs::read_to_string(log).unwrap()).collect()
-    }
-
-    /// Adds a line to its settings' end.
-    pub(crate) fn add_setting(&self, line: &str) {
-        let mut file = fs::OpenOptions::new().append(true).open(self.config()).unwrap();
-        writeln!(file, "{line}").unwrap();
     }
 
     fn logs(&self) -> Vec<PathBuf> {

@@ -25,3 +25,13 @@ where
 pub(crate) const fn seconds(n: u64) -> Duration {
     Duration::from_secs(n)
 }
+
+/// An instant of an answer.
+pub(crate) fn instant(value: &serde_json::Value) -> chrono::DateTime<chrono::Utc> {
+    value.as_str().and_then(|text| text.parse().ok()).expect("an instant")
+}
+
+/// Milliseconds from one instant of an answer to another.
+pub(crate) fn milliseconds(from: &serde_json::Value, to: &serde_json::Value) -> i64 {
+    (instant(to) - instant(from)).num_milliseconds()
+}

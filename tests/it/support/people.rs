@@ -21,8 +21,11 @@ impl Secrets {
 
     /// Those that occur in the text.
     pub(crate) fn found_in(&self, text: &str) -> Vec<String> {
-        // Of a token, the part after the id is the secret.
-        let secret = |token: &String| token.rsplit('_').next().unwrap_or(token).to_owned();
+        // Of a token `pgv_<id>_<secret>`, whose id is no secret, the part behind that.
+        let secret = |given: &String| match given.strip_prefix("pgv_") {
+            Some(token) => token.split_once('_').expect("a token").1.to_owned(),
+            None => given.clone(),
+        };
         self.all().iter().map(secret).filter(|secret| text.contains(secret)).collect()
     }
 }

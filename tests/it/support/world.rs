@@ -193,6 +193,17 @@ impl World {
             .unwrap()
     }
 
+    /// A lease of the administrator's under a profile of this world: the answer that issued it.
+    pub(crate) async fn issue(&self, profile: &str, more: Value) -> Value {
+        self.admin.ask(&self.profile(profile), more).await.expect(201)
+    }
+
+    /// The leases that are not over, newest first.
+    pub(crate) async fn live(&self) -> Vec<Value> {
+        let page = self.admin.get("/v1/leases?state=live&limit=100").await.expect(200);
+        page["items"].as_array().unwrap().clone()
+    }
+
     /// Waits until a lease is revoked; gives it.
     pub(crate) async fn gone(&self, id: &str, limit: u64) -> Value {
         let mut lease = Value::Null;
