@@ -14,10 +14,6 @@ impl Clock {
     /// The present instant, in microseconds.
     #[must_use]
     #[expect(clippy::disallowed_methods, reason = "the one place that asks the system")]
-    #[expect(
-        clippy::unused_self,
-        reason = "a value is passed, so that a rule cannot ask by itself"
-    )]
     pub fn now(&self) -> DateTime<Utc> {
         Utc::now().trunc_subsecs(6)
     }

@@ -22,6 +22,13 @@ use crate::{
     store::{self, leases::LoginTerms},
 };
 
+/// A login that was made and is to take over.
+struct Fresh<'a> {
+    login_id: LoginId,
+    role: &'a LoginName,
+    oid: u32,
+}
+
 /// The tool or profile of a lease in a role name, where what was recorded is no name any more.
 const UNNAMED: &str = "lease";
 
@@ -64,7 +71,10 @@ impl App {
         };
 
         // 3. The fresh login takes the place of the one that is present now.
-        if let Err(error) = self.take_over(caller, origin, id, login_id, &role, made.oid).await {
+        if let Err(error) = self
+            .take_over(caller, origin, id, &Fresh { login_id, role: &role, oid: made.oid })
+            .await
+        {
             self.record_failure(origin, caller, id, login_id, &error).await;
             return Err(error);
         }
@@ -116,10 +126,9 @@ impl App {
         caller: &Caller,
         origin: &Origin,
         id: LeaseId,
-        login_id: LoginId,
-        role: &LoginName,
-        oid: u32,
+        fresh: &Fresh<'_>,
     ) -> Result<(), Error> {
+        let Fresh { login_id, role, oid } = *fresh;
         let now = self.clock.now();
         let grace = TimeDelta::from_std(self.times.rotation_grace).map_err(Error::internal)?;
         let mut tx = self.store.begin().await?;

@@ -25,6 +25,7 @@ pub struct Verifier(Secret<String>);
 
 impl Verifier {
     /// The text, for the statement that sets it.
+    #[must_use]
     pub fn text(&self) -> &str {
         self.0.expose()
     }

@@ -4,7 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use crate::{
-    app::App,
+    app::{App, error::Error},
     lifecycle::Tasks,
     worker::{Ended, woken},
 };
@@ -23,30 +23,27 @@ pub async fn run(app: Arc<App>, tasks: Tasks) -> Ended {
     let stop = tasks.stop_token();
     let nudge = Arc::clone(&app.nudges().audit);
     loop {
-        match pass(&app).await {
-            Ok(()) => app.note_pass(NAME, None),
-            Err(error) => {
-                tracing::warn!(
-                    error = &error as &dyn std::error::Error,
-                    "could not seal the audit; trying again"
-                );
-                app.note_pass(NAME, Some(error.detail()));
-            }
-        }
+        note(&app, pass(&app).await);
         if !woken(&nudge, LONGEST_SLEEP, &stop).await {
             break;
         }
     }
-    if let Err(error) = pass(&app).await {
-        tracing::warn!(
-            error = &error as &dyn std::error::Error,
-            "could not seal the last audit entries; the next start does"
-        );
-    }
+    // What is not sealed now, the next start seals.
+    note(&app, pass(&app).await);
     Ok(())
 }
 
-async fn pass(app: &App) -> Result<(), crate::app::error::Error> {
+fn note(app: &App, done: Result<(), Error>) {
+    if let Err(error) = &done {
+        tracing::warn!(
+            error = error as &dyn std::error::Error,
+            "could not seal the audit; trying again"
+        );
+    }
+    app.note_pass(NAME, done.err().map(|error| error.detail()));
+}
+
+async fn pass(app: &App) -> Result<(), Error> {
     app.seal_audit().await?;
     loop {
         let untold = app.untold().await?;

@@ -25,4 +25,5 @@ mod renewing;
 mod revoking;
 mod rotating;
 mod secrets;
+mod stopping;
 mod two_daemons;

@@ -1,5 +1,6 @@
 //! Two daemons on one state database.
 
+use rustix::process::Signal;
 use serde_json::json;
 
 use crate::support::{milliseconds, people::lease_id, sessions::is_shut_out, world::World};
@@ -43,6 +44,26 @@ async fn a_token_that_is_revoked_at_one_is_refused_by_the_other_at_once() {
     world.admin.at(&second.url).delete(&format!("/v1/tokens/{id}")).await.expect(204);
     alice.get("/v1/whoami").await.expect_problem(401, "token_refused");
     there.get("/v1/whoami").await.expect_problem(401, "token_refused");
+    assert!(second.stop().await.success());
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn one_that_sleeps_through_an_expiry_is_stood_in_for_and_does_no_harm_when_it_wakes() {
+    let mut world = World::start().await;
+    let mut second = world.another_daemon().await;
+    let issued = world.issue("read", json!({ "ttl": "2s" })).await;
+    let here = world.admin.clone();
+    world.daemon.signal(Signal::STOP);
+    world.admin = here.at(&second.url);
+    let lease = world.gone(&lease_id(&issued), 10).await;
+    assert_eq!(lease["cause"], "expired");
+
+    world.daemon.signal(Signal::CONT);
+    world.admin = here;
+    assert_eq!(world.admin.lease(&lease_id(&issued)).await, lease);
+    let fresh = world.issue("read", json!({})).await;
+    world.admin.revoke(&lease_id(&fresh)).await.expect(200);
     assert!(second.stop().await.success());
     world.finish().await;
 }

@@ -9,7 +9,7 @@ INSERT INTO public.tenants (id, slug, name, plan, created_at) VALUES
   (1, 'acme', 'Acme Outdoor', 'business', now() - interval '3 years'),
   (2, 'globex', 'Globex Home', 'starter', now() - interval '2 years');
 
-INSERT INTO public.tenant_member (group_role, tenant_id) VALUES
+INSERT INTO private.tenant_member (group_role, tenant_id) VALUES
   ('pgvg_shop_read', 1), ('pgvg_shop_read', 2),
   ('pgvg_shop_write', 1), ('pgvg_shop_write', 2),
   ('shop_support', 1), ('shop_support', 2),

@@ -42,7 +42,7 @@ CREATE INDEX inventory_movements_product ON public.inventory_movements (product_
 -- be the owner's. It reads tenant_member with the owner's rights, so that nobody else needs to.
 CREATE FUNCTION public.my_tenants(asking name DEFAULT CURRENT_USER) RETURNS SETOF integer
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
-AS $$ SELECT tenant_id FROM public.tenant_member WHERE group_role = asking $$;
+AS $$ SELECT tenant_id FROM private.tenant_member WHERE group_role = asking $$;
 
 DO $$
 DECLARE
@@ -77,7 +77,7 @@ GRANT SELECT ON public.tenants, public.orders, public.order_items, public.shipme
 GRANT SELECT (id, tenant_id, name, country) ON public.customers TO shop_support;
 
 COMMENT ON TABLE public.tenants IS 'The shops that share this database';
-COMMENT ON TABLE public.tenant_member IS 'Which group role may see which tenant; read by my_tenants()';
+COMMENT ON TABLE private.tenant_member IS 'Which group role may see which tenant; read by my_tenants()';
 COMMENT ON TABLE public.users IS 'Staff of the shops';
 COMMENT ON COLUMN public.users.password_hash IS 'Never granted to anyone';
 COMMENT ON TABLE public.customers IS 'Buyers; e-mail and phone are personal data';

@@ -17,7 +17,10 @@ CREATE TABLE public.tenants (
   created_at timestamptz NOT NULL DEFAULT now()
 );
 
-CREATE TABLE public.tenant_member (
+-- Who may see which tenant stands in a schema that no profile covers: whoever could write it could
+-- walk through the wall.
+CREATE SCHEMA private;
+CREATE TABLE private.tenant_member (
   group_role name NOT NULL,
   tenant_id  integer NOT NULL REFERENCES public.tenants,
   PRIMARY KEY (group_role, tenant_id)
