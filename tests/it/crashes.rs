@@ -5,7 +5,10 @@ use serde_json::{Value, json};
 
 use crate::support::{
     chaos::{Break, Mode, Proxy},
-    eventually, seconds,
+    eventually,
+    people::lease_id,
+    seconds,
+    sessions::sign_in,
     world::{Plan, World},
 };
 
@@ -15,7 +18,7 @@ const CREATE: &str = "CREATE ROLE \"pgv_";
 /// Kills the daemon when the asking for a lease came to this break on the way to the target, or to the
 /// state database; starts it again; gives the lease once it is gone.
 async fn killed_at(path: fn(&World) -> &Proxy, mode: Mode, role_was_made: bool) {
-    let plan = Plan { lease: "issue_deadline = \"1s\"", ..Plan::default() };
+    let plan = Plan { lease: "issue_deadline = \"2s\"", ..Plan::default() };
     let mut world = World::with(plan).await;
     // So that the profile is prepared, and the next wish begins with the login at once.
     let first = world.issue("read", json!({})).await;
@@ -85,7 +88,13 @@ async fn an_answer_that_is_lost_on_the_way_from_the_target_leaves_nothing() {
     ] {
         world.target_path.set(mode.clone());
         let answer = world.admin.ask(&world.profile("read"), json!({})).await;
-        assert!((502..=504).contains(&answer.status), "{mode:?}: {}", answer.text);
+        if answer.status == 201 {
+            // It looked again, found its own role, and set it right.
+            sign_in(&answer.body).await.unwrap();
+            world.admin.revoke(&lease_id(&answer.body)).await.expect(200);
+        } else {
+            assert!((502..=504).contains(&answer.status), "{mode:?}: {}", answer.text);
+        }
         world.target_path.set(Mode::Pass);
         eventually("only the first lease is left", seconds(20), async || {
             world.roles().await.len() == 1 && world.live().await.len() == 1

@@ -175,7 +175,7 @@ impl Postgres {
         let sees: Vec<String> = members
             .iter()
             .map(|(group, tenant)| {
-                format!("INSERT INTO tenant_member VALUES ('{group}', {tenant})")
+                format!("INSERT INTO private.tenant_member VALUES ('{group}', {tenant})")
             })
             .collect();
         let sees: Vec<&str> = sees.iter().map(String::as_str).collect();
