@@ -45,7 +45,10 @@ async fn whatever_a_session_does_it_is_out_and_stays_out() {
             }
         }
     });
-    eventually("the reconnecting client comes in", seconds(20), async || entered.load(Ordering::Relaxed) > 0).await;
+    eventually("the reconnecting client comes in", seconds(20), async || {
+        entered.load(Ordering::Relaxed) > 0
+    })
+    .await;
 
     let began = Instant::now();
     let revocation = world.admin.revoke(&id).await.expect(200);
