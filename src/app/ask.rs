@@ -11,6 +11,7 @@ use crate::{
     domain::{
         access::Asked,
         audit::Event,
+        name::Name,
         policy::{self, Decision, Refusal},
         profile::Profile,
     },
@@ -40,7 +41,7 @@ impl App {
         let approval = match policy::decide(&asked, caller.principal(), &profile) {
             Decision::Allow(approval) => approval,
             Decision::Refuse(refusal) => {
-                return Err(self.refuse(caller, origin, &asked, refusal).await?);
+                return Err(self.refuse(caller, origin, &asked.profile, refusal).await?);
             }
         };
         let key = idempotency_key.map(|key| (key, request_hash.as_slice()));
@@ -81,16 +82,16 @@ impl App {
         Err(Error::NotFound { what: "profile", name: asked.profile.to_string(), near })
     }
 
-    async fn refuse(
+    pub(in crate::app) async fn refuse(
         &self,
         caller: &Caller,
         origin: &Origin,
-        asked: &Asked,
+        profile: &Name,
         refusal: Refusal,
     ) -> Result<Error, Error> {
-        let error = Error::Refused { refusal, profile: asked.profile.to_string() };
+        let error = Error::Refused { refusal, profile: profile.to_string() };
         let event = Event::LeaseRefused {
-            profile: asked.profile.to_string(),
+            profile: profile.to_string(),
             code: error.code().to_owned(),
             why: error.detail(),
         };
