@@ -151,7 +151,6 @@ impl App {
 
     /// Signs a head, unless a later one was signed before: the chain's end was cut off then, and to
     /// sign what is left would hide it.
-
     async fn sign(&self, head: Walk, now: DateTime<Utc>) -> Result<(), Error> {
         let signed = self.store.last_checkpoint().await?.map_or(0, |last| last.position);
         if head.position < signed {
