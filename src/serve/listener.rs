@@ -161,11 +161,7 @@ fn log_end(ended: Result<(), Box<dyn std::error::Error + Send + Sync>>) {
 }
 
 /// Waits until the counts have been quiet, and have not changed, for so long.
-async fn quiet(
-    seen: &mut watch::Receiver<Counts>,
-    is_quiet: fn(&Counts) -> bool,
-    limit: Duration,
-) {
+async fn quiet(seen: &mut watch::Receiver<Counts>, is_quiet: fn(&Counts) -> bool, limit: Duration) {
     // The sender is gone when the service is, and then the connection ends by itself.
     while seen.wait_for(is_quiet).await.is_ok() {
         // A request may have come and gone between two looks: any change counts.

@@ -213,8 +213,10 @@ fn find_programs(given: Option<&Path>) -> Result<Programs, Error> {
     match programs::find(given) {
         Ok(programs) => Ok(programs),
         Err(e) if given.is_some() => Err(Error::Programs(Box::new(e))),
-        Err(_) => obtain::obtain(&obtain::default_cache(), &|progress| tracing::info!("{progress}"))
-            .map_err(|e| Error::Programs(Box::new(e))),
+        Err(_) => {
+            obtain::obtain(&obtain::default_cache(), &|progress| tracing::info!("{progress}"))
+                .map_err(|e| Error::Programs(Box::new(e)))
+        }
     }
 }
 
