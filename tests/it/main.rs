@@ -21,6 +21,7 @@ mod expiry;
 mod faults;
 mod idempotency;
 mod issuing;
+mod private_state;
 mod renewing;
 mod revoking;
 mod rotating;
