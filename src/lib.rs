@@ -1,4 +1,4 @@
-//! pgvalet: valet keys for PostgreSQL.
+#![doc = include_str!("ARCHITECTURE.md")]
 
 pub mod api;
 pub mod app;

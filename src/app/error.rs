@@ -238,6 +238,9 @@ impl Error {
             }
             Self::KeyReused => "this Idempotency-Key was used for another request: use a new key for a new wish".to_owned(),
             Self::StillInProgress => "the first request with this Idempotency-Key is not answered yet: try again in a second".to_owned(),
+            Self::LeaseOver { state: State::Revoked, cause: Some(cause) } => {
+                format!("the lease is over ({cause}): ask for a new one")
+            }
             Self::LeaseOver { state, cause: Some(cause) } => {
                 format!("the lease is {} ({cause}): ask for a new one", state.as_str())
             }
@@ -257,11 +260,12 @@ impl Error {
 
     /// When to try again.
     #[must_use]
-    pub const fn retry_after_seconds(&self) -> Option<u64> {
+    pub fn retry_after_seconds(&self) -> Option<u64> {
         match self {
             Self::Throttled { retry_after_seconds } => Some(*retry_after_seconds),
             Self::StillInProgress => Some(1),
             Self::StateUnavailable(_) | Self::TimedOut { .. } => Some(2),
+            Self::Target { source, .. } if source.is_worth_retrying() => Some(2),
             _ => None,
         }
     }

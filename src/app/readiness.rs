@@ -71,13 +71,14 @@ impl App {
         for target in targets {
             let name = format!("target {}", target.spec.name);
             let probe = async {
-                let (_, handle) = self.handle(target.id).await.map_err(|e| e.detail())?;
-                handle.probe().await.map_err(|e| e.to_string())
+                // The code, not the words: they name the target's address, and anyone may ask here.
+                let (_, handle) = self.handle(target.id).await.map_err(|e| e.code())?;
+                handle.probe().await.map_err(|e| e.code())
             };
             let (ready, detail) = match tokio::time::timeout(PROBE_DEADLINE, probe).await {
                 Ok(Ok(server)) if server.in_recovery => (false, "is a standby".to_owned()),
                 Ok(Ok(server)) => (true, format!("PostgreSQL {}", server.version_num / 10_000)),
-                Ok(Err(why)) => (false, why),
+                Ok(Err(code)) => (false, code.to_owned()),
                 Err(_) => (false, "does not answer".to_owned()),
             };
             parts.push(Part { name, ready, detail });

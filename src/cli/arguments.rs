@@ -381,3 +381,81 @@ pub struct Revoke {
     #[arg(long, overrides_with = "wait")]
     pub no_wait: bool,
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::{CommandFactory, Parser};
+
+    use crate::cli::Arguments;
+
+    const LEASE: &str = "lse_0190c5d3e1a27c41b1f5d0c2a1b3c4d5";
+
+    /// Help is what people read first: a change of it is seen in review.
+    #[test]
+    fn the_help_of_every_command() {
+        fn walk(command: &mut clap::Command, told: &mut String) {
+            let help = command.clone().term_width(100).render_long_help();
+            let name = command.get_bin_name().unwrap_or_else(|| command.get_name());
+            told.push_str(&format!("===== {name} =====\n{help}\n"));
+            for inner in command.get_subcommands_mut() {
+                walk(inner, told);
+            }
+        }
+        let mut root = Arguments::command().disable_help_subcommand(true);
+        root.build();
+        root.clone().debug_assert();
+        let mut told = String::new();
+        walk(&mut root, &mut told);
+        insta::assert_snapshot!(told);
+    }
+
+    #[test]
+    fn command_lines_that_make_no_sense_are_refused() {
+        for words in [
+            &["login", "--token", "pgv_x"][..],
+            &["login", "--token", "-", "--token-file", "f"],
+            &["revoke"],
+            &["revoke", "--wait"],
+            &["revoke", LEASE, "--person", "alice"],
+            &["revoke", "tok_0190c5d3e1a27c41b1f5d0c2a1b3c4d5"],
+            &["run", "shop-read"],
+            &["run", "shop-read", "ls"],
+            &["leases", "--state", "gone"],
+            &["leases", LEASE, "--all"],
+            &["target", "show", ".."],
+            &["audit", "verify", "--public-key", "00"],
+            &["get", "shop-read", "--format", "yaml"],
+            &["apply"],
+        ] {
+            let read = Arguments::try_parse_from(std::iter::once(&"pgvalet").chain(words));
+            assert_eq!(read.unwrap_err().exit_code(), 2, "{words:?}");
+        }
+    }
+
+    #[test]
+    fn command_lines_that_make_sense_are_taken() {
+        for words in [
+            &["revoke", LEASE, LEASE, "--no-wait", "--json"][..],
+            &["revoke", "--person", "alice", "--tool", "cursor"],
+            &["lease", LEASE],
+            &["connect", "shop-read", "--ttl", "5m", "--", "-c", "select 1"],
+            &["run", "shop-read", "--", "sh", "-c", "exit 3"],
+            &["dev", "--", "psql", "-c", "select 1"],
+            &["serve", "--check"],
+            &[
+                "--url",
+                "https://example.org",
+                "token",
+                "create",
+                "ci",
+                "--group",
+                "a",
+                "--group",
+                "b",
+            ],
+        ] {
+            let read = Arguments::try_parse_from(std::iter::once(&"pgvalet").chain(words));
+            assert!(read.is_ok(), "{words:?}: {}", read.unwrap_err());
+        }
+    }
+}

@@ -4,10 +4,13 @@ use std::path::PathBuf;
 
 use crate::secret::Secret;
 
+/// Gives a variable by its name.
+type Lookup = Box<dyn Fn(&str) -> Option<String>>;
+
 /// Looks variables up. A test gives a table of its own instead of changing the process's.
 #[expect(missing_debug_implementations, reason = "a variable may be a secret")]
 pub struct Environment {
-    lookup: Box<dyn Fn(&str) -> Option<String>>,
+    lookup: Lookup,
 }
 
 impl Environment {

@@ -21,7 +21,7 @@ pub enum Format {
     Dotenv,
     /// A section for libpq's service file (`~/.pg_service.conf`).
     Pgservice,
-    /// A line for libpq's password file (`~/.pgpass`).
+    /// A line for libpq's password file (`~/.pgpass`). It has no place for options.
     Pgpass,
 }
 

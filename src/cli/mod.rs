@@ -56,15 +56,15 @@ pub struct Arguments {
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct Globals {
     /// Print the API's JSON on standard output instead of text.
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = "For every command")]
     pub json: bool,
     /// The daemon's address, such as `https://pgvalet.example.org`. Wins over `PGVALET_URL`, which
     /// wins over what `pgvalet login` kept.
-    #[arg(long, global = true, value_name = "URL")]
+    #[arg(long, global = true, help_heading = "For every command", value_name = "URL")]
     pub url: Option<String>,
     /// Talk plain http to an address that is not this machine: the token and every password then
     /// travel in clear text.
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = "For every command")]
     pub insecure_http: bool,
 }
 

@@ -3,7 +3,7 @@
 //! Read key by key, with the terminal's own handling of Ctrl-C off: a process that died in the
 //! middle would leave the terminal silent.
 
-use std::io::Read;
+use std::io::{Read, Write};
 
 use rustix::termios::{self, LocalModes, OptionalActions, SpecialCodeIndex, Termios};
 
@@ -34,17 +34,25 @@ impl Drop for Silenced<'_> {
     }
 }
 
-/// Reads one line from the terminal without showing it.
+/// Reads one line from the terminal without showing it. The question is put once the terminal is
+/// silent, so that a paste right after it is not shown either.
 ///
 /// # Errors
 /// If there is no terminal, or the reading is broken off.
-pub fn read_unseen() -> Result<Secret<String>, Failure> {
+pub fn read_unseen(question: &str, err: &mut dyn Write) -> Result<Secret<String>, Failure> {
     let open = std::fs::OpenOptions::new().read(true).write(true).open("/dev/tty");
     let terminal = open.map_err(Failure::file("open the terminal"))?;
     let silenced = Silenced::new(&terminal).map_err(Failure::file("silence the terminal"))?;
-    let mut keys = silenced.terminal.bytes();
-    let line = read_keys(std::iter::from_fn(|| keys.next().and_then(Result::ok)));
+    write!(err, "{question}")?;
+    err.flush()?;
+    // One at a time, so that nothing typed after Enter is taken away from the next program.
+    let line = read_keys(std::iter::from_fn(|| {
+        let mut terminal = silenced.terminal;
+        let mut key = [0_u8];
+        terminal.read_exact(&mut key).is_ok().then_some(key[0])
+    }));
     drop(silenced);
+    writeln!(err)?;
     line
 }
 

@@ -83,11 +83,7 @@ pub async fn login(given: Login, globals: &Globals, io: &mut Io<'_>) -> Result<u
         (Some(_), _) => read_token(&mut *io.input, "standard input")?,
         (None, Some(file)) => token_from_file(&file)?,
         (None, None) if io.terminals.input && io.terminals.err => {
-            write!(io.err, "Token for {}: ", plain(&url))?;
-            io.err.flush()?;
-            let typed = password::read_unseen();
-            writeln!(io.err)?;
-            typed?
+            password::read_unseen(&format!("Token for {}: ", plain(&url)), &mut *io.err)?
         }
         (None, None) => {
             return Err(Failure::Usage(

@@ -142,7 +142,7 @@ impl Failure {
     /// target or database that does not answer is to be watched.
     pub(in crate::http) fn log(&self, request_id: RequestId) {
         let content = &self.0;
-        let cause = content.cause.as_deref().unwrap_or("no more is known");
+        let cause = content.cause.as_deref().unwrap_or(&content.detail);
         let code = content.code;
         if content.status == StatusCode::INTERNAL_SERVER_ERROR {
             tracing::error!(request.id = %request_id, code, cause, "a request failed in pgvalet");

@@ -28,7 +28,7 @@ use crate::{
 const CONNECT_TIME: Duration = Duration::from_secs(5);
 
 /// A target's connections are scarce, and ours must never be the ones that fill it.
-const MOST_CONNECTIONS: u32 = 4;
+const MOST_CONNECTIONS: u32 = 8;
 
 /// After a minute without work nothing of ours is left open there.
 const IDLE_TIME: Duration = Duration::from_mins(1);

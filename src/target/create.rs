@@ -12,7 +12,7 @@ use sqlx::{Connection, FromRow, PgConnection, postgres::types::Oid};
 use crate::{
     domain::role::LoginName,
     target::{
-        Created, NewLogin,
+        NewLogin,
         connect::{Connections, Patience, run},
         error::{self, Error, Meaning},
         observe::{self, Facts, Role},
@@ -28,11 +28,14 @@ const CONFLICT_TIME: Duration = Duration::from_secs(6);
 
 const MAKE: &str = "make a login";
 
+/// A login that was made, and the version of the server that it was made on.
+pub(crate) struct Made {
+    pub(crate) oid: u32,
+    pub(crate) server_version: i32,
+}
+
 /// Makes a login, or sets right one that is there.
-pub(crate) async fn create(
-    connections: &Connections,
-    new: &NewLogin<'_>,
-) -> Result<Created, Error> {
+pub(crate) async fn create(connections: &Connections, new: &NewLogin<'_>) -> Result<Made, Error> {
     let mut patience = Patience::lasting(CONFLICT_TIME);
     loop {
         match create_once(connections, new).await {
@@ -75,7 +78,7 @@ async fn set_valid_until_once(
     tx.commit().await.map_err(error::failed(MOVE))
 }
 
-async fn create_once(connections: &Connections, new: &NewLogin<'_>) -> Result<Created, Error> {
+async fn create_once(connections: &Connections, new: &NewLogin<'_>) -> Result<Made, Error> {
     let mut connection = connections.to(new.database).await?;
     let facts = observe::facts_to_change(&mut connection).await?;
     if !facts.server.may_create_roles {
@@ -109,7 +112,7 @@ async fn create_once(connections: &Connections, new: &NewLogin<'_>) -> Result<Cr
 
     let oid = check(&mut tx, &facts, new, connect_role.as_ref()).await?;
     tx.commit().await.map_err(error::failed(MAKE))?;
-    Ok(Created { oid })
+    Ok(Made { oid, server_version: facts.server.version_num })
 }
 
 /// The role itself. A role of this name is from an earlier try whose outcome we did not hear: names

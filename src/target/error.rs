@@ -178,6 +178,9 @@ pub enum Error {
         #[source]
         source: Source,
     },
+    /// More logins wait to be made than can be made in time.
+    #[error("too many logins are asked for at once: try again in a few seconds")]
+    QueueFull,
     /// Anything else.
     #[error("the target failed to {doing}")]
     Failure {
@@ -211,6 +214,7 @@ impl Error {
             Self::NotOurs { .. } => "login_not_ours",
             Self::Blocked { .. } => "login_blocked",
             Self::Busy { .. } => "target_busy",
+            Self::QueueFull => "queue_full",
             Self::Failure { .. } => "target_failure",
         }
     }
@@ -224,7 +228,8 @@ impl Error {
             | Self::ConnectionLost { .. }
             | Self::InRecovery
             | Self::Blocked { .. }
-            | Self::Busy { .. } => true,
+            | Self::Busy { .. }
+            | Self::QueueFull => true,
             Self::Tls { .. }
             | Self::RefusedAdmin { .. }
             | Self::TooOld { .. }

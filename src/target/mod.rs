@@ -20,6 +20,7 @@ use crate::{
 pub mod error;
 pub mod scram;
 
+mod batch;
 mod connect;
 mod create;
 mod grants;
@@ -62,6 +63,7 @@ impl Targets {
                 password,
                 &self.application_name,
             ),
+            batches: batch::Batches::new(),
             fences: Mutex::default(),
         });
         let mut handles = self.handles.lock().unwrap_or_else(PoisonError::into_inner);
@@ -95,6 +97,7 @@ impl Targets {
 pub struct Handle {
     version: i32,
     connections: connect::Connections,
+    batches: batch::Batches,
     /// For each fenced login (by OID) the processes that were signing in when it was fenced, and
     /// might still become sessions of it. Kept between tries, so that those who come later, and
     /// cannot get in, do not put the removal off for ever.
@@ -181,7 +184,7 @@ impl Handle {
     /// # Errors
     /// When it cannot be made exactly as asked; nothing is left of it then.
     pub async fn create_login(&self, new: &NewLogin<'_>) -> Result<Created, Error> {
-        create::create(&self.connections, new).await
+        self.batches.create(&self.connections, new).await
     }
 
     /// Moves a login's end.

@@ -25,7 +25,8 @@ pub struct Verifier(Secret<String>);
 
 impl Verifier {
     /// The text, for the statement that sets it.
-    pub(crate) fn text(&self) -> &str {
+    #[must_use]
+    pub fn text(&self) -> &str {
         self.0.expose()
     }
 }

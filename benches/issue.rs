@@ -1,0 +1,341 @@
+//! How fast leases are issued and revoked, beside what PostgreSQL itself can do in the same run.
+//!
+//! `cargo bench --bench issue` starts the real daemon (release build) on a real PostgreSQL with
+//! durable commits, and asks for leases over HTTP with keep-alive from 1, 8 and 32 clients. The
+//! ceiling is measured in the same run: the same statements, sent straight to PostgreSQL in the best
+//! of several ways. Absolute figures depend on the machine; the ratios are what counts.
+//!
+//! Options after `--`: `--seconds N` for each measurement, `--json FILE` appends a line of figures.
+
+use std::{
+    io::{BufRead as _, BufReader, Write as _},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use pgvalet::{rng, secret::Secret, target::scram};
+use sqlx::{
+    AssertSqlSafe, ConnectOptions as _, Connection as _, Executor as _, postgres::PgConnectOptions,
+};
+
+fn main() {
+    let options = Options::from_arguments();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    runtime.block_on(measure(&options));
+}
+
+struct Options {
+    length: Duration,
+    history: Option<PathBuf>,
+}
+
+impl Options {
+    fn from_arguments() -> Self {
+        let arguments: Vec<String> = std::env::args().collect();
+        let after = |name: &str| {
+            let at = arguments.iter().position(|argument| argument == name)?;
+            arguments.get(at + 1)
+        };
+        let seconds =
+            after("--seconds").map_or(5, |text| text.parse().expect("--seconds takes a number"));
+        Self { length: Duration::from_secs(seconds), history: after("--json").map(PathBuf::from) }
+    }
+}
+
+async fn measure(options: &Options) {
+    let playground = Playground::start();
+    let ceiling = Ceiling::measure(&playground, options.length).await;
+    println!("PostgreSQL itself, the same statements ({} s each)", options.length.as_secs());
+    for (way, rate) in &ceiling.ways {
+        println!("  {way:<38} {rate:>8.0} logins/s");
+    }
+    let bare_ms = 1000.0 / ceiling.one_connection;
+    println!(
+        "  best: {:.0}/s; one connection, one at a time: {bare_ms:.2} ms each\n",
+        ceiling.best
+    );
+
+    println!(
+        "pgvalet over HTTP          leases/s    p50 ms    p99 ms   of the ceiling   CPU ms/lease"
+    );
+    let mut figures = serde_json::Map::new();
+    for clients in [1_usize, 8, 32] {
+        let before = playground.cpu_seconds();
+        let run = issue(&playground, clients, options.length).await;
+        let cpu_ms = (playground.cpu_seconds() - before) * 1000.0 / run.count as f64;
+        let share = run.rate / ceiling.best;
+        println!(
+            "  {clients:>2} clients             {:>10.0} {:>9.2} {:>9.2} {:>15.0}% {cpu_ms:>14.2}",
+            run.rate,
+            run.p50_ms,
+            run.p99_ms,
+            share * 100.0
+        );
+        if clients == 1 {
+            println!("     p50 is {:.2} times the bare statements", run.p50_ms / bare_ms);
+        }
+        figures.insert(
+            format!("clients_{clients}"),
+            serde_json::json!({"rate": run.rate, "p50_ms": run.p50_ms, "p99_ms": run.p99_ms, "cpu_ms": cpu_ms, "of_ceiling": share}),
+        );
+        let (revoked, rate) = revoke_all(&playground).await;
+        println!("     {revoked} of them revoked with proof at {rate:.0}/s");
+        figures.insert(format!("revoke_after_{clients}"), rate.into());
+    }
+    let memory = playground.memory_mib();
+    println!("\nmemory of the daemon: {memory:.0} MiB");
+    figures.insert("ceiling".to_owned(), ceiling.best.into());
+    figures.insert("one_connection".to_owned(), ceiling.one_connection.into());
+    figures.insert("memory_mib".to_owned(), memory.into());
+    if let Some(path) = &options.history {
+        let mut file = std::fs::OpenOptions::new().create(true).append(true).open(path).unwrap();
+        writeln!(file, "{}", serde_json::Value::Object(figures)).unwrap();
+    }
+}
+
+/// The playground of the real binary, kept in a folder so that its commits are durable.
+struct Playground {
+    child: Child,
+    url: String,
+    token: String,
+    port: u16,
+    folder: tempfile::TempDir,
+}
+
+impl Playground {
+    fn start() -> Self {
+        let folder = tempfile::Builder::new().prefix("pgvalet-bench-").tempdir_in("/tmp").unwrap();
+        std::fs::set_permissions(
+            folder.path(),
+            std::os::unix::fs::PermissionsExt::from_mode(0o711),
+        )
+        .unwrap();
+        let mut child = Command::new(env!("CARGO_BIN_EXE_pgvalet"))
+            .args(["dev", "--data"])
+            .arg(folder.path())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
+        let mut word_after = |label: &str| {
+            let line = lines
+                .by_ref()
+                .find(|line| line.trim_start().starts_with(label))
+                .expect("the playground starts");
+            line.trim_start()[label.len()..].split_whitespace().next().unwrap().to_owned()
+        };
+        let url = word_after("API");
+        let token_file = word_after("admin token");
+        let address = word_after("PostgreSQL");
+        let token = std::fs::read_to_string(token_file).unwrap().trim().to_owned();
+        let port = address.rsplit(':').next().unwrap().parse().unwrap();
+        Self { child, url, token, port, folder }
+    }
+
+    fn secret(&self, name: &str) -> String {
+        std::fs::read_to_string(Path::new(self.folder.path()).join(name)).unwrap().trim().to_owned()
+    }
+
+    /// User and system time of the daemon (proc(5), clock ticks of 10 ms).
+    fn cpu_seconds(&self) -> f64 {
+        let stat =
+            std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap_or_default();
+        let fields: Vec<&str> =
+            stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+        let ticks =
+            |at: usize| fields.get(at).and_then(|text| text.parse::<f64>().ok()).unwrap_or(0.0);
+        (ticks(11) + ticks(12)) / 100.0
+    }
+
+    fn memory_mib(&self) -> f64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))
+            .unwrap_or_default();
+        let line = status.lines().find(|line| line.starts_with("VmRSS")).unwrap_or_default();
+        line.split_whitespace().nth(1).and_then(|kib| kib.parse::<f64>().ok()).unwrap_or(0.0)
+            / 1024.0
+    }
+}
+
+impl Drop for Playground {
+    fn drop(&mut self) {
+        let _ = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status();
+        let _ = self.child.wait();
+    }
+}
+
+/// What PostgreSQL does without us.
+struct Ceiling {
+    ways: Vec<(String, f64)>,
+    best: f64,
+    one_connection: f64,
+}
+
+impl Ceiling {
+    async fn measure(playground: &Playground, length: Duration) -> Self {
+        let mut ways = Vec::new();
+        for (connections, batch) in [(1, 1), (1, 8), (1, 64), (8, 1), (8, 8)] {
+            let rate = straight(playground, connections, batch, length).await;
+            ways.push((format!("{connections} connections, {batch} logins a transaction"), rate));
+        }
+        let best = ways.iter().map(|(_, rate)| *rate).fold(0.0, f64::max);
+        let one_connection = ways[0].1;
+        Self { ways, best, one_connection }
+    }
+}
+
+/// Logins a second made by the statements that pgvalet sends, one simple query for each transaction.
+async fn straight(
+    playground: &Playground,
+    connections: usize,
+    batch: usize,
+    length: Duration,
+) -> f64 {
+    let verifier = scram::verifier(&rng::password().unwrap(), [7; 16], scram::DEFAULT_ITERATIONS);
+    let verifier = Arc::new(Secret::new(verifier.text().to_owned()));
+    let made = Arc::new(AtomicUsize::new(0));
+    let began = Instant::now();
+    let password = playground.secret("shop-admin.secret");
+    let mut tasks = tokio::task::JoinSet::new();
+    for connection in 0..connections {
+        let (made, verifier, password, port) =
+            (Arc::clone(&made), Arc::clone(&verifier), password.clone(), playground.port);
+        tasks.spawn(async move {
+            let mut session = sign_in(port, "pgvalet_admin", &password).await;
+            let mut roles = Vec::new();
+            while began.elapsed() < length {
+                let mut sql = String::from("BEGIN;");
+                for _ in 0..batch {
+                    let role = format!("bench_{connections}_{batch}_{connection}_{}", roles.len());
+                    sql.push_str(&format!(
+                        "CREATE ROLE {role} LOGIN NOINHERIT PASSWORD '{}' VALID UNTIL '2040-01-01 00:00:00+00' CONNECTION LIMIT 5;\
+                         GRANT pgvg_shop_read TO {role};ALTER ROLE {role} SET role = 'pgvg_shop_read';\
+                         ALTER ROLE {role} SET statement_timeout = '30s';\
+                         ALTER ROLE {role} SET idle_in_transaction_session_timeout = '60s';\
+                         COMMENT ON ROLE {role} IS 'a lease';",
+                        verifier.expose()
+                    ));
+                    roles.push(role);
+                }
+                sql.push_str("COMMIT");
+                session.execute(AssertSqlSafe(sql)).await.unwrap();
+                made.fetch_add(batch, Ordering::Relaxed);
+            }
+            (session, roles)
+        });
+    }
+    let mut sessions = Vec::new();
+    while let Some(done) = tasks.join_next().await {
+        sessions.push(done.unwrap());
+    }
+    let rate = made.load(Ordering::Relaxed) as f64 / began.elapsed().as_secs_f64();
+    for (mut session, roles) in sessions {
+        for some in roles.chunks(200) {
+            session.execute(AssertSqlSafe(format!("DROP ROLE {}", some.join(",")))).await.unwrap();
+        }
+        session.close().await.unwrap();
+    }
+    rate
+}
+
+async fn sign_in(port: u16, user: &str, password: &str) -> sqlx::PgConnection {
+    PgConnectOptions::new_without_pgpass()
+        .host("127.0.0.1")
+        .port(port)
+        .database("shop")
+        .username(user)
+        .password(password)
+        .disable_statement_logging()
+        .connect()
+        .await
+        .unwrap()
+}
+
+struct Run {
+    count: usize,
+    rate: f64,
+    p50_ms: f64,
+    p99_ms: f64,
+}
+
+async fn issue(playground: &Playground, clients: usize, length: Duration) -> Run {
+    let stop = Arc::new(AtomicBool::new(false));
+    let mut tasks = tokio::task::JoinSet::new();
+    let began = Instant::now();
+    for _ in 0..clients {
+        let (stop, url, token) =
+            (Arc::clone(&stop), playground.url.clone(), playground.token.clone());
+        tasks.spawn(async move {
+            let http = reqwest::Client::builder().pool_max_idle_per_host(1).build().unwrap();
+            let mut times = Vec::new();
+            while !stop.load(Ordering::Relaxed) {
+                let asked = Instant::now();
+                let answer = http
+                    .post(format!("{url}/v1/leases"))
+                    .bearer_auth(&token)
+                    .json(&serde_json::json!({"profile": "shop-read", "tool": "bench"}))
+                    .send()
+                    .await
+                    .unwrap();
+                let status = answer.status();
+                let body = answer.text().await.unwrap();
+                assert_eq!(status, 201, "{body}");
+                times.push(asked.elapsed().as_secs_f64() * 1000.0);
+            }
+            times
+        });
+    }
+    tokio::time::sleep(length).await;
+    stop.store(true, Ordering::Relaxed);
+    let mut times = Vec::new();
+    while let Some(done) = tasks.join_next().await {
+        times.extend(done.unwrap());
+    }
+    let seconds = began.elapsed().as_secs_f64();
+    times.sort_by(f64::total_cmp);
+    let at = |share: f64| times[((times.len() - 1) as f64 * share) as usize];
+    Run {
+        count: times.len(),
+        rate: times.len() as f64 / seconds,
+        p50_ms: at(0.50),
+        p99_ms: at(0.99),
+    }
+}
+
+/// Revokes everything of the bench, and gives how many it were and how many a second.
+async fn revoke_all(playground: &Playground) -> (usize, f64) {
+    let http = reqwest::Client::new();
+    let url = &playground.url;
+    let began = Instant::now();
+    let answer: serde_json::Value = http
+        .post(format!("{url}/v1/revocations"))
+        .bearer_auth(&playground.token)
+        .json(&serde_json::json!({"tool": "bench"}))
+        .send()
+        .await
+        .unwrap()
+        .json()
+        .await
+        .unwrap();
+    let count = answer["leases"].as_array().map_or(0, Vec::len);
+    loop {
+        let page: serde_json::Value = http
+            .get(format!("{url}/v1/leases?state=live&tool=bench&limit=1"))
+            .bearer_auth(&playground.token)
+            .send()
+            .await
+            .unwrap()
+            .json()
+            .await
+            .unwrap();
+        if page["items"].as_array().is_some_and(Vec::is_empty) {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    (count, count as f64 / began.elapsed().as_secs_f64())
+}
