@@ -114,6 +114,7 @@ impl App {
     /// # Errors
     /// If our database does not answer.
     pub async fn seal_audit(&self) -> Result<usize, Error> {
+        let began = tokio::time::Instant::now();
         let mut sealed = 0;
         loop {
             let page = self.store.seal_audit(PAGE).await?;
@@ -122,6 +123,7 @@ impl App {
                 break;
             }
         }
+        self.metrics.sealed(sealed, began.elapsed());
         self.sign_if_due().await?;
         Ok(sealed)
     }
@@ -208,6 +210,7 @@ impl App {
         }
         let unsealed = self.store.unsealed_audit(self.clock.now() - SEALED_WITHIN).await?;
         let (first_bad, fault) = fault.unzip();
+        self.metrics.chain_checked(fault.is_none());
         Ok(Verification {
             intact: fault.is_none(),
             entries: walk.position,

@@ -69,6 +69,7 @@ impl App {
     ) -> Result<Option<Verified>, Error> {
         if let Some(retry_after_seconds) = self.throttle.must_wait(origin.source, self.clock.now())
         {
+            self.metrics.token_refused("throttled");
             return Err(Error::Throttled { retry_after_seconds });
         }
         Ok(self.tokens.verify(presented, known.map(|known| known.hash.as_str())).await?)
@@ -107,11 +108,13 @@ impl App {
         why: &str,
         origin: &Origin,
     ) -> Result<Caller, Error> {
+        self.metrics.token_refused(why);
         let now = self.clock.now();
         let mut tx = self.store.begin().await?;
         let event = Event::TokenRefused { token_id, why: why.to_owned() };
         tx.audit(&origin.entry_by(Actor::Unknown, now, event)).await?;
         if self.throttle.count(origin.source, now) == Counted::Reached {
+            self.metrics.source_throttled();
             let failures_per_minute = self.throttle.failures_per_minute();
             let event = Event::SourceThrottled { failures_per_minute };
             tx.audit(&origin.entry_by(Actor::Unknown, now, event)).await?;

@@ -28,7 +28,7 @@ use crate::{
 };
 
 const SETTINGS: HttpSettings =
-    HttpSettings { request_timeout: Duration::from_millis(50), max_body_bytes: 1024 };
+    HttpSettings { request_timeout: Duration::from_millis(50), max_body_bytes: 1024, metrics: false };
 
 fn small_router() -> Router {
     let routes = Router::new()
@@ -52,7 +52,7 @@ fn small_router() -> Router {
             "/v1/internal",
             get(async || Failure::from(Error::Internal("the secret reason".into()))),
         );
-    layered(routes.merge(openapi::routes(document())), &SETTINGS)
+    layered(routes.merge(openapi::routes(document())), &SETTINGS, Metrics::unread())
 }
 
 struct Answer {
