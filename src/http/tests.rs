@@ -27,8 +27,11 @@ use crate::{
     ids::LeaseId,
 };
 
-const SETTINGS: HttpSettings =
-    HttpSettings { request_timeout: Duration::from_millis(50), max_body_bytes: 1024, metrics: false };
+const SETTINGS: HttpSettings = HttpSettings {
+    request_timeout: Duration::from_millis(50),
+    max_body_bytes: 1024,
+    metrics: false,
+};
 
 fn small_router() -> Router {
     let routes = Router::new()

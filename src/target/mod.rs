@@ -86,7 +86,9 @@ impl Targets {
     pub fn connections(&self) -> (u64, u64) {
         let handles = self.handles.lock().unwrap_or_else(PoisonError::into_inner);
         let each = handles.values().map(|handle| handle.connections.counts());
-        each.fold((0, 0), |(used, idle), (more_used, more_idle)| (used + more_used, idle + more_idle))
+        each.fold((0, 0), |(used, idle), (more_used, more_idle)| {
+            (used + more_used, idle + more_idle)
+        })
     }
 
     /// Closes all, and waits until they are.
