@@ -192,6 +192,8 @@ impl App {
     /// # Errors
     /// If our database does not answer. A broken chain is no error: it is the answer.
     pub async fn verify_audit(&self, _: &Admin<'_>) -> Result<Verification, Error> {
+        // Before the head, which is never behind it: nothing after it means that the end was cut off.
+        let signed = self.store.last_checkpoint().await?.map_or(0, |signed| signed.position);
         let recorded = self.store.audit_head().await?;
         let mut walk = Walk::START;
         let mut checkpoints = 0;
@@ -207,6 +209,10 @@ impl App {
             fault = fault.or_else(|| {
                 check_page(&mut walk, &page, &self.signer.public_key(), &mut checkpoints)
             });
+        }
+        if fault.is_none() && walk.position < signed {
+            let position = walk.position + 1;
+            fault = Some((position, Broken::Missing { position }.to_string()));
         }
         let unsealed = self.store.unsealed_audit(self.clock.now() - SEALED_WITHIN).await?;
         let (first_bad, fault) = fault.unzip();

@@ -1,1 +1,29 @@
-//! it
+//! Tests from outside: the real binary, over HTTP, on a real PostgreSQL. One binary, so that all of
+//! them share one cluster.
+//!
+//! A test begins with a [`support::world::World`] of its own (state database, shop, target, admin
+//! role, profiles, daemon) and ends with its `finish`, which looks whether anything is left over.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::disallowed_methods,
+    reason = "a test stops at the first thing that is not as it should be, and is no part of the daemon"
+)]
+
+mod support;
+
+mod audit;
+mod crashes;
+mod expiry;
+mod faults;
+mod idempotency;
+mod issuing;
+mod renewing;
+mod revoking;
+mod rotating;
+mod secrets;
+mod stopping;
+mod two_daemons;

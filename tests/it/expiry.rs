@@ -1,0 +1,82 @@
+//! A lease ends by itself, on time, whatever is done with it.
+
+use chrono::Utc;
+use serde_json::json;
+
+use crate::support::{
+    eventually, instant, milliseconds,
+    people::lease_id,
+    seconds,
+    sessions::{is_shut_out, psql, psql_command, refusal, sign_in, try_text},
+    world::World,
+};
+
+#[tokio::test]
+async fn five_seconds_in_psql_are_over_within_one_more() {
+    let world = World::start().await;
+    let issued = world.issue("read", json!({ "ttl": "5s", "tool": "psql" })).await;
+    let expires_at = instant(&issued["lease"]["expires_at"]);
+    let uri = issued["credential"]["uri"].as_str().unwrap();
+
+    let busy =
+        "DO $$ BEGIN LOOP PERFORM count(*) FROM orders; PERFORM pg_sleep(0.02); END LOOP; END $$";
+    let ended = psql_command(uri, busy).output().await.unwrap();
+    let late = (Utc::now() - expires_at).num_milliseconds();
+    let said = String::from_utf8(ended.stderr).unwrap();
+    assert!(said.contains("terminating connection"), "{said}");
+    assert!((0..1000).contains(&late), "the session ended {late} ms after the lease");
+
+    let again = psql(uri, "select 1").await;
+    assert!(!again.ok, "{again:?}");
+    let lease = world.gone(&lease_id(&issued), 2).await;
+    assert_eq!(lease["cause"], "expired");
+    assert!(milliseconds(&lease["expires_at"], &lease["ended_at"]) < 1000, "{lease}");
+    assert_eq!(world.roles().await, Vec::<String>::new());
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn an_expired_lease_has_its_proof_and_each_step_in_the_audit() {
+    let world = World::start().await;
+    let issued = world.issue("read", json!({ "ttl": "2s" })).await;
+    let id = lease_id(&issued);
+    let mut idle = sign_in(&issued).await.unwrap();
+    let lease = world.gone(&id, 4).await;
+
+    assert_eq!((&lease["cause"], &lease["blocked_by"]), (&json!("expired"), &json!(null)));
+    let proof = &lease["proof"];
+    assert_eq!(proof["role"], issued["credential"]["user"]);
+    assert_eq!((&proof["role_absent"], &proof["sessions_left"]), (&json!(true), &json!(0)));
+    assert_eq!(proof["sessions_ended"], 1);
+    assert!(milliseconds(&lease["expires_at"], &lease["ended_at"]) < 1000, "{lease}");
+    try_text(&mut idle, "SELECT 1").await.unwrap_err();
+    assert_eq!(refusal(&issued).await, "28P01");
+
+    let steps = ["lease.intended", "lease.activated", "lease.revoking", "login.revoking"];
+    let steps = [&steps[..], &["login.removed", "lease.revoked"]].concat();
+    assert_eq!(world.admin.audit_of(&id).await, steps);
+    eventually("the audit is sealed", seconds(5), async || {
+        let verified = world.admin.get("/v1/audit/verify").await.expect(200);
+        assert_eq!(verified["intact"], true, "{verified}");
+        verified["entries"].as_u64().unwrap() > 6 && verified["unsealed"] == 0
+    })
+    .await;
+    let listed = world.admin.get("/v1/leases?state=revoked").await.expect(200);
+    assert_eq!(listed["items"][0]["id"], id.as_str());
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn the_target_itself_shuts_the_login_out_when_the_daemon_cannot() {
+    let mut world = World::start().await;
+    let issued = world.issue("read", json!({ "ttl": "2s" })).await;
+    world.daemon.kill();
+    eventually("VALID UNTIL ends the login", seconds(4), async || is_shut_out(&issued).await).await;
+    assert!(Utc::now() >= instant(&issued["lease"]["expires_at"]));
+    assert_eq!(world.roles().await.len(), 1, "nobody was there to remove it");
+
+    world.start_daemon().await;
+    let lease = world.gone(&lease_id(&issued), 5).await;
+    assert_eq!(lease["cause"], "expired");
+    world.finish().await;
+}

@@ -1,0 +1,56 @@
+//! A daemon that is told to stop finishes what it has begun.
+
+use std::net::{SocketAddr, TcpStream};
+
+use rustix::process::Signal;
+use serde_json::json;
+
+use crate::support::{eventually, people::lease_id, seconds, sessions::sign_in, world::World};
+
+#[tokio::test]
+async fn a_request_in_hand_is_answered_and_its_lease_holds() {
+    let mut world = World::start().await;
+    world.issue("read", json!({})).await;
+    // Whoever asks now waits for this transaction.
+    let mut state = world.on_state().await;
+    sqlx::raw_sql("BEGIN; LOCK TABLE lease IN EXCLUSIVE MODE").execute(&mut state).await.unwrap();
+    let (person, profile) = (world.admin.clone(), world.profile("read"));
+    let asking = tokio::spawn(async move { person.ask(&profile, json!({})).await });
+    let mut other = world.on_state().await;
+    eventually("the request waits", seconds(5), async || {
+        let waiting = "SELECT EXISTS (SELECT FROM pg_locks WHERE relation = 'lease'::regclass
+                       AND mode = 'RowExclusiveLock' AND NOT granted)";
+        sqlx::query_scalar(waiting).fetch_one(&mut other).await.unwrap()
+    })
+    .await;
+
+    world.daemon.signal(Signal::TERM);
+    let address: SocketAddr = world.daemon.url.strip_prefix("http://").unwrap().parse().unwrap();
+    eventually("nobody is let in any more", seconds(5), async || {
+        TcpStream::connect(address).is_err()
+    })
+    .await;
+    assert!(!asking.is_finished());
+    sqlx::raw_sql("COMMIT").execute(&mut state).await.unwrap();
+    let issued = asking.await.unwrap().expect(201);
+    assert!(world.daemon.wait(seconds(10)).await.success(), "{}", world.daemon.log());
+    sign_in(&issued).await.unwrap();
+
+    world.start_daemon().await;
+    assert_eq!(world.admin.lease(&lease_id(&issued)).await["state"], "active");
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn a_lease_in_use_outlives_a_restart() {
+    let mut world = World::start().await;
+    let issued = world.issue("read", json!({})).await;
+    let mut session = sign_in(&issued).await.unwrap();
+    assert!(world.daemon.stop().await.success());
+    sqlx::raw_sql("SELECT count(*) FROM orders").execute(&mut session).await.unwrap();
+    world.start_daemon().await;
+    sqlx::raw_sql("SELECT count(*) FROM orders").execute(&mut session).await.unwrap();
+    let fresh = world.admin.rotate(&lease_id(&issued)).await.expect(200);
+    sign_in(&fresh).await.unwrap();
+    world.finish().await;
+}

@@ -1,0 +1,37 @@
+//! What the tests stand on.
+
+pub(crate) mod chaos;
+pub(crate) mod daemon;
+pub(crate) mod people;
+pub(crate) mod postgres;
+pub(crate) mod sessions;
+pub(crate) mod world;
+
+use std::time::{Duration, Instant};
+
+/// Waits until the condition holds; stops the test if it does not within `limit`.
+pub(crate) async fn eventually<F>(what: &str, limit: Duration, mut condition: F)
+where
+    F: AsyncFnMut() -> bool,
+{
+    let began = Instant::now();
+    while !condition().await {
+        assert!(began.elapsed() < limit, "not within {limit:?}: {what}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// Whole seconds, for limits.
+pub(crate) const fn seconds(n: u64) -> Duration {
+    Duration::from_secs(n)
+}
+
+/// An instant of an answer.
+pub(crate) fn instant(value: &serde_json::Value) -> chrono::DateTime<chrono::Utc> {
+    value.as_str().and_then(|text| text.parse().ok()).expect("an instant")
+}
+
+/// Milliseconds from one instant of an answer to another.
+pub(crate) fn milliseconds(from: &serde_json::Value, to: &serde_json::Value) -> i64 {
+    (instant(to) - instant(from)).num_milliseconds()
+}
