@@ -31,7 +31,7 @@ impl App {
         asked: Asked,
         idempotency_key: Option<&str>,
     ) -> Result<Answer, Error> {
-        let asking = self.decide_and_issue(caller, origin, asked, idempotency_key);
+        let asking = Box::pin(self.decide_and_issue(caller, origin, asked, idempotency_key));
         self.metrics.issuing(IssueStep::Total, asking).await
     }
 

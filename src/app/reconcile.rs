@@ -89,7 +89,7 @@ impl App {
                     Err(e) => Some(Err(e)),
                 },
                 Step::Remove => {
-                    let removing = self.remove(&claimed);
+                    let removing = Box::pin(self.remove(&claimed));
                     Some(self.metrics.revoking(RevokeStep::Total, removing).await)
                 }
             };
