@@ -7,6 +7,17 @@
 //!
 //! Options after `--`: `--seconds N` for each measurement, `--json FILE` appends a line of figures.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    clippy::indexing_slicing,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    clippy::disallowed_methods,
+    reason = "a benchmark prints its figures, and should stop where it cannot measure"
+)]
+
 use std::{
     io::{BufRead as _, BufReader, Write as _},
     path::{Path, PathBuf},

@@ -5,7 +5,7 @@ use std::{
     fs,
     io::{self, Write as _},
     net::SocketAddr,
-    os::unix::fs::OpenOptionsExt,
+    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -424,6 +424,11 @@ fn private_password(path: &Path) -> Result<Secret<String>, Error> {
     }
 }
 
+/// The data folder, closed to others. If the daemon runs as root, the private database runs as another
+/// account, which must get through to its own folder.
 fn make_folder(path: &Path) -> Result<(), Error> {
-    fs::create_dir_all(path).map_err(|e| Error::DataFolder(path.to_owned(), e))
+    let mode = if rustix::process::geteuid().is_root() { 0o711 } else { 0o700 };
+    let mut builder = fs::DirBuilder::new();
+    builder.recursive(true).mode(mode);
+    builder.create(path).map_err(|e| Error::DataFolder(path.to_owned(), e))
 }

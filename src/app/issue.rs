@@ -154,7 +154,29 @@ impl App {
         self.metrics.issuing(IssueStep::Activate, activating).await?;
 
         // 4. The one answer with the credential.
-        let lease = self.lease(wish.caller, lease_id).await?;
+        let lease = Lease {
+            id: lease_id,
+            state: State::Active,
+            cause: None,
+            profile_id: Some(wish.profile.id),
+            profile: spec.name.to_string(),
+            target_id: target.id,
+            target: target.spec.name.to_string(),
+            database: spec.database.clone(),
+            group_role,
+            principal_id: wish.caller.principal().id,
+            principal: wish.caller.principal().to_string(),
+            tool: wish.asked.tool.to_string(),
+            reason: wish.asked.reason.clone(),
+            ticket: wish.asked.ticket.clone(),
+            role_name: Some(role.to_string()),
+            created_at: now,
+            expires_at,
+            max_expires_at: now + spec.max_ttl.delta(),
+            ended_at: None,
+            blocked_by: None,
+            proof: None,
+        };
         Ok(Answer { lease, ttl: Some(granted), credential: Some(made.credential) })
     }
 
@@ -192,23 +214,13 @@ impl App {
                 ttl: approval.granted(),
                 expires_at,
                 max_expires_at: now + spec.max_ttl.delta(),
-            },
-            now,
-        )
-        .await?;
-        tx.create_login(
-            &store::logins::NewLogin {
-                id: login_id,
-                lease_id,
-                target_id: target.id,
+                login_id,
                 role_name: role,
                 give_up_at: self.give_up_at(now),
-                ends_at: expires_at,
             },
             now,
         )
         .await?;
-        tx.set_lease_login(lease_id, login_id).await?;
         if let Some((key, hash)) = wish.key {
             tx.free_failed_idempotency_key(principal.id, key).await?;
             tx.record_idempotency_key(principal.id, key, hash, lease_id, now).await?;
@@ -230,7 +242,7 @@ impl App {
         };
         tx.audit(&wish.origin.entry(wish.caller, now, event)).await?;
         tx.commit().await?;
-        self.nudges.leases.notify_one();
+        self.nudge_if_soon(expires_at, now);
         Ok(())
     }
 
@@ -296,11 +308,7 @@ impl App {
         role_oid: u32,
     ) -> Result<(), Error> {
         let mut tx = self.store.begin().await?;
-        let moved = match tx.activate_login(login_id, role_oid).await {
-            Ok(()) => tx.activate_lease(lease_id, login_id, State::Provisioning).await,
-            lost => lost,
-        };
-        match moved {
+        match tx.activate_first_login(lease_id, login_id, role_oid).await {
             Ok(()) => {}
             Err(store::error::Error::NotOneRow(_)) => {
                 drop(tx);
@@ -314,7 +322,6 @@ impl App {
         let event = Event::LeaseActivated { lease_id, login_id, role: role.to_string(), role_oid };
         tx.audit(&wish.origin.entry(wish.caller, self.clock.now(), event)).await?;
         tx.commit().await?;
-        self.nudges.leases.notify_one();
         self.nudges.audit.notify_one();
         Ok(())
     }

@@ -22,7 +22,7 @@ pub mod tokens;
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use tokio::sync::{Mutex, Notify, watch};
 
 use crate::{
@@ -88,6 +88,10 @@ pub struct Nudges {
     /// The loop that seals the audit and tells others.
     pub audit: Arc<Notify>,
 }
+
+/// The loop that ends leases looks at least this often by itself: what another daemon recorded and
+/// did not live to end is found then.
+pub const LOOKS_EVERY: TimeDelta = TimeDelta::seconds(5);
 
 /// The parts from which an [`App`] is built.
 pub struct Parts {
@@ -183,6 +187,13 @@ impl App {
     #[must_use]
     pub const fn nudges(&self) -> &Nudges {
         &self.nudges
+    }
+
+    /// Wakes the loop that ends leases, if something is due before it looks by itself.
+    fn nudge_if_soon(&self, due_at: DateTime<Utc>, now: DateTime<Utc>) {
+        if due_at - now < LOOKS_EVERY {
+            self.nudges.leases.notify_one();
+        }
     }
 
     /// The connections to a target, by what is recorded of it now.

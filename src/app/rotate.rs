@@ -11,12 +11,7 @@ use crate::{
         error::Error,
         issue::{Answer, ToMake},
     },
-    domain::{
-        audit::Event,
-        lease::{Lease, State},
-        name::Name,
-        role::LoginName,
-    },
+    domain::{audit::Event, lease::Lease, name::Name, role::LoginName},
     identity::Caller,
     ids::{LeaseId, LoginId},
     store::{self, leases::LoginTerms},
@@ -139,7 +134,7 @@ impl App {
         };
         tx.activate_login(login_id, oid).await?;
         tx.supersede_login(present.login_id, now + grace).await?;
-        tx.activate_lease(id, login_id, State::Active).await?;
+        tx.set_present_login(id, login_id).await?;
         let event = Event::LeaseRotated {
             lease_id: id,
             login_id,

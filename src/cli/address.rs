@@ -55,9 +55,9 @@ mod tests {
         for (url, transport, allowed) in [
             ("https://pgvalet.example.org", Transport::Protected, true),
             ("https://pgvalet.example.org/below/", Transport::Protected, true),
-            ("http://127.0.0.1:7432", Transport::Protected, true),
-            ("http://[::1]:7432", Transport::Protected, true),
-            ("http://localhost:7432", Transport::Protected, true),
+            ("http://127.0.0.1:8432", Transport::Protected, true),
+            ("http://[::1]:8432", Transport::Protected, true),
+            ("http://localhost:8432", Transport::Protected, true),
             ("http://pgvalet.example.org", Transport::Protected, false),
             ("http://127.0.0.1.example.org", Transport::Protected, false),
             ("http://localhost.example.org", Transport::Protected, false),
@@ -66,7 +66,7 @@ mod tests {
             ("https://alice:secret@pgvalet.example.org", Transport::Protected, false),
             ("https://pgvalet.example.org/?a=b", Transport::Protected, false),
             ("pgvalet.example.org", Transport::Protected, false),
-            ("localhost:7432", Transport::Protected, false),
+            ("localhost:8432", Transport::Protected, false),
         ] {
             let read = read(url, transport);
             assert_eq!(read.is_ok(), allowed, "{url}");

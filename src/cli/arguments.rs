@@ -54,7 +54,7 @@ Examples:
     #[command(after_help = "\
 Examples:
   pgvalet bootstrap --config /etc/pgvalet/pgvalet.toml > first-token
-  pgvalet login --url http://127.0.0.1:7432 --token-file first-token")]
+  pgvalet login --url http://127.0.0.1:8432 --token-file first-token")]
     Bootstrap(Bootstrap),
     /// A command of the client.
     #[command(flatten)]

@@ -305,7 +305,7 @@ allow = ["everyone", "ci:main"]
             assert!(lines.contains(&expected), "{expected:?} not in {lines:#?}");
         }
         let all = faults.to_string();
-        assert!(all.contains("grant` is not supported yet"), "{all}");
+        assert!(all.contains("`grant` in [profile.shop-read] is not supported yet"), "{all}");
         assert!(all.contains("did you mean `max_ttl`"), "{all}");
         assert!(!all.contains("typed right here"), "{all}");
     }

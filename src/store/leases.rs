@@ -102,6 +102,12 @@ pub struct NewLease<'a> {
     pub expires_at: DateTime<Utc>,
     /// When it ends at the latest.
     pub max_expires_at: DateTime<Utc>,
+    /// Its first login.
+    pub login_id: LoginId,
+    /// That login's role on the target.
+    pub role_name: &'a LoginName,
+    /// When an unfinished creation is given up.
+    pub give_up_at: DateTime<Utc>,
 }
 
 /// What a rotation needs of a lease, besides the lease itself.
@@ -224,7 +230,7 @@ impl Store {
 }
 
 impl Tx {
-    /// Records the intent to issue a lease.
+    /// Records the intent to issue a lease: the lease and its first login.
     ///
     /// # Errors
     /// If the database does not answer.
@@ -234,10 +240,14 @@ impl Tx {
         now: DateTime<Utc>,
     ) -> Result<(), Error> {
         sqlx::query!(
-            "INSERT INTO lease (id, state, profile_id, profile, target_id, database, group_role, connection_limit,
-                                settings, principal_id, tool, reason, ticket, ttl, created_at, expires_at,
-                                max_expires_at)
-             VALUES ($1, 'provisioning', $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)",
+            "WITH lease AS (
+                 INSERT INTO lease (id, state, profile_id, profile, target_id, database, group_role, connection_limit,
+                                    settings, principal_id, tool, reason, ticket, ttl, created_at, expires_at,
+                                    max_expires_at, login_id)
+                 VALUES ($1, 'provisioning', $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)
+                 RETURNING id)
+             INSERT INTO login (id, lease_id, target_id, role_name, state, created_at, give_up_at, ends_at, due_at)
+             SELECT $17, id, $4, $18, 'provisioning', $14, $19, $15, $19 FROM lease",
             new.id.uuid(),
             new.profile_id.uuid(),
             new.profile,
@@ -253,41 +263,48 @@ impl Tx {
             Json(new.ttl) as _,
             now,
             new.expires_at,
-            new.max_expires_at
+            new.max_expires_at,
+            new.login_id.uuid(),
+            new.role_name.as_str(),
+            new.give_up_at
         )
         .execute(&mut *self.inner)
         .await?;
         Ok(())
     }
 
-    /// Makes a login the present one of its lease, and the lease active.
+    /// Records that a lease and its first login were made.
     ///
     /// # Errors
-    /// [`Error::NotOneRow`] if the lease is not in the state given: it was given up or revoked.
-    pub async fn activate_lease(
+    /// [`Error::NotOneRow`] if either was given up or revoked meanwhile.
+    pub async fn activate_first_login(
         &mut self,
         id: LeaseId,
         login: LoginId,
-        from: State,
+        oid: u32,
     ) -> Result<(), Error> {
         let done = sqlx::query!(
-            "UPDATE lease SET state = 'active', login_id = $2 WHERE id = $1 AND state = $3",
+            "WITH login AS (
+                 UPDATE login SET state = 'active', role_oid = $3, due_at = ends_at
+                 WHERE id = $2 AND state = 'provisioning' RETURNING lease_id)
+             UPDATE lease SET state = 'active' FROM login
+             WHERE lease.id = login.lease_id AND lease.id = $1 AND lease.login_id = $2 AND lease.state = 'provisioning'",
             id.uuid(),
             login.uuid(),
-            from.as_str()
+            i64::from(oid)
         )
         .execute(&mut *self.inner)
         .await?;
         exactly_one(&done)
     }
 
-    /// Names the login that a lease is to have, so that it shows while it is made.
+    /// Makes a login the present one of its active lease.
     ///
     /// # Errors
-    /// [`Error::NotOneRow`] if the lease is not provisioning.
-    pub async fn set_lease_login(&mut self, id: LeaseId, login: LoginId) -> Result<(), Error> {
+    /// [`Error::NotOneRow`] if the lease is not active: it was revoked.
+    pub async fn set_present_login(&mut self, id: LeaseId, login: LoginId) -> Result<(), Error> {
         let done = sqlx::query!(
-            "UPDATE lease SET login_id = $2 WHERE id = $1 AND state = 'provisioning'",
+            "UPDATE lease SET login_id = $2 WHERE id = $1 AND state = 'active'",
             id.uuid(),
             login.uuid()
         )

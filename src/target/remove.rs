@@ -373,13 +373,17 @@ SELECT NOT EXISTS (SELECT FROM pg_roles WHERE rolname = $1 OR oid = $2),
 }
 
 /// The processes that are between their start and their place among the sessions. Those that are no
-/// client (autovacuum and its like) are left out: they never become one.
+/// client (autovacuum and its like) are left out: they never become one. Without `pg_read_all_stats`
+/// the type of others' processes is hidden; up to version 17 a client that signs in has no row there
+/// at all, so that any row says enough.
 async fn signing_in(connection: &mut PgConnection) -> Result<BTreeSet<i32>, Error> {
     const SIGNING_IN: &str = "\
 SELECT DISTINCT l.pid FROM pg_locks l
 WHERE l.locktype = 'virtualxid' AND l.pid IS NOT NULL AND NOT EXISTS (
     SELECT FROM pg_stat_activity a
-    WHERE a.pid = l.pid AND (a.usesysid IS NOT NULL OR a.backend_type <> 'client backend'))";
+    WHERE a.pid = l.pid AND (
+        a.usesysid IS NOT NULL OR a.backend_type <> 'client backend'
+        OR (a.backend_type IS NULL AND current_setting('server_version_num')::int < 180000)))";
     let pids: Vec<i32> = sqlx::query_scalar(SIGNING_IN)
         .fetch_all(connection)
         .await

@@ -24,6 +24,9 @@ const TELL: &str = "audit log";
 /// The longest sleep: entries of a daemon that did not live to seal them are found then.
 const LONGEST_SLEEP: Duration = Duration::from_secs(2);
 
+/// How long entries gather before they are sealed.
+const GATHER: Duration = Duration::from_millis(50);
+
 /// Entries could not be told.
 #[derive(Debug, thiserror::Error)]
 enum NotTold {
@@ -48,6 +51,8 @@ pub async fn run(app: Arc<App>, tell: Arc<Notify>, tasks: Tasks) -> Ended {
         if !woken(&nudge, LONGEST_SLEEP, &stop).await {
             break;
         }
+        // What comes in a burst is sealed together.
+        tokio::time::sleep(GATHER).await;
     }
     // What is not sealed now, the next start seals.
     seal(&app).await;

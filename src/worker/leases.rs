@@ -12,7 +12,7 @@ use std::{
 use tokio::{sync::Semaphore, time::Instant};
 
 use crate::{
-    app::{App, Claimed},
+    app::{App, Claimed, LOOKS_EVERY},
     clock::Clock,
     ids::TargetId,
     lifecycle::Tasks,
@@ -30,9 +30,6 @@ const AT_ONCE: usize = 3;
 
 /// Logins in hand from which on a target is left out of further claims.
 const IN_HAND: usize = 32;
-
-/// The longest sleep: a login that another daemon recorded and did not live to end is found then.
-const LONGEST_SLEEP: Duration = Duration::from_secs(5);
 
 /// The shortest sleep while something is due that cannot be claimed now.
 const SHORTEST_SLEEP: Duration = Duration::from_millis(50);
@@ -120,9 +117,11 @@ async fn pass(
             carry_out(app, tasks, hands, claimed);
         }
     }
-    let Some(due_at) = app.next_due().await? else { return Ok(LONGEST_SLEEP) };
-    let until = (due_at - clock.now()).to_std().unwrap_or(SHORTEST_SLEEP);
-    Ok(until.clamp(SHORTEST_SLEEP, LONGEST_SLEEP))
+    let until = match app.next_due().await? {
+        Some(due_at) => (due_at - clock.now()).min(LOOKS_EVERY),
+        None => LOOKS_EVERY,
+    };
+    Ok(until.to_std().unwrap_or(SHORTEST_SLEEP).max(SHORTEST_SLEEP))
 }
 
 fn carry_out(app: &Arc<App>, tasks: &Tasks, hands: &Arc<Hands>, claimed: Claimed) {

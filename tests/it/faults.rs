@@ -1,6 +1,8 @@
 //! A database is not there, or something stands in the way: clear answers, nothing half-made, and
 //! work that goes on by itself.
 
+use std::sync::Arc;
+
 use chrono::Utc;
 use serde_json::json;
 
@@ -17,7 +19,7 @@ use crate::support::{
 #[tokio::test]
 async fn a_stopped_target_is_told_and_what_ended_meanwhile_is_removed_when_it_is_back() {
     let (postgres, _folder) = own_cluster().await;
-    let plan = Plan { shop_on: Some(postgres.clone()), ..Plan::default() };
+    let plan = Plan { shop_on: Some(Arc::clone(&postgres)), ..Plan::default() };
     let world = World::with(plan).await;
     let short = world.issue("read", json!({ "ttl": "2s" })).await;
     let long = world.issue("read", json!({})).await;
@@ -52,7 +54,7 @@ async fn a_stopped_target_is_told_and_what_ended_meanwhile_is_removed_when_it_is
 #[tokio::test]
 async fn a_stopped_state_database_is_told_and_the_daemon_recovers() {
     let (postgres, _folder) = own_cluster().await;
-    let plan = Plan { state_on: Some(postgres.clone()), ..Plan::default() };
+    let plan = Plan { state_on: Some(Arc::clone(&postgres)), ..Plan::default() };
     let world = World::with(plan).await;
     let issued = world.issue("read", json!({ "ttl": "6s" })).await;
     postgres.stop().await;

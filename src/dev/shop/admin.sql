@@ -16,13 +16,14 @@ BEGIN
   IF tracks_grantors THEN
     -- The options of a grant exist since version 16, hence EXECUTE.
     EXECUTE 'GRANT shop_owner TO pgvalet_admin WITH ADMIN FALSE, INHERIT TRUE, SET FALSE';
+    EXECUTE 'GRANT pg_read_all_stats TO pgvalet_admin WITH ADMIN FALSE, INHERIT TRUE, SET FALSE';
     EXECUTE 'GRANT pg_signal_backend TO pgvalet_admin WITH ADMIN FALSE, INHERIT TRUE, SET FALSE';
     -- It may hand this group on, and may not use it.
     EXECUTE 'GRANT shop_support TO pgvalet_admin WITH ADMIN TRUE, INHERIT FALSE, SET FALSE';
   ELSE
     GRANT shop_owner TO pgvalet_admin;
     -- Up to version 15 CREATEROLE alone may hand shop_support on.
-    GRANT pg_signal_backend TO pgvalet_admin;
+    GRANT pg_read_all_stats, pg_signal_backend TO pgvalet_admin;
   END IF;
 END $$;
 

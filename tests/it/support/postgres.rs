@@ -8,7 +8,6 @@ use std::{
     fs,
     path::PathBuf,
     sync::{Arc, LazyLock, Mutex},
-    time::Instant,
 };
 
 use pgvalet::{
@@ -69,7 +68,6 @@ pub(crate) async fn own_cluster() -> (Arc<Postgres>, tempfile::TempDir) {
 
 impl Postgres {
     fn start(data_dir: PathBuf, lifetime: Lifetime) -> anyhow::Result<Self> {
-        let began = Instant::now();
         let password = rng::password()?;
         let cluster = launch(data_dir.clone(), lifetime, 0, password.duplicate())?;
         let postgres = Self {
@@ -82,7 +80,6 @@ impl Postgres {
         };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         runtime.block_on(postgres.make_template())?;
-        println!("a cluster with the shop was ready after {:?}", began.elapsed());
         Ok(postgres)
     }
 
