@@ -116,14 +116,14 @@ impl Daemon {
         let tasks = Tasks::new();
         spawn_loops(&app, &tasks, &config.lease.nudge);
         spawn_audit(&app, &tasks, &audit_log)?;
-        let metrics_address = match config.telemetry.metrics_listen {
-            Some(address) => Some(spawn_metrics(&app, &tasks, address).await?),
-            None => None,
-        };
         let settings = HttpSettings {
             request_timeout: config.http.request_timeout,
             max_body_bytes: config.http.max_body_bytes,
-            metrics: metrics_address.is_none(),
+            metrics: config.telemetry.metrics_listen.is_none(),
+        };
+        let metrics_address = match config.telemetry.metrics_listen {
+            Some(address) => Some(spawn_metrics(&app, &tasks, address, &settings).await?),
+            None => None,
         };
         let router = http::router(Arc::clone(&app), &settings);
         let stop = tasks.stop_token();
@@ -296,9 +296,10 @@ async fn spawn_metrics(
     app: &Arc<App>,
     tasks: &Tasks,
     address: SocketAddr,
+    settings: &HttpSettings,
 ) -> Result<SocketAddr, Error> {
     let (listener, address) = listen(address).await?;
-    let router = http::metrics_router(Arc::clone(app));
+    let router = http::metrics_router(Arc::clone(app), settings);
     let stop = tasks.stop_token();
     tracing::info!(%address, "metrics are served");
     tasks.spawn_loop("metrics", async move {

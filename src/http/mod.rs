@@ -61,8 +61,9 @@ pub fn router(app: Arc<App>, settings: &HttpSettings) -> Router {
 }
 
 /// `/metrics` and nothing else, for an address of its own.
-pub fn metrics_router(app: Arc<App>) -> Router {
-    metrics::routes().with_state(app)
+pub fn metrics_router(app: Arc<App>, settings: &HttpSettings) -> Router {
+    let metrics = Arc::clone(app.metrics());
+    layered(metrics::routes(), settings, metrics).with_state(app)
 }
 
 /// The API's description, as `/openapi.json` serves it.
