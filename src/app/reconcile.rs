@@ -20,9 +20,12 @@ use crate::{
     telemetry::metrics::RevokeStep,
 };
 
-/// How long a claim lasts: longer than one removal may take, so that no two daemons remove the same
-/// login at once.
-const CLAIM: TimeDelta = TimeDelta::seconds(60);
+/// How long a claim lasts. It is kept up while the work goes on, so that no two daemons remove the same
+/// login at once, and that of a daemon that died is soon over.
+const CLAIM: TimeDelta = TimeDelta::seconds(10);
+
+/// How often a claim is kept up.
+const KEEP_EVERY: Duration = Duration::from_secs(3);
 
 /// How long one removal may take. What takes longer is given back and goes on where it stopped.
 const REMOVAL_DEADLINE: Duration = Duration::from_secs(40);
@@ -164,7 +167,7 @@ impl App {
 
     /// Removes a login from its target and records the proof, or what stands in the way.
     async fn remove(&self, claimed: &Claimed) -> Result<(), store::error::Error> {
-        let removing = self.remove_from_target(claimed);
+        let removing = Box::pin(self.remove_from_target(claimed));
         match self.metrics.revoking(RevokeStep::Target, removing).await {
             Ok(proof) => {
                 let recording = self.record_removal(claimed, &proof);
@@ -183,13 +186,36 @@ impl App {
             group_role: &login.group_role,
             database: &login.database,
         };
-        match tokio::time::timeout(REMOVAL_DEADLINE, handle.remove_login(&remove)).await {
-            Ok(Ok(proof)) => Ok(proof),
-            Ok(Err(e)) => {
+        let work = tokio::time::timeout(REMOVAL_DEADLINE, handle.remove_login(&remove));
+        match self.keeping_claim(claimed, work).await {
+            None => Err("another daemon goes on with it".to_owned()),
+            Some(Ok(Ok(proof))) => Ok(proof),
+            Some(Ok(Err(e))) => {
                 Err(Error::target(target.spec.name.as_str(), Some(login.lease_id), e).detail())
             }
-            Err(_) => {
+            Some(Err(_)) => {
                 Err(format!("target `{}`: removing the login took too long", target.spec.name))
+            }
+        }
+    }
+
+    /// Does work under a claim that is kept up meanwhile; none if the claim was lost.
+    async fn keeping_claim<T>(
+        &self,
+        claimed: &Claimed,
+        work: impl Future<Output = T>,
+    ) -> Option<T> {
+        tokio::pin!(work);
+        loop {
+            tokio::select! {
+                done = &mut work => return Some(done),
+                () = tokio::time::sleep(KEEP_EVERY) => {
+                    let kept = self.store.keep_claim(claimed, self.clock.now() + CLAIM).await;
+                    // A database that does not answer now may do so before the claim ends.
+                    if matches!(kept, Err(store::error::Error::NotOneRow(_))) {
+                        return None;
+                    }
+                }
             }
         }
     }

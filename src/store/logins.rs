@@ -118,6 +118,22 @@ impl Store {
         rows.into_iter().map(|row| row.claimed(token)).collect()
     }
 
+    /// Keeps a claim while the work goes on.
+    ///
+    /// # Errors
+    /// [`Error::NotOneRow`] if the claim is no longer ours.
+    pub async fn keep_claim(&self, claimed: &Claimed, until: DateTime<Utc>) -> Result<(), Error> {
+        let done = sqlx::query!(
+            "UPDATE login SET claimed_until = $3 WHERE id = $1 AND claim_token = $2",
+            claimed.login.id.uuid(),
+            claimed.token,
+            until
+        )
+        .execute(&self.pool)
+        .await?;
+        exactly_one(&done)
+    }
+
     /// When the next login is due, if any will ever be: no earlier than the end of its claim.
     ///
     /// # Errors

@@ -35,7 +35,7 @@ const IN_HAND: usize = 32;
 const SHORTEST_SLEEP: Duration = Duration::from_millis(50);
 
 /// Work that waited longer for its turn is not begun: its claim may end before it does.
-const STALE: Duration = Duration::from_secs(15);
+const STALE: Duration = Duration::from_secs(5);
 
 /// What is in hand on each target.
 #[derive(Default)]
