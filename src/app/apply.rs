@@ -206,21 +206,23 @@ fn find_target<'a>(targets: &'a [Target], name: &Name) -> Option<&'a Target> {
     targets.iter().find(|target| target.spec.name == *name)
 }
 
-/// The password that the file names, for a target that is new or changed. One that is recorded keeps
-/// its password: the file goes on naming the one that was typed, which may be long gone.
+/// The password that the file names, for a target that is new or to be reached in another way. One that
+/// is recorded as it was keeps its password: the file goes on naming the one that was typed, which may
+/// be long gone.
 fn password_of<'a>(
     target: &DesiredTarget,
     recorded: Option<&Target>,
     code: &'a Code,
 ) -> Result<Option<&'a Secret<String>>, Error> {
-    if recorded.is_some_and(|recorded| recorded.spec.admin_user == target.spec.admin_user) {
+    let change = plan::target_change(&target.spec, recorded);
+    if recorded.is_some() && !plan::needs_password(&change.changed) {
         return Ok(None);
     }
     let name = &target.spec.name;
     let missing = |message| Error::Invalid(vec![Fault { field: "admin.password", message }]);
     let Some(source) = &target.password_source else {
         return Err(missing(format!(
-            "target `{name}` is new: say where its admin's password is, `password = {{ file = \"…\" }}`"
+            "target `{name}` is new, or to be reached in another way: say where its admin's password is, `password = {{ file = \"…\" }}`"
         )));
     };
     let password = code.secrets.get(source);

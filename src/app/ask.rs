@@ -11,6 +11,7 @@ use crate::{
     domain::{
         access::Asked,
         audit::Event,
+        name::Name,
         policy::{self, Approval, Decision, Refusal},
         profile::Profile,
     },
@@ -72,7 +73,7 @@ impl App {
                     Refusal::NoRule { .. } => Ruling::NoRule,
                     Refusal::ReasonNeeded => Ruling::ReasonRequired,
                 });
-                Err(self.refuse(caller, origin, asked, refusal).await?)
+                Err(self.refuse(caller, origin, &asked.profile, refusal).await?)
             }
         }
     }
@@ -111,16 +112,16 @@ impl App {
         Err(Error::NotFound { what: "profile", name: asked.profile.to_string(), near })
     }
 
-    async fn refuse(
+    pub(in crate::app) async fn refuse(
         &self,
         caller: &Caller,
         origin: &Origin,
-        asked: &Asked,
+        profile: &Name,
         refusal: Refusal,
     ) -> Result<Error, Error> {
-        let error = Error::Refused { refusal, profile: asked.profile.to_string() };
+        let error = Error::Refused { refusal, profile: profile.to_string() };
         let event = Event::LeaseRefused {
-            profile: asked.profile.to_string(),
+            profile: profile.to_string(),
             code: error.code().to_owned(),
             why: error.detail(),
         };

@@ -29,6 +29,9 @@ pub enum Error {
         /// When to try again.
         retry_after_seconds: u64,
     },
+    /// Too many tokens wait to be checked.
+    #[error("too many tokens wait to be checked")]
+    Busy,
     /// Only administrators may do this.
     #[error("{what} needs an administrator")]
     Forbidden {
@@ -166,6 +169,7 @@ impl Error {
             Self::TokenMissing => "token_missing",
             Self::TokenRefused => "token_refused",
             Self::Throttled { .. } => "throttled",
+            Self::Busy => "busy",
             Self::Forbidden { .. } => "admin_only",
             Self::NotFound { .. } => "not_found",
             Self::Invalid(_) => "invalid_request",
@@ -206,7 +210,7 @@ impl Error {
             Self::Target { source, .. } if source.is_worth_retrying() => Kind::Unavailable,
             Self::Target { .. } => Kind::BadGateway,
             Self::TimedOut { .. } => Kind::Timeout,
-            Self::StateUnavailable(_) => Kind::Unavailable,
+            Self::StateUnavailable(_) | Self::Busy => Kind::Unavailable,
             Self::Sealed(_) | Self::Internal(_) => Kind::Internal,
         }
     }
@@ -220,6 +224,7 @@ impl Error {
             Self::Throttled { retry_after_seconds } => {
                 format!("too many wrong tokens from this address: try again in {retry_after_seconds} s")
             }
+            Self::Busy => "too many callers sign in for the first time at once: try again in a second".to_owned(),
             Self::Forbidden { what } => format!("{what} needs an administrator's token"),
             Self::NotFound { what, name, near } => match near {
                 Some(near) => format!("there is no {what} `{name}`; did you mean `{near}`?"),
@@ -263,7 +268,7 @@ impl Error {
     pub fn retry_after_seconds(&self) -> Option<u64> {
         match self {
             Self::Throttled { retry_after_seconds } => Some(*retry_after_seconds),
-            Self::StillInProgress => Some(1),
+            Self::StillInProgress | Self::Busy => Some(1),
             Self::StateUnavailable(_) | Self::TimedOut { .. } => Some(2),
             Self::Target { source, .. } if source.is_worth_retrying() => Some(2),
             _ => None,
@@ -294,6 +299,10 @@ impl From<store::error::Error> for Error {
                 Self::StateUnavailable(e)
             }
             store::error::Error::Seal(seal) => Self::Sealed(seal),
+            store::error::Error::ZeroByte(_) => Self::Invalid(vec![Fault {
+                field: "text",
+                message: "must not contain a zero byte".to_owned(),
+            }]),
             other => Self::internal(other),
         }
     }

@@ -8,6 +8,7 @@
 use std::{collections::BTreeMap, num::NonZeroU32, sync::Arc, time::Duration};
 
 use chrono::{DateTime, TimeDelta, Utc};
+use tokio::time::Instant;
 
 use crate::{
     app::{App, Origin, error::Error},
@@ -15,6 +16,7 @@ use crate::{
         access::Asked,
         audit::Event,
         lease::{Cause, Granted, Lease, State},
+        name::Name,
         policy::Approval,
         profile::Profile,
         role::LoginName,
@@ -81,6 +83,8 @@ pub(in crate::app) struct ToMake<'a> {
     pub(in crate::app) connection_limit: i32,
     pub(in crate::app) settings: &'a BTreeMap<String, String>,
     pub(in crate::app) valid_until: DateTime<Utc>,
+    /// Nothing is sent to the target after this.
+    pub(in crate::app) deadline: Instant,
 }
 
 /// A login that was made.
@@ -104,6 +108,10 @@ impl App {
         let (target, handle) = self.handle(wish.profile.target_id).await?;
         self.prepare_if_needed(wish.origin, Some(wish.caller), wish.profile, &handle).await?;
 
+        // The deadline counts from before the intent is recorded, by a clock that nobody can set, so
+        // that it lies before `give_up_at` whatever holds the recording up.
+        let deadline = Instant::now() + self.times.issue_deadline;
+
         // 1. The intent, its audit entry and its key are one transaction.
         let now = self.clock.now();
         let (lease_id, login_id) = (LeaseId::new(), LoginId::new());
@@ -125,6 +133,7 @@ impl App {
             {
                 return self.lost_to_the_same_key(&wish).await;
             }
+            Err(store::error::Error::NotOneRow(_)) => return Err(profile_changed(&spec.name)),
             Err(e) => return Err(e.into()),
         }
 
@@ -139,6 +148,7 @@ impl App {
             connection_limit: spec.connection_limit,
             settings: &spec.settings,
             valid_until: expires_at,
+            deadline,
         };
         let making = self.make_login(&target, &handle, &to_make);
         let made = match self.metrics.issuing(IssueStep::Target, making).await {
@@ -152,6 +162,8 @@ impl App {
         // 3. Activation, or the finding that somebody revoked the lease meanwhile.
         let activating = self.record_activation(&wish, lease_id, login_id, &role, made.oid);
         self.metrics.issuing(IssueStep::Activate, activating).await?;
+        // Only now is it due at its end: woken earlier, the loop saw the end of its making.
+        self.nudge_if_soon(expires_at, self.clock.now());
 
         // 4. The one answer with the credential.
         let lease = Lease {
@@ -201,6 +213,7 @@ impl App {
             &NewLease {
                 id: lease_id,
                 profile_id: approval.profile(),
+                profile_version: approval.profile_version(),
                 profile: spec.name.as_str(),
                 target_id: target.id,
                 database: &spec.database,
@@ -270,12 +283,16 @@ impl App {
             settings: to_make.settings,
             comment: format!("pgvalet lease {} login {}", to_make.lease_id, to_make.login_id),
         };
-        let created = tokio::time::timeout(self.times.issue_deadline, handle.create_login(&new))
+        let too_late = || Error::TimedOut {
+            what: "making the login on the target",
+            lease: Some(to_make.lease_id),
+        };
+        if Instant::now() >= to_make.deadline {
+            return Err(too_late());
+        }
+        let created = tokio::time::timeout_at(to_make.deadline, handle.create_login(&new))
             .await
-            .map_err(|_| Error::TimedOut {
-                what: "making the login on the target",
-                lease: Some(to_make.lease_id),
-            })?
+            .map_err(|_| too_late())?
             .map_err(|e| Error::target(target.spec.name.as_str(), Some(to_make.lease_id), e))?;
         Ok(Made {
             oid: created.oid,
@@ -312,8 +329,7 @@ impl App {
             Ok(()) => {}
             Err(store::error::Error::NotOneRow(_)) => {
                 drop(tx);
-                // It is recorded as ending, so its role will be removed; the caller gets no secret.
-                self.nudges.leases.notify_one();
+                self.take_up_again(lease_id, login_id, role_oid).await?;
                 let lease = self.lease(wish.caller, lease_id).await?;
                 return Err(Error::LeaseOver { state: lease.state, cause: lease.cause });
             }
@@ -323,6 +339,26 @@ impl App {
         tx.audit(&wish.origin.entry(wish.caller, self.clock.now(), event)).await?;
         tx.commit().await?;
         self.nudges.audit.notify_one();
+        Ok(())
+    }
+
+    /// A role was made whose login was given up meanwhile (somebody revoked the lease, or this daemon
+    /// slept): the caller gets no secret, and the login is due again, though it may have been recorded
+    /// as gone when nobody had made it yet.
+    pub(in crate::app) async fn take_up_again(
+        &self,
+        lease_id: LeaseId,
+        login_id: LoginId,
+        role_oid: u32,
+    ) -> Result<(), Error> {
+        let mut tx = self.store.begin().await?;
+        match tx.reopen_login(login_id, role_oid, self.clock.now()).await {
+            Err(store::error::Error::NotOneRow(_)) => return Ok(()),
+            reopened => reopened?,
+        }
+        tx.reopen_lease(lease_id).await?;
+        tx.commit().await?;
+        self.nudges.leases.notify_one();
         Ok(())
     }
 
@@ -381,6 +417,11 @@ impl App {
     pub(in crate::app) fn give_up_at(&self, now: DateTime<Utc>) -> DateTime<Utc> {
         now + TimeDelta::from_std(self.times.issue_deadline).unwrap_or(MARGIN) + MARGIN
     }
+}
+
+fn profile_changed(name: &Name) -> Error {
+    let detail = format!("profile `{name}` was changed just now: ask again");
+    Error::Conflict { code: "profile_changed", detail }
 }
 
 /// What [`App::record_intent`] writes down.

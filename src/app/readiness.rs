@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     sync::{Mutex, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use chrono::{DateTime, TimeDelta, Utc};
@@ -29,9 +29,15 @@ const PROBE_DEADLINE: Duration = Duration::from_secs(3);
 /// A loop that finished no pass for this long is stuck: each looks at least every ten seconds.
 const STUCK_AFTER: TimeDelta = TimeDelta::seconds(60);
 
-/// What each loop last did.
+/// How long an answer is given again.
+const FRESH: Duration = Duration::from_secs(2);
+
+/// What each loop last did, and what was last answered.
 #[derive(Debug, Default)]
-pub struct Loops(Mutex<BTreeMap<&'static str, Pass>>);
+pub struct Loops {
+    passes: Mutex<BTreeMap<&'static str, Pass>>,
+    last: tokio::sync::Mutex<Option<(Instant, Vec<Part>)>>,
+}
 
 /// What a target answered.
 pub(in crate::app) struct Probe {
@@ -55,11 +61,24 @@ impl App {
         let outcome = if fault.is_none() { Outcome::Ok } else { Outcome::Failed };
         self.metrics.passed(name, outcome);
         let pass = Pass { at: self.clock.now(), fault };
-        self.loops.0.lock().unwrap_or_else(PoisonError::into_inner).insert(name, pass);
+        self.loops.passes.lock().unwrap_or_else(PoisonError::into_inner).insert(name, pass);
     }
 
-    /// Each part with its state.
+    /// Each part with its state, not older than two seconds. Anyone may ask, so that asking often must
+    /// not cost the connections that issuing and revoking need.
     pub async fn readiness(&self) -> Vec<Part> {
+        let mut last = self.loops.last.lock().await;
+        if let Some((at, parts)) = last.as_ref()
+            && at.elapsed() < FRESH
+        {
+            return parts.clone();
+        }
+        let parts = self.look_at_parts().await;
+        *last = Some((Instant::now(), parts.clone()));
+        parts
+    }
+
+    async fn look_at_parts(&self) -> Vec<Part> {
         let mut parts = vec![self.state_part().await];
         if parts.iter().all(|part| part.ready) {
             parts.extend(self.target_parts().await);
@@ -112,7 +131,7 @@ impl App {
 
     fn loop_parts(&self) -> Vec<Part> {
         let now = self.clock.now();
-        let loops = self.loops.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let loops = self.loops.passes.lock().unwrap_or_else(PoisonError::into_inner);
         let part = |(name, pass): (&&'static str, &Pass)| {
             let stuck = now - pass.at > STUCK_AFTER;
             let detail = match &pass.fault {

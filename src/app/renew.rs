@@ -10,7 +10,8 @@ use crate::{
     domain::{
         audit::Event,
         duration::Seconds,
-        lease::{self, Lease, Renewal, State, TtlRule},
+        lease::{self, Cause, Lease, Renewal, State, TtlRule},
+        policy,
     },
     identity::Caller,
     ids::LeaseId,
@@ -44,6 +45,7 @@ impl App {
         if before.state != State::Active {
             return Err(Error::LeaseOver { state: before.state, cause: before.cause });
         }
+        self.check_still_allowed(caller, origin, &before).await?;
         let length = match ttl {
             Some(length) => length,
             None => self.length_as_issued(&before).await?,
@@ -71,6 +73,38 @@ impl App {
         Ok(Renewed { lease, rule, because })
     }
 
+    /// Why a lease that was not found active cannot be worked on.
+    pub(in crate::app) async fn lease_over(
+        &self,
+        caller: &Caller,
+        id: LeaseId,
+    ) -> Result<Error, Error> {
+        let lease = self.lease(caller, id).await?;
+        let over = lease.state == State::Active;
+        let (state, cause) =
+            if over { (State::Revoking, Some(Cause::Expired)) } else { (lease.state, lease.cause) };
+        Ok(Error::LeaseOver { state, cause })
+    }
+
+    /// A lease is made longer, or given a fresh login, only while its principal would get a new one:
+    /// the profile is there and a rule of it still holds.
+    pub(in crate::app) async fn check_still_allowed(
+        &self,
+        caller: &Caller,
+        origin: &Origin,
+        lease: &Lease,
+    ) -> Result<(), Error> {
+        let name = lease.profile.parse().map_err(Error::internal)?;
+        let Some(profile) = self.store.profile(&name).await? else {
+            return Err(Error::not_found("profile", lease.profile.clone()));
+        };
+        let principal = self.store.principal(lease.principal_id).await?;
+        let Some(refusal) = policy::still_refused(principal.as_ref(), &profile) else {
+            return Ok(());
+        };
+        Err(self.refuse(caller, origin, &name, refusal).await?)
+    }
+
     /// Without a wish, a renewal gives the profile's `ttl` again; of a profile that is gone, what is
     /// left of the cap.
     async fn length_as_issued(&self, lease: &Lease) -> Result<Seconds, Error> {
@@ -91,11 +125,11 @@ impl App {
         from: DateTime<Utc>,
         to: DateTime<Utc>,
     ) -> Result<LoginTerms, Error> {
+        let now = self.clock.now();
         let mut tx = self.store.begin().await?;
-        let Some(terms) = tx.lock_active_lease(id).await? else {
+        let Some(terms) = tx.lock_active_lease(id, now).await? else {
             drop(tx);
-            let lease = self.lease(caller, id).await?;
-            return Err(Error::LeaseOver { state: lease.state, cause: lease.cause });
+            return Err(self.lease_over(caller, id).await?);
         };
         match tx.move_lease_end(id, from, to).await {
             Err(store::error::Error::NotOneRow(_)) => {
@@ -108,12 +142,8 @@ impl App {
             moved => moved?,
         }
         tx.move_login_end(terms.login_id, to).await?;
-        tx.audit(&origin.entry(
-            caller,
-            self.clock.now(),
-            Event::LeaseRenewed { lease_id: id, from, to },
-        ))
-        .await?;
+        tx.audit(&origin.entry(caller, now, Event::LeaseRenewed { lease_id: id, from, to }))
+            .await?;
         tx.commit().await?;
         self.nudges.leases.notify_one();
         self.nudges.audit.notify_one();

@@ -4,6 +4,7 @@
 //! back, and a client that stalls while it signs in gets in with the old one.
 
 use chrono::TimeDelta;
+use tokio::time::Instant;
 
 use crate::{
     app::{
@@ -39,7 +40,9 @@ impl App {
         id: LeaseId,
     ) -> Result<Answer, Error> {
         let lease = self.lease(caller, id).await?;
+        self.check_still_allowed(caller, origin, &lease).await?;
         let (target, handle) = self.handle(lease.target_id).await?;
+        let deadline = Instant::now() + self.times.issue_deadline;
 
         // 1. The intent.
         let login_id = LoginId::new();
@@ -55,7 +58,8 @@ impl App {
             database: &lease.database,
             connection_limit: terms.connection_limit,
             settings: &terms.settings,
-            valid_until: lease.expires_at,
+            valid_until: terms.expires_at,
+            deadline,
         };
         let made = match self.make_login(&target, &handle, &to_make).await {
             Ok(made) => made,
@@ -71,9 +75,16 @@ impl App {
             .await
         {
             self.record_failure(origin, caller, id, login_id, &error).await;
+            self.take_up_again(id, login_id, made.oid).await?;
             return Err(error);
         }
         let lease = self.lease(caller, id).await?;
+        if lease.expires_at != terms.expires_at {
+            // Renewed while the login was made, with the end of before.
+            let until = lease.expires_at;
+            let told = handle.set_valid_until(&role, made.oid, until).await;
+            told.map_err(|e| Error::target(target.spec.name.as_str(), Some(id), e))?;
+        }
         Ok(Answer { lease, ttl: None, credential: Some(made.credential) })
     }
 
@@ -94,9 +105,16 @@ impl App {
     ) -> Result<LoginTerms, Error> {
         let now = self.clock.now();
         let mut tx = self.store.begin().await?;
-        let Some(terms) = tx.lock_active_lease(lease.id).await? else {
-            return Err(Error::LeaseOver { state: lease.state, cause: lease.cause });
+        let Some(terms) = tx.lock_active_lease(lease.id, now).await? else {
+            drop(tx);
+            return Err(self.lease_over(caller, lease.id).await?);
         };
+        if tx.is_making_login(lease.id).await? {
+            return Err(Error::Conflict {
+                code: "rotation_in_progress",
+                detail: "this lease is being rotated already: wait for that one".to_owned(),
+            });
+        }
         tx.create_login(
             &store::logins::NewLogin {
                 id: login_id,
@@ -104,7 +122,7 @@ impl App {
                 target_id: lease.target_id,
                 role_name: role,
                 give_up_at: self.give_up_at(now),
-                ends_at: lease.expires_at,
+                ends_at: terms.expires_at,
             },
             now,
         )
@@ -127,12 +145,20 @@ impl App {
         let now = self.clock.now();
         let grace = TimeDelta::from_std(self.times.rotation_grace).map_err(Error::internal)?;
         let mut tx = self.store.begin().await?;
-        let Some(present) = tx.lock_active_lease(id).await? else {
+        let Some(present) = tx.lock_active_lease(id, now).await? else {
             drop(tx);
-            let lease = self.lease(caller, id).await?;
-            return Err(Error::LeaseOver { state: lease.state, cause: lease.cause });
+            return Err(self.lease_over(caller, id).await?);
         };
-        tx.activate_login(login_id, oid).await?;
+        match tx.activate_login(login_id, oid).await {
+            Err(store::error::Error::NotOneRow(_)) => {
+                drop(tx);
+                return Err(self.lease_over(caller, id).await?);
+            }
+            activated => activated?,
+        }
+        tx.move_login_end(login_id, present.expires_at).await?;
+        // A lease has at most two logins that work: the present one, and one in its grace.
+        tx.end_graces(id, now).await?;
         tx.supersede_login(present.login_id, now + grace).await?;
         tx.set_present_login(id, login_id).await?;
         let event = Event::LeaseRotated {

@@ -1,12 +1,14 @@
 //! Who is calling? Answers to every wrong token are the same, in words and in time.
 
+use chrono::{DateTime, Utc};
+
 use crate::{
     app::{App, Origin, error::Error},
     domain::audit::{Actor, Event},
     identity::{
         Admin, Caller,
-        throttle::Counted,
-        token::{Presented, Verified},
+        throttle::Turn,
+        token::{self, Presented, Verified},
     },
     ids::TokenId,
     store::tokens::KnownToken,
@@ -21,14 +23,15 @@ impl App {
         let text = bearer.ok_or(Error::TokenMissing)?;
         let presented = Presented::read(text);
         let claimed = presented.as_ref().map(Presented::id);
+        let recalled = presented.as_ref().and_then(|presented| self.tokens.recall(presented));
+        let verified = match recalled {
+            Some(verified) => Some(verified),
+            None => self.verify_slowly(presented, origin).await?,
+        };
+        // Read now, not before the secret was checked: it may have been revoked meanwhile.
         let known = match claimed {
             Some(id) => self.store.token(id).await?,
             None => None,
-        };
-        let verified = match presented.as_ref().and_then(|presented| self.tokens.recall(presented))
-        {
-            Some(verified) => Some(verified),
-            None => self.verify_slowly(presented, known.as_ref(), origin).await?,
         };
         match (verified, known) {
             (Some(verified), Some(known)) => self.admit(verified, known, origin).await,
@@ -61,18 +64,56 @@ impl App {
         Err(refusal)
     }
 
+    /// Checks a secret that was not seen before. The try counts as a failure from before it costs
+    /// anything until it is seen to be good: so a source that asks often at once, or hangs up before
+    /// the answer, gains nothing.
     async fn verify_slowly(
         &self,
         presented: Option<Presented>,
-        known: Option<&KnownToken>,
         origin: &Origin,
     ) -> Result<Option<Verified>, Error> {
-        if let Some(retry_after_seconds) = self.throttle.must_wait(origin.source, self.clock.now())
-        {
-            self.metrics.token_refused("throttled");
-            return Err(Error::Throttled { retry_after_seconds });
+        let now = self.clock.now();
+        let attempt = match self.throttle.begin(origin.source, now) {
+            Turn::Try(attempt) => attempt,
+            Turn::TooManyOpen => return Err(Error::Busy),
+            Turn::MustWait { seconds, first } => {
+                self.metrics.token_refused("throttled");
+                if first {
+                    self.metrics.source_throttled();
+                    self.note_throttled(origin, now).await?;
+                }
+                return Err(Error::Throttled { retry_after_seconds: seconds });
+            }
+        };
+        let known = match &presented {
+            Some(presented) => self.store.token(presented.id()).await?,
+            None => None,
+        };
+        let hash = known.as_ref().map(|known| known.hash.as_str());
+        match self.tokens.verify(presented, hash).await {
+            Ok(None) => Ok(None),
+            Ok(verified) => {
+                // The right secret of a token that is over is refused in the end, and counts.
+                if known.is_some_and(|known| !known.revoked && !known.disabled) {
+                    attempt.was_good();
+                }
+                Ok(verified)
+            }
+            Err(token::Error::Busy) => {
+                attempt.was_good();
+                Err(Error::Busy)
+            }
+            Err(e) => Err(e.into()),
         }
-        Ok(self.tokens.verify(presented, known.map(|known| known.hash.as_str())).await?)
+    }
+
+    async fn note_throttled(&self, origin: &Origin, now: DateTime<Utc>) -> Result<(), Error> {
+        let failures_per_minute = self.throttle.failures_per_minute();
+        let event = Event::SourceThrottled { failures_per_minute };
+        let mut tx = self.store.begin().await?;
+        tx.audit(&origin.entry_by(Actor::Unknown, now, event)).await?;
+        tx.commit().await?;
+        Ok(())
     }
 
     /// The secret was right: does the token still hold?
@@ -113,12 +154,6 @@ impl App {
         let mut tx = self.store.begin().await?;
         let event = Event::TokenRefused { token_id, why: why.to_owned() };
         tx.audit(&origin.entry_by(Actor::Unknown, now, event)).await?;
-        if self.throttle.count(origin.source, now) == Counted::Reached {
-            self.metrics.source_throttled();
-            let failures_per_minute = self.throttle.failures_per_minute();
-            let event = Event::SourceThrottled { failures_per_minute };
-            tx.audit(&origin.entry_by(Actor::Unknown, now, event)).await?;
-        }
         tx.commit().await?;
         self.nudges.audit.notify_one();
         Err(Error::TokenRefused)

@@ -73,10 +73,14 @@ impl App {
     ) -> Result<(), Error> {
         let recorded =
             self.store.targets().await?.into_iter().find(|target| target.spec.name == spec.name);
+        let change = plan::target_change(spec, recorded.as_ref());
         let password = match (password, &recorded) {
             (Some(password), _) => password.duplicate(),
+            (None, Some(_)) if plan::needs_password(&change.changed) => {
+                return Err(password_missing(&spec.name, "is to be reached in another way"));
+            }
             (None, Some(target)) => self.store.target_password(target.id, &self.keys).await?,
-            (None, None) => return Err(password_missing(&spec.name)),
+            (None, None) => return Err(password_missing(&spec.name, "is new")),
         };
         let trial = Target { id: TargetId::new(), version: 0, spec: spec.clone() };
         let handle = self.targets.open(&trial, password);
@@ -115,7 +119,7 @@ impl App {
         let sealed = password.map(seal).transpose()?;
         let target = spec.name.to_string();
         let event = match (recorded, sealed) {
-            (None, None) => return Err(password_missing(&spec.name)),
+            (None, None) => return Err(password_missing(&spec.name, "is new")),
             (None, Some(sealed)) => {
                 tx.create_target(id, spec, &sealed, now).await.map_err(name_taken)?;
                 Event::TargetCreated { target_id: id, target }
@@ -173,8 +177,8 @@ impl App {
     }
 }
 
-fn password_missing(name: &Name) -> Error {
-    let message = format!("target `{name}` is new: its admin's password is needed");
+fn password_missing(name: &Name, why: &str) -> Error {
+    let message = format!("target `{name}` {why}: its admin's password is needed");
     Error::Invalid(vec![Fault { field: "admin_password", message }])
 }
 

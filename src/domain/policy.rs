@@ -94,6 +94,15 @@ pub fn decide(asked: &Asked, caller: &Principal, profile: &Profile) -> Decision 
     })
 }
 
+/// Why a lease may not be made longer or given a fresh login now; none if it may. A principal that is
+/// gone or disabled gets nothing.
+#[must_use]
+pub fn still_refused(principal: Option<&Principal>, profile: &Profile) -> Option<Refusal> {
+    let allow = &profile.spec.allow;
+    let holds = principal.is_some_and(|principal| allow.iter().any(|rule| rule.matches(principal)));
+    (!holds).then_some(Refusal::NoRule { rules: allow.len() })
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
@@ -172,6 +181,17 @@ mod tests {
                 (got, wanted) => panic!("{sentence}: {got:?}, not {wanted:?}"),
             }
         }
+    }
+
+    #[test]
+    fn what_was_allowed_goes_on_only_while_a_rule_holds() {
+        let refused = |principal: Option<Principal>, allow: &[&str]| {
+            still_refused(principal.as_ref(), &profile(allow, Reason::Required))
+        };
+        let no_rule = Some(Refusal::NoRule { rules: 1 });
+        assert_eq!(refused(Some(caller(false)), &["group:engineering"]), None);
+        assert_eq!(refused(Some(caller(true)), &["group:dba"]), no_rule);
+        assert_eq!(refused(None, &["anyone"]), no_rule);
     }
 
     #[test]

@@ -229,6 +229,7 @@ fn error_faults(error: &Error) -> Vec<ProblemFault> {
         Error::TokenMissing
         | Error::TokenRefused
         | Error::Throttled { .. }
+        | Error::Busy
         | Error::Forbidden { .. }
         | Error::NotFound { .. }
         | Error::Refused { .. }

@@ -91,16 +91,24 @@ pub enum Error {
     /// argon2 failed, or what is kept is no hash.
     #[error("could not hash a token: {0}")]
     Hash(argon2::password_hash::Error),
+    /// Too many wait to be checked.
+    #[error("too many tokens wait to be checked")]
+    Busy,
     /// The daemon is ending.
     #[error("the daemon is ending")]
     Ending,
 }
 
+/// Tokens that may wait for their turn: at forty milliseconds each, two at once, the last of them
+/// waits about a second.
+const MOST_WAITING: usize = 64;
+
 /// Makes and checks tokens.
 pub struct Tokens {
     key: hmac::Key,
     remembered: Mutex<HashMap<TokenId, [u8; 32]>>,
-    turns: Semaphore,
+    turns: Arc<Semaphore>,
+    waiting: Semaphore,
     decoy: Arc<str>,
 }
 
@@ -121,7 +129,8 @@ impl Tokens {
         Ok(Self {
             key: hmac::Key::new(hmac::HMAC_SHA256, key.expose()),
             remembered: Mutex::default(),
-            turns: Semaphore::new(HASHES_AT_ONCE),
+            turns: Arc::new(Semaphore::new(HASHES_AT_ONCE)),
+            waiting: Semaphore::new(MOST_WAITING),
             decoy: decoy.into(),
         })
     }
@@ -134,8 +143,7 @@ impl Tokens {
         let id = TokenId::new();
         let secret = rng::token_secret()?;
         let text = Secret::new(format!("{PREFIX}{}_{}", id.uuid().simple(), secret.expose()));
-        let _turn = self.turns.acquire().await.map_err(|_| Error::Ending)?;
-        let hash = blocking(move || hash(&secret)).await?;
+        let hash = self.in_turn(move || hash(&secret)).await?;
         Ok(Minted { id, text, hash })
     }
 
@@ -164,13 +172,12 @@ impl Tokens {
             id: TokenId::new(),
             secret: Secret::new("x".repeat(43)),
         });
-        let turn = self.turns.acquire().await.map_err(|_| Error::Ending)?;
-        let (presented, same) = blocking(move || {
+        let _place = self.waiting.try_acquire().map_err(|_| Error::Busy)?;
+        let checked = self.in_turn(move || {
             let same = matches(&presented.secret, &hash)?;
             Ok((presented, same))
-        })
-        .await?;
-        drop(turn);
+        });
+        let (presented, same) = checked.await?;
         if !(known && same) {
             return Ok(None);
         }
@@ -183,6 +190,21 @@ impl Tokens {
             remembered.insert(presented.id, tag);
         }
         Ok(Some(Verified(presented.id)))
+    }
+
+    /// Runs argon2 on a thread where it may block. The turn goes with it: a caller that hangs up does
+    /// not end the work, and must not make room for more of it.
+    async fn in_turn<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        let turn = Arc::clone(&self.turns).acquire_owned().await.map_err(|_| Error::Ending)?;
+        let work = move || {
+            let done = work();
+            drop(turn);
+            done
+        };
+        tokio::task::spawn_blocking(work).await.map_err(|_| Error::Ending)?
     }
 
     /// Forgets a token.
@@ -203,12 +225,6 @@ fn hash(secret: &Secret<String>) -> Result<String, Error> {
 fn matches(secret: &Secret<String>, kept: &str) -> Result<bool, Error> {
     let kept = PasswordHash::new(kept).map_err(|e| Error::Hash(e.into()))?;
     Ok(Argon2::default().verify_password(secret.expose().as_bytes(), &kept).is_ok())
-}
-
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
-) -> Result<T, Error> {
-    tokio::task::spawn_blocking(work).await.map_err(|_| Error::Ending)?
 }
 
 #[cfg(test)]

@@ -77,6 +77,9 @@ impl Store {
     /// If the database does not answer.
     pub async fn seal_audit(&self, limit: i64) -> Result<usize, Error> {
         let mut tx = self.pool.begin().await?;
+        // A crash of the database may take this back: the entries are sealed again then. A checkpoint
+        // is durable, and with it all that was committed before.
+        sqlx::query!("SET LOCAL synchronous_commit = off").execute(&mut *tx).await?;
         let Some(head) =
             sqlx::query!("SELECT position, hash FROM audit_head FOR UPDATE SKIP LOCKED")
                 .fetch_optional(&mut *tx)

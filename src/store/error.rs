@@ -35,6 +35,9 @@ pub enum Error {
     /// The schema is not the one that this release works on.
     #[error("the state database's schema is not this release's: run `pgvalet migrate`")]
     Schema(#[source] sqlx::migrate::MigrateError),
+    /// A text holds what PostgreSQL cannot: a zero byte.
+    #[error("a text holds a zero byte")]
+    ZeroByte(#[source] sqlx::Error),
     /// Anything else.
     #[error("the state database failed")]
     Database(#[source] sqlx::Error),
@@ -56,6 +59,7 @@ impl From<sqlx::Error> for Error {
             // SQLSTATE classes: <https://www.postgresql.org/docs/current/errcodes-appendix.html>
             return match (code.as_ref(), constraint) {
                 ("40001" | "40P01", _) => Self::LostRace(e),
+                ("22021" | "22P05", _) => Self::ZeroByte(e),
                 (code, _)
                     if code.starts_with("57P")
                         || code.starts_with("08")

@@ -76,6 +76,8 @@ pub struct NewLease<'a> {
     pub id: LeaseId,
     /// Its profile.
     pub profile_id: ProfileId,
+    /// The version of it that was decided on.
+    pub profile_version: i32,
     /// The profile's name.
     pub profile: &'a str,
     /// Its target.
@@ -117,6 +119,8 @@ pub struct LoginTerms {
     pub connection_limit: i32,
     /// Settings of its logins.
     pub settings: BTreeMap<String, String>,
+    /// When it ends.
+    pub expires_at: DateTime<Utc>,
     /// Its present login.
     pub login_id: LoginId,
     /// That login's role.
@@ -233,19 +237,20 @@ impl Tx {
     /// Records the intent to issue a lease: the lease and its first login.
     ///
     /// # Errors
-    /// If the database does not answer.
+    /// [`Error::NotOneRow`] if the profile is not any more the one that was decided on.
     pub async fn create_lease(
         &mut self,
         new: &NewLease<'_>,
         now: DateTime<Utc>,
     ) -> Result<(), Error> {
-        sqlx::query!(
-            "WITH lease AS (
+        let done = sqlx::query!(
+            "WITH profile AS (SELECT id FROM profile WHERE id = $2 AND version = $20 FOR SHARE),
+             lease AS (
                  INSERT INTO lease (id, state, profile_id, profile, target_id, database, group_role, connection_limit,
                                     settings, principal_id, tool, reason, ticket, ttl, created_at, expires_at,
                                     max_expires_at, login_id)
-                 VALUES ($1, 'provisioning', $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)
-                 RETURNING id)
+                 SELECT $1, 'provisioning', id, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17
+                 FROM profile RETURNING id)
              INSERT INTO login (id, lease_id, target_id, role_name, state, created_at, give_up_at, ends_at, due_at)
              SELECT $17, id, $4, $18, 'provisioning', $14, $19, $15, $19 FROM lease",
             new.id.uuid(),
@@ -266,11 +271,12 @@ impl Tx {
             new.max_expires_at,
             new.login_id.uuid(),
             new.role_name.as_str(),
-            new.give_up_at
+            new.give_up_at,
+            new.profile_version
         )
         .execute(&mut *self.inner)
         .await?;
-        Ok(())
+        exactly_one(&done)
     }
 
     /// Records that a lease and its first login were made.
@@ -313,28 +319,39 @@ impl Tx {
         exactly_one(&done)
     }
 
-    /// The terms of a lease, which is locked until the transaction ends; none if it is not active.
+    /// The terms of a lease, which is locked until the transaction ends; none if it is not active, or
+    /// its time is over.
     ///
     /// # Errors
     /// If the database does not answer.
-    pub async fn lock_active_lease(&mut self, id: LeaseId) -> Result<Option<LoginTerms>, Error> {
-        let row = sqlx::query!(
-            r#"SELECT l.connection_limit, l.settings AS "settings: Json<BTreeMap<String, String>>",
-                      g.id, g.role_name, g.role_oid
-               FROM lease l JOIN login g ON g.id = l.login_id
-               WHERE l.id = $1 AND l.state = 'active' FOR UPDATE OF l"#,
-            id.uuid()
+    pub async fn lock_active_lease(
+        &mut self,
+        id: LeaseId,
+        now: DateTime<Utc>,
+    ) -> Result<Option<LoginTerms>, Error> {
+        let lease = sqlx::query!(
+            r#"SELECT connection_limit, settings AS "settings: Json<BTreeMap<String, String>>", login_id, expires_at
+               FROM lease WHERE id = $1 AND state = 'active' AND expires_at > $2 FOR UPDATE"#,
+            id.uuid(),
+            now
         )
         .fetch_optional(&mut *self.inner)
         .await?;
-        let Some(row) = row else { return Ok(None) };
+        let Some(lease) = lease else { return Ok(None) };
+        // A statement of its own: while the first one waited for the lock, a rotation may have given
+        // the lease another login, which only a fresh snapshot sees.
+        let login =
+            sqlx::query!("SELECT id, role_name, role_oid FROM login WHERE id = $1", lease.login_id)
+                .fetch_one(&mut *self.inner)
+                .await?;
         Ok(Some(LoginTerms {
-            connection_limit: row.connection_limit,
-            settings: row.settings.0,
-            login_id: LoginId::from(row.id),
-            role_name: LoginName::recognise(&row.role_name)
+            connection_limit: lease.connection_limit,
+            settings: lease.settings.0,
+            expires_at: lease.expires_at,
+            login_id: LoginId::from(login.id),
+            role_name: LoginName::recognise(&login.role_name)
                 .ok_or(Error::Unreadable("role name"))?,
-            role_oid: row.role_oid.and_then(|oid| u32::try_from(oid).ok()),
+            role_oid: login.role_oid.and_then(|oid| u32::try_from(oid).ok()),
         }))
     }
 
@@ -372,6 +389,20 @@ impl Tx {
         .execute(&mut *self.inner)
         .await?;
         Ok(done.rows_affected() == 1)
+    }
+
+    /// Takes back that a lease is over: a role of it was found after all.
+    ///
+    /// # Errors
+    /// If the database does not answer.
+    pub async fn reopen_lease(&mut self, id: LeaseId) -> Result<(), Error> {
+        sqlx::query!(
+            "UPDATE lease SET state = 'revoking', ended_at = NULL WHERE id = $1 AND state = 'revoked'",
+            id.uuid()
+        )
+        .execute(&mut *self.inner)
+        .await?;
+        Ok(())
     }
 
     /// Records that a lease is over, if each of its logins is. Gives its cause if it is.

@@ -115,7 +115,17 @@ impl Store {
         )
         .fetch_all(&self.pool)
         .await?;
-        rows.into_iter().map(|row| row.claimed(token)).collect()
+        // One row that cannot be read (a newer release wrote it, somebody damaged it) must not hold up
+        // the others: it stays claimed, and is looked at again when its claim ends.
+        let read = |row: Row| {
+            let id = row.id;
+            row.claimed(token)
+                .inspect_err(|e| {
+                    tracing::error!(login.id = %id, error = e as &dyn std::error::Error, "a login cannot be read");
+                })
+                .ok()
+        };
+        Ok(rows.into_iter().filter_map(read).collect())
     }
 
     /// Keeps a claim while the work goes on.
@@ -224,7 +234,8 @@ impl Tx {
         exactly_one(&done)
     }
 
-    /// Records that one login is ending, unless it is already. It is due at once.
+    /// Records that one login is ending, unless it is already, or, if it is active, unless its end was
+    /// moved meanwhile. It is due at once.
     ///
     /// # Errors
     /// If the database does not answer.
@@ -237,7 +248,7 @@ impl Tx {
     ) -> Result<bool, Error> {
         let done = sqlx::query!(
             "UPDATE login SET state = 'revoking', cause = $3, due_at = $4, attempts = 0
-             WHERE id = $1 AND state = $2",
+             WHERE id = $1 AND state = $2 AND (state <> 'active' OR ends_at <= $4)",
             id.uuid(),
             from.as_str(),
             cause.as_str(),
@@ -273,6 +284,58 @@ impl Tx {
         .fetch_all(&mut *self.inner)
         .await?;
         Ok(rows.into_iter().map(|row| (LoginId::from(row.id), row.role_name)).collect())
+    }
+
+    /// Takes up a login again whose role was made after it was given up: it is due at once.
+    ///
+    /// # Errors
+    /// [`Error::NotOneRow`] if it was not given up.
+    pub async fn reopen_login(
+        &mut self,
+        id: LoginId,
+        oid: u32,
+        now: DateTime<Utc>,
+    ) -> Result<(), Error> {
+        let done = sqlx::query!(
+            "UPDATE login SET state = 'revoking', role_oid = $2, proof = NULL, removed_at = NULL, due_at = $3,
+                    attempts = 0, claim_token = NULL, claimed_until = NULL
+             WHERE id = $1 AND state IN ('revoking', 'revoked')",
+            id.uuid(),
+            i64::from(oid),
+            now
+        )
+        .execute(&mut *self.inner)
+        .await?;
+        exactly_one(&done)
+    }
+
+    /// Ends the grace of the logins of a lease that were superseded before.
+    ///
+    /// # Errors
+    /// If the database does not answer.
+    pub async fn end_graces(&mut self, lease: LeaseId, now: DateTime<Utc>) -> Result<(), Error> {
+        sqlx::query!(
+            "UPDATE login SET ends_at = least(ends_at, $2), due_at = least(due_at, $2)
+             WHERE lease_id = $1 AND state = 'active' AND superseded",
+            lease.uuid(),
+            now
+        )
+        .execute(&mut *self.inner)
+        .await?;
+        Ok(())
+    }
+
+    /// Is a login being made for this lease?
+    ///
+    /// # Errors
+    /// If the database does not answer.
+    pub async fn is_making_login(&mut self, lease: LeaseId) -> Result<bool, Error> {
+        Ok(sqlx::query_scalar!(
+            r#"SELECT EXISTS (SELECT FROM login WHERE lease_id = $1 AND state = 'provisioning') AS "making!""#,
+            lease.uuid()
+        )
+        .fetch_one(&mut *self.inner)
+        .await?)
     }
 
     /// Is this login the present one of its lease?

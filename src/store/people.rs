@@ -8,7 +8,7 @@ use crate::{
         principal::{Kind, Principal},
     },
     ids::PrincipalId,
-    store::{Tx, error::Error},
+    store::{Store, Tx, error::Error},
 };
 
 /// A principal's row, on its way to being a [`Principal`].
@@ -53,6 +53,24 @@ pub struct PrincipalChange {
     pub groups: Option<Vec<Name>>,
     /// May it administer?
     pub admin: Option<bool>,
+}
+
+impl Store {
+    /// A principal, unless it is disabled.
+    ///
+    /// # Errors
+    /// If the database does not answer.
+    pub async fn principal(&self, id: PrincipalId) -> Result<Option<Principal>, Error> {
+        let row = sqlx::query_as!(
+            Row,
+            "SELECT id, issuer, subject, kind, groups, admin FROM principal
+             WHERE id = $1 AND disabled_at IS NULL",
+            id.uuid()
+        )
+        .fetch_optional(&self.pool)
+        .await?;
+        row.map(Principal::try_from).transpose()
+    }
 }
 
 impl Tx {

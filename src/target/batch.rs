@@ -11,7 +11,7 @@ use std::{
     collections::{BTreeSet, HashMap, VecDeque},
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicI32, Ordering},
+        atomic::{AtomicBool, AtomicI32, Ordering},
     },
 };
 
@@ -47,6 +47,9 @@ pub(crate) struct Batches {
 
 struct Queue {
     waiting: Mutex<VecDeque<Waiting>>,
+    /// Is everybody let into the database? A login that needs CONNECT of its own is made the slow
+    /// way, which alone gives it, and would only spoil the batch for the others.
+    is_open: AtomicBool,
     turns: Semaphore,
 }
 
@@ -76,8 +79,10 @@ impl Batches {
         new: &NewLogin<'_>,
     ) -> Result<Created, Error> {
         let version = self.version.load(Ordering::Relaxed);
-        if let Some(statements) = statements(new, version) {
-            let queue = self.queue(new.database);
+        let queue = self.queue(new.database);
+        if queue.is_open.load(Ordering::Relaxed)
+            && let Some(statements) = statements(new, version)
+        {
             let answer = queue.enter(new, statements)?;
             if let Outcome::Made(oid) = queue.wait(connections, new.database, answer).await {
                 return Ok(Created { oid });
@@ -85,6 +90,7 @@ impl Batches {
         }
         let created = create::create(connections, new).await?;
         self.version.store(created.server_version, Ordering::Relaxed);
+        queue.is_open.store(created.is_open, Ordering::Relaxed);
         Ok(Created { oid: created.oid })
     }
 
@@ -93,7 +99,11 @@ impl Batches {
         if let Some(queue) = queues.get(database) {
             return Arc::clone(queue);
         }
-        let queue = Arc::new(Queue { waiting: Mutex::default(), turns: Semaphore::new(AT_ONCE) });
+        let queue = Arc::new(Queue {
+            waiting: Mutex::default(),
+            is_open: AtomicBool::new(true),
+            turns: Semaphore::new(AT_ONCE),
+        });
         queues.insert(database.to_owned(), Arc::clone(&queue));
         queue
     }
@@ -151,7 +161,11 @@ impl Queue {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         waiting.retain(|one| !one.answer.is_closed());
         let count = waiting.len().min(MOST_IN_A_BATCH);
-        waiting.drain(..count).collect()
+        let mut batch: Vec<_> = waiting.drain(..count).collect();
+        // From 16 on each GRANT locks its group until the commit: two batches that came to the same
+        // groups in different orders would deadlock. Each login carries its own answer with it.
+        batch.sort_by(|one, other| one.group.cmp(&other.group));
+        batch
     }
 }
 
@@ -231,7 +245,9 @@ JOIN pg_roles r ON r.rolname = asked.role
 JOIN pg_roles g ON g.rolname = asked.group_role
 WHERE r.rolcanlogin
   AND NOT (r.rolinherit OR r.rolsuper OR r.rolcreaterole OR r.rolcreatedb OR r.rolreplication OR r.rolbypassrls)
-  AND (SELECT count(*) = 1 AND bool_and(m.roleid = g.oid) FROM pg_auth_members m WHERE m.member = r.oid)
+  AND (SELECT count(*) = 1 AND bool_and(m.roleid = g.oid AND NOT m.admin_option)
+       FROM pg_auth_members m WHERE m.member = r.oid)
+  AND pg_has_role('pg_signal_backend', 'USAGE')
   AND has_database_privilege(r.oid, current_database(), 'CONNECT')
 ORDER BY asked.place";
 

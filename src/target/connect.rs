@@ -27,6 +27,9 @@ use crate::{
 /// Long enough for a far network and a full TLS handshake.
 const CONNECT_TIME: Duration = Duration::from_secs(5);
 
+/// A pool that has given no connection by then may be waiting at a closed port.
+const KNOCK_AFTER: Duration = Duration::from_millis(200);
+
 /// A target's connections are scarce, and ours must never be the ones that fill it.
 const MOST_CONNECTIONS: u32 = 8;
 
@@ -66,7 +69,27 @@ impl Connections {
         if pool.size() == 0 {
             self.knock().await?;
         }
-        pool.acquire().await.map_err(|error| self.not_connected(database, error))
+        // The connections that the pool has may all be dead, and then it waits at a closed port, too.
+        tokio::select! {
+            biased;
+            acquired = pool.acquire() => {
+                acquired.map_err(|error| self.not_connected(database, error))
+            }
+            error = self.closed() => Err(error),
+        }
+    }
+
+    /// Waits until nobody is there any more. A pool that gives a connection at once never comes
+    /// to the first knock.
+    async fn closed(&self) -> Error {
+        let mut pause = KNOCK_AFTER;
+        loop {
+            tokio::time::sleep(pause).await;
+            if let Err(error) = self.knock().await {
+                return error;
+            }
+            pause *= 2;
+        }
     }
 
     /// A connection for what concerns the whole cluster: to `preferred`, or when that database is

@@ -117,6 +117,9 @@ pub struct Handle {
 /// What a target says of itself and of our admin there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Server {
+    /// The number that tells its cluster from every other, standbys apart; none if our admin may not
+    /// ask for it. At another number than before, the target's address leads somewhere else now.
+    pub system_identifier: Option<i64>,
     /// Its version: 150004 is 15.4.
     pub version_num: i32,
     /// Its clock.
