@@ -121,6 +121,7 @@ impl App {
     /// # Errors
     /// If our database does not answer.
     pub async fn seal_audit(&self) -> Result<usize, Error> {
+        let began = tokio::time::Instant::now();
         let mut sealed = 0;
         loop {
             let page = self.store.seal_audit(PAGE).await?;
@@ -129,6 +130,7 @@ impl App {
                 break;
             }
         }
+        self.metrics.sealed(sealed, began.elapsed());
         self.sign_if_due().await?;
         Ok(sealed)
     }
@@ -154,6 +156,7 @@ impl App {
     async fn sign(&self, head: Walk, now: DateTime<Utc>) -> Result<(), Error> {
         let signed = self.store.last_checkpoint().await?.map_or(0, |last| last.position);
         if head.position < signed {
+            self.metrics.chain_checked(false);
             tracing::error!(
                 audit.position = head.position,
                 audit.signed = signed,
@@ -234,6 +237,7 @@ impl App {
         }
         let unsealed = self.store.unsealed_audit(self.clock.now() - SEALED_WITHIN).await?;
         let (first_bad, fault) = fault.unzip();
+        self.metrics.chain_checked(fault.is_none());
         Ok(Verification {
             intact: fault.is_none(),
             entries: walk.position,

@@ -8,7 +8,9 @@ use std::{
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use crate::app::App;
+use futures_util::future::join_all;
+
+use crate::{app::App, domain::target::Target, target::Server, telemetry::metrics::Outcome};
 
 /// One part.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,6 +39,15 @@ pub struct Loops {
     last: tokio::sync::Mutex<Option<(Instant, Vec<Part>)>>,
 }
 
+/// What a target answered.
+pub(in crate::app) struct Probe {
+    name: String,
+    /// Itself, or why it did not answer.
+    pub(in crate::app) server: Result<Server, &'static str>,
+    /// How far its clock is from ours.
+    pub(in crate::app) skew: Duration,
+}
+
 /// The last pass of a loop.
 #[derive(Debug, Clone)]
 struct Pass {
@@ -47,6 +58,8 @@ struct Pass {
 impl App {
     /// Notes that a loop finished a pass.
     pub fn note_pass(&self, name: &'static str, fault: Option<String>) {
+        let outcome = if fault.is_none() { Outcome::Ok } else { Outcome::Failed };
+        self.metrics.passed(name, outcome);
         let pass = Pass { at: self.clock.now(), fault };
         self.loops.passes.lock().unwrap_or_else(PoisonError::into_inner).insert(name, pass);
     }
@@ -85,24 +98,35 @@ impl App {
     }
 
     async fn target_parts(&self) -> Vec<Part> {
+        let part = |Probe { name, server, .. }| {
+            let (ready, detail) = match server {
+                Ok(server) if server.in_recovery => (false, "is a standby".to_owned()),
+                Ok(server) => (true, format!("PostgreSQL {}", server.version_num / 10_000)),
+                Err(why) => (false, why.to_owned()),
+            };
+            Part { name: format!("target {name}"), ready, detail }
+        };
+        self.probe_targets().await.into_iter().map(part).collect()
+    }
+
+    /// Asks every target at once: one that does not answer must not hold up the others.
+    pub(in crate::app) async fn probe_targets(&self) -> Vec<Probe> {
         let Ok(targets) = self.store.targets().await else { return Vec::new() };
-        let mut parts = Vec::new();
-        for target in targets {
-            let name = format!("target {}", target.spec.name);
-            let probe = async {
+        let probe = async |target: Target| {
+            let asked = async {
                 // The code, not the words: they name the target's address, and anyone may ask here.
                 let (_, handle) = self.handle(target.id).await.map_err(|e| e.code())?;
                 handle.probe().await.map_err(|e| e.code())
             };
-            let (ready, detail) = match tokio::time::timeout(PROBE_DEADLINE, probe).await {
-                Ok(Ok(server)) if server.in_recovery => (false, "is a standby".to_owned()),
-                Ok(Ok(server)) => (true, format!("PostgreSQL {}", server.version_num / 10_000)),
-                Ok(Err(code)) => (false, code.to_owned()),
-                Err(_) => (false, "does not answer".to_owned()),
+            let server = match tokio::time::timeout(PROBE_DEADLINE, asked).await {
+                Ok(asked) => asked,
+                Err(_) => Err("does not answer"),
             };
-            parts.push(Part { name, ready, detail });
-        }
-        parts
+            let skew = server.as_ref().map(|server| (server.now - self.clock.now()).abs());
+            let skew = skew.ok().and_then(|skew| skew.to_std().ok()).unwrap_or_default();
+            Probe { name: target.spec.name.to_string(), server, skew }
+        };
+        join_all(targets.into_iter().map(probe)).await
     }
 
     fn loop_parts(&self) -> Vec<Part> {

@@ -17,6 +17,7 @@ use crate::{
     ids::TargetId,
     store::{self, logins::Claimed},
     target::{self, RemoveLogin},
+    telemetry::metrics::RevokeStep,
 };
 
 /// How long a claim lasts. It is kept up while the work goes on, so that no two daemons remove the same
@@ -52,7 +53,9 @@ impl App {
     /// If our database does not answer.
     pub async fn claim_due(&self, but: &[TargetId], limit: i64) -> Result<Vec<Claimed>, Error> {
         let now = self.clock.now();
-        Ok(self.store.claim_due_logins(now, now + CLAIM, but, limit).await?)
+        let claimed = self.store.claim_due_logins(now, now + CLAIM, but, limit).await?;
+        self.metrics.claimed(claimed.len());
+        Ok(claimed)
     }
 
     /// When the next login is due, if any will be.
@@ -77,6 +80,12 @@ impl App {
     ///
     /// # Errors
     /// If our database does not answer; the claim then ends by itself.
+    #[tracing::instrument(
+        target = "pgvalet::trace",
+        name = "end login",
+        skip_all,
+        fields(lease.id = %claimed.login.lease_id, login.id = %claimed.login.id)
+    )]
     pub async fn carry_out(&self, mut claimed: Claimed) -> Result<(), Error> {
         loop {
             let login = &claimed.login;
@@ -89,7 +98,7 @@ impl App {
             let done = match next_step(recorded, self.clock.now()) {
                 Step::Wait(until) => Some(self.give_back(&claimed, until).await),
                 Step::Done => Some(Ok(())),
-                Step::StartRevoking(cause) => match self.record_end(&claimed, cause).await {
+                Step::StartRevoking(cause) => match self.recorded_end(&claimed, cause).await {
                     Ok(true) => {
                         claimed.login.state = State::Revoking;
                         claimed.login.cause = Some(cause);
@@ -98,7 +107,10 @@ impl App {
                     Ok(false) => Some(Ok(())),
                     Err(e) => Some(Err(e)),
                 },
-                Step::Remove => Some(self.remove(&claimed).await),
+                Step::Remove => {
+                    let removing = Box::pin(self.remove(&claimed));
+                    Some(self.metrics.revoking(RevokeStep::Total, removing).await)
+                }
             };
             match done {
                 None => {}
@@ -118,8 +130,23 @@ impl App {
         tx.commit().await
     }
 
+    async fn recorded_end(
+        &self,
+        claimed: &Claimed,
+        cause: Cause,
+    ) -> Result<bool, store::error::Error> {
+        let recording = self.record_end(claimed, cause);
+        self.metrics.revoking(RevokeStep::Record, recording).await
+    }
+
     /// Records that a login ends, and its lease with it if it is the lease's present one. False if
     /// somebody else moved it meanwhile.
+    #[tracing::instrument(
+        target = "pgvalet::trace",
+        name = "record end",
+        skip_all,
+        fields(otel.kind = "client", db.system.name = "postgresql", lease.id = %claimed.login.lease_id)
+    )]
     async fn record_end(
         &self,
         claimed: &Claimed,
@@ -156,8 +183,12 @@ impl App {
 
     /// Removes a login from its target and records the proof, or what stands in the way.
     async fn remove(&self, claimed: &Claimed) -> Result<(), store::error::Error> {
-        match self.remove_from_target(claimed).await {
-            Ok(proof) => self.record_removal(claimed, &proof).await,
+        let removing = Box::pin(self.remove_from_target(claimed));
+        match self.metrics.revoking(RevokeStep::Target, removing).await {
+            Ok(proof) => {
+                let recording = self.record_removal(claimed, &proof);
+                self.metrics.revoking(RevokeStep::Proof, recording).await
+            }
             Err(obstacle) => self.record_blocked(claimed, &obstacle).await,
         }
     }
@@ -210,6 +241,12 @@ impl App {
         }
     }
 
+    #[tracing::instrument(
+        target = "pgvalet::trace",
+        name = "record removal",
+        skip_all,
+        fields(otel.kind = "client", db.system.name = "postgresql", lease.id = %claimed.login.lease_id)
+    )]
     async fn record_removal(
         &self,
         claimed: &Claimed,
@@ -233,6 +270,9 @@ impl App {
                 .await?;
         }
         tx.commit().await?;
+        if cause == Cause::Expired {
+            self.metrics.expired((now - login.ends_at).to_std().unwrap_or_default());
+        }
         self.tell_removed();
         self.nudges.audit.notify_one();
         Ok(())

@@ -14,8 +14,9 @@ use tracing_subscriber::EnvFilter;
 
 use crate::{
     config::{
-        Config, DEFAULT_FILE, HttpConfig, LeaseConfig, LogConfig, LogFormat, MasterKeys,
-        StateConfig, ThrottleConfig, environment::Environment,
+        AuditLogConfig, Config, DEFAULT_FILE, HttpConfig, LeaseConfig, LogConfig, LogFormat,
+        MasterKeys, StateConfig, TelemetryConfig, ThrottleConfig, environment::Environment,
+        telemetry,
     },
     document::{Document, Fault, Faults, Table, TextSource},
     secret::Secret,
@@ -51,6 +52,8 @@ struct Written {
     lease: Option<LeaseConfig>,
     failures_per_minute: Option<NonZeroU32>,
     http: Option<HttpConfig>,
+    metrics_listen: Option<SocketAddr>,
+    audit_log: AuditLogConfig,
 }
 
 pub(crate) fn load(file: Option<&Path>, mut environment: Environment) -> Result<Config, Faults> {
@@ -117,6 +120,12 @@ fn read_root(root: &mut Table, path: &Path) -> Written {
         written.failures_per_minute = most.and_then(NonZeroU32::new);
     }
     written.http = root.table("http").map(read_http);
+    if let Some(mut metrics) = root.table("metrics") {
+        written.metrics_listen = metrics.parsed("listen", WRITE_ADDRESS, parse_address);
+    }
+    if let Some(mut audit_log) = root.table("audit_log") {
+        written.audit_log = telemetry::read_audit_log(&mut audit_log, folder);
+    }
     written
 }
 
@@ -183,6 +192,11 @@ fn overlay(
             ThrottleConfig { failures_per_minute: most }
         }),
         http: written.http.unwrap_or_default(),
+        telemetry: TelemetryConfig {
+            metrics_listen: written.metrics_listen,
+            ..telemetry::from_environment(environment)
+        },
+        audit_log: written.audit_log,
     };
     if !config.listen.ip().is_loopback() && !config.allow_plaintext {
         let message = format!(

@@ -6,7 +6,7 @@ mod state;
 
 use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, sync::Notify};
 
 use crate::{
     app::{App, Parts, Times, bootstrap, bootstrap::FirstToken, history::Signer},
@@ -16,12 +16,13 @@ use crate::{
     domain::name::Name,
     http::{self, HttpSettings},
     identity::{self, throttle::Throttle, token::Tokens},
-    lifecycle::{Signals, Tasks, Unfinished},
+    lifecycle::{Hangups, Signals, Tasks, Unfinished},
     rng,
     secret::Secret,
     serve::state::{Access, State, master_keys},
     store::{self, Store, seal::KeyRing},
     target::Targets,
+    telemetry::{self, audit_log::AuditLog, metrics::Metrics},
     worker,
 };
 
@@ -58,6 +59,8 @@ pub enum Error {
     Cron(String),
     #[error("could not listen on {0}")]
     Listen(SocketAddr, #[source] io::Error),
+    #[error("could not set up telemetry")]
+    Telemetry(#[from] telemetry::Error),
     #[error("could not listen for signals")]
     Signals(#[source] io::Error),
     #[error("a part of the daemon failed")]
@@ -78,6 +81,9 @@ pub struct Daemon {
     shutdown_deadline: Duration,
     store: Store,
     targets: Targets,
+    metrics: Arc<Metrics>,
+    audit_log: Arc<AuditLog>,
+    metrics_address: Option<SocketAddr>,
     state: State,
 }
 
@@ -90,30 +96,54 @@ impl Daemon {
         worker::schedule::check(&config.lease.nudge)
             .map_err(|_| Error::Cron(config.lease.nudge.clone()))?;
         let keys = master_keys(&mut config).await?;
+        let metrics = Metrics::start(&config.telemetry)?;
+        let audit_log = Arc::new(AuditLog::open(&config.audit_log, &config.telemetry)?);
         let state = State::open(&config, Access::Own).await?;
-        let (app, store, targets) = build_app(&config, &keys, &state.url).await?;
-        let listener = TcpListener::bind(config.listen).await;
-        let listener = listener.map_err(|e| Error::Listen(config.listen, e))?;
-        let address = listener.local_addr().map_err(|e| Error::Listen(config.listen, e))?;
+        let (app, store, targets) =
+            build_app(&config, &keys, &state.url, Arc::clone(&metrics)).await?;
+        let (listener, address) = listen(config.listen).await?;
 
         let tasks = Tasks::new();
         spawn_loops(&app, &tasks, &config.lease.nudge);
+        spawn_audit(&app, &tasks, &audit_log)?;
         let settings = HttpSettings {
             request_timeout: config.http.request_timeout,
             max_body_bytes: config.http.max_body_bytes,
+            metrics: config.telemetry.metrics_listen.is_none(),
+        };
+        let metrics_address = match config.telemetry.metrics_listen {
+            Some(address) => Some(spawn_metrics(&app, &tasks, address, &settings).await?),
+            None => None,
         };
         let router = http::router(Arc::clone(&app), &settings);
         let most = listener::make_room();
         tasks.spawn_loop("http", listener::run(listener, router, tasks.clone(), most));
         state.watch(&tasks);
         let shutdown_deadline = config.http.shutdown_deadline;
-        Ok(Self { address, app, tasks, shutdown_deadline, store, targets, state })
+        Ok(Self {
+            address,
+            app,
+            tasks,
+            shutdown_deadline,
+            store,
+            targets,
+            metrics,
+            audit_log,
+            metrics_address,
+            state,
+        })
     }
 
     /// Where the API listens.
     #[must_use]
     pub const fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Where `/metrics` is served, if on an address of its own.
+    #[must_use]
+    pub const fn metrics_address(&self) -> Option<SocketAddr> {
+        self.metrics_address
     }
 
     /// Makes the first administrator's token.
@@ -153,6 +183,12 @@ impl Daemon {
         self.targets.close().await;
         self.store.close().await;
         self.state.close().await?;
+        let (metrics, audit_log) = (self.metrics, self.audit_log);
+        let flushed = tokio::task::spawn_blocking(move || {
+            audit_log.finish();
+            metrics.finish();
+        });
+        flushed.await.map_err(Error::Thread)?;
         if let Some(failure) = self.tasks.take_failure() {
             return Err(failure.into());
         }
@@ -167,7 +203,7 @@ impl Daemon {
 /// If it does not answer.
 pub async fn migrate(config: &Config) -> Result<(), Error> {
     let state = State::open(config, Access::Borrow).await?;
-    let store = Store::new(&state.url, 2)?;
+    let store = Store::new(&state.url, 2, Metrics::unread())?;
     store.migrate().await?;
     store.close().await;
     state.close().await
@@ -180,7 +216,7 @@ pub async fn migrate(config: &Config) -> Result<(), Error> {
 pub async fn bootstrap_once(mut config: Config, name: &Name) -> Result<FirstToken, Error> {
     let keys = master_keys(&mut config).await?;
     let state = State::open(&config, Access::Borrow).await?;
-    let (app, store, _) = build_app(&config, &keys, &state.url).await?;
+    let (app, store, _) = build_app(&config, &keys, &state.url, Metrics::unread()).await?;
     let token = app.bootstrap(name).await.map_err(Error::Bootstrap);
     store.close().await;
     state.close().await?;
@@ -191,9 +227,10 @@ async fn build_app(
     config: &Config,
     keys: &MasterKeys,
     url: &Secret<String>,
+    metrics: Arc<Metrics>,
 ) -> Result<(Arc<App>, Store, Targets), Error> {
     let clock = Clock;
-    let store = Store::new(url, config.state.max_connections)?;
+    let store = Store::new(url, config.state.max_connections, Arc::clone(&metrics))?;
     store.migrate().await?;
     let ring = KeyRing::new(keys)?;
     bootstrap::check_master_key(&store, &ring, clock.now()).await?;
@@ -210,14 +247,55 @@ async fn build_app(
             issue_deadline: config.lease.issue_deadline,
             rotation_grace: config.lease.rotation_grace,
         },
+        metrics,
     });
     Ok((Arc::new(app), store, targets))
 }
 
 fn spawn_loops(app: &Arc<App>, tasks: &Tasks, cron: &str) {
     tasks.spawn_loop("leases", worker::leases::run(Arc::clone(app), Clock, tasks.clone()));
-    tasks.spawn_loop("audit", worker::audit::run(Arc::clone(app), tasks.clone()));
     tasks.spawn_loop("housekeeping", worker::housekeeping::run(Arc::clone(app), tasks.clone()));
     let (cron, nudges, stop) = (cron.to_owned(), app.nudges().clone(), tasks.stop_token());
-    tasks.spawn_loop("schedule", worker::schedule::run(cron, nudges, stop));
+    let metrics = Arc::clone(app.metrics());
+    tasks.spawn_loop("schedule", worker::schedule::run(cron, nudges, metrics, stop));
+}
+
+fn spawn_audit(app: &Arc<App>, tasks: &Tasks, log: &Arc<AuditLog>) -> Result<(), Error> {
+    let tell = Arc::new(Notify::new());
+    let (sealing, telling) = (Arc::clone(app), Arc::clone(app));
+    tasks.spawn_loop("audit", worker::audit::run(sealing, Arc::clone(&tell), tasks.clone()));
+    let log = Arc::clone(log);
+    tasks.spawn_loop(
+        "audit log",
+        worker::audit::tell(telling, Arc::clone(&log), tell, tasks.clone()),
+    );
+    // Without a file there is nothing to reopen, and a closed terminal ends the daemon as ever.
+    if log.has_file() {
+        let hangups = Hangups::listen().map_err(Error::Signals)?;
+        tasks.spawn_loop("reopen", worker::audit::reopen(log, hangups, tasks.clone()));
+    }
+    Ok(())
+}
+
+async fn spawn_metrics(
+    app: &Arc<App>,
+    tasks: &Tasks,
+    address: SocketAddr,
+    settings: &HttpSettings,
+) -> Result<SocketAddr, Error> {
+    let (listener, address) = listen(address).await?;
+    let router = http::metrics_router(Arc::clone(app), settings);
+    let stop = tasks.stop_token();
+    tracing::info!(%address, "metrics are served");
+    tasks.spawn_loop("metrics", async move {
+        axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await
+    });
+    Ok(address)
+}
+
+async fn listen(wanted: SocketAddr) -> Result<(TcpListener, SocketAddr), Error> {
+    let fault = |e| Error::Listen(wanted, e);
+    let listener = TcpListener::bind(wanted).await.map_err(fault)?;
+    let address = listener.local_addr().map_err(fault)?;
+    Ok((listener, address))
 }

@@ -42,6 +42,18 @@ impl Tx {
     ///
     /// # Errors
     /// If the database does not answer.
+    #[tracing::instrument(
+        target = "pgvalet::trace",
+        name = "INSERT audit_entry",
+        skip_all,
+        fields(
+            otel.kind = "client",
+            db.system.name = "postgresql",
+            db.operation.name = "INSERT",
+            db.collection.name = "audit_entry",
+            audit.id = %entry.id,
+        )
+    )]
     pub async fn audit(&mut self, entry: &Entry) -> Result<(), Error> {
         let body = entry.canonical().map_err(|_| Error::Unreadable("audit entry"))?;
         sqlx::query!(
@@ -53,6 +65,7 @@ impl Tx {
         )
         .execute(&mut *self.inner)
         .await?;
+        self.audited += 1;
         Ok(())
     }
 }

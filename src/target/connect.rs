@@ -130,6 +130,22 @@ impl Connections {
         }
     }
 
+    /// Connections in use, and those that idle.
+    pub(crate) fn counts(&self) -> (u64, u64) {
+        let pools = self.pools.lock().unwrap_or_else(PoisonError::into_inner);
+        let all: u64 = pools.values().map(|pool| u64::from(pool.size())).sum();
+        let idle = pools.values().map(|pool| u64::try_from(pool.num_idle()).unwrap_or(0)).sum();
+        (all.saturating_sub(idle), idle)
+    }
+
+    pub(crate) fn host(&self) -> &str {
+        &self.spec.host
+    }
+
+    pub(crate) const fn port(&self) -> u16 {
+        self.spec.port
+    }
+
     fn take_pools(&self) -> Vec<PgPool> {
         let mut pools = self.pools.lock().unwrap_or_else(PoisonError::into_inner);
         pools.drain().map(|(_, pool)| pool).collect()

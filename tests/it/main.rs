@@ -21,6 +21,8 @@ mod expiry;
 mod faults;
 mod idempotency;
 mod issuing;
+mod metrics;
+mod otlp;
 mod private_state;
 mod renewing;
 mod revoking;
