@@ -304,8 +304,7 @@ mod tests {
             turns: Semaphore::new(AT_ONCE),
         };
         let mut answers = Vec::new();
-        for (place, group) in
-            ["b", "a", "c", "b", "a", "c", "b", "a", "first of the next"].into_iter().enumerate()
+        for (place, group) in ["b", "a", "c", "b", "a", "c", "b", "a", "b", "a"].iter().enumerate()
         {
             let (answer, receiver) = oneshot::channel();
             answers.push(receiver);
