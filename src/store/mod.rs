@@ -69,6 +69,9 @@ impl Store {
             .max_connections(max_connections)
             .acquire_timeout(ACQUIRE_TIMEOUT)
             .idle_timeout(Duration::from_secs(300))
+            .after_release(|connection, _| {
+                Box::pin(async { Ok(is_outside_transactions(connection).await) })
+            })
             .connect_lazy_with(options);
         Ok(Self { pool, metrics })
     }
@@ -120,6 +123,15 @@ impl Tx {
         self.metrics.audited(self.audited);
         Ok(())
     }
+}
+
+/// May the next one have the connection? A caller that gives up while its BEGIN is under way leaves a
+/// transaction open that the driver does not know of, and what the next one does there, outside of
+/// transactions as it believes, would be undone. The driver asks the server whether a statement that
+/// was to begin a transaction did; this one does not.
+async fn is_outside_transactions(connection: &mut sqlx::PgConnection) -> bool {
+    use sqlx::Connection as _;
+    matches!(connection.begin_with("SELECT 1").await, Err(sqlx::Error::BeginFailed))
 }
 
 /// Exactly one row was changed, or the move was not ours to make.
