@@ -7,7 +7,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use crate::{
-    app::{App, Origin, error::Error},
+    app::{App, Origin, error::Error, targets::NewTarget},
     domain::{
         access::Fault,
         name::Name,
@@ -97,21 +97,26 @@ impl App {
     ) -> Result<Vec<PlannedLine>, Error> {
         let desired = self.read(code).await?;
         let recorded = self.store.targets().await?;
+        let mut clusters = Vec::new();
         for target in &desired.targets {
             let known = find_target(&recorded, &target.spec.name);
-            if plan::target_change(&target.spec, known).action != Action::Keep {
-                self.try_target(&target.spec, password_of(target, known, code)?).await?;
-            }
+            let changes = plan::target_change(&target.spec, known).action != Action::Keep;
+            clusters.push(if changes {
+                self.try_target(&target.spec, password_of(target, known, code)?).await?
+            } else {
+                None
+            });
         }
 
         let mut lines = Vec::new();
         let profiles = self.store.profiles().await?;
         let mut tx = self.store.begin().await?;
-        for target in &desired.targets {
+        for (target, cluster_id) in desired.targets.iter().zip(clusters) {
             let known = find_target(&recorded, &target.spec.name);
             let line = target_line(target, known);
             let password = password_of(target, known, code)?;
-            self.write_target(&mut tx, admin, origin, &target.spec, password).await?;
+            let new = NewTarget { spec: &target.spec, password, cluster_id };
+            self.write_target(&mut tx, admin, origin, &new).await?;
             lines.push(line);
         }
         for spec in &desired.profiles {

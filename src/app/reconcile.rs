@@ -16,7 +16,7 @@ use crate::{
     },
     ids::TargetId,
     store::{self, logins::Claimed},
-    target::RemoveLogin,
+    target::{self, RemoveLogin},
     telemetry::metrics::RevokeStep,
 };
 
@@ -26,6 +26,22 @@ const CLAIM: TimeDelta = TimeDelta::seconds(10);
 
 /// How often a claim is kept up.
 const KEEP_EVERY: Duration = Duration::from_secs(3);
+
+/// How long what passes by itself is waited for.
+const SOON: TimeDelta = TimeDelta::seconds(1);
+
+/// What stands in the way of a removal.
+struct Obstacle {
+    why: String,
+    /// Does it pass by itself within a minute?
+    passing: bool,
+}
+
+impl Obstacle {
+    const fn new(why: String) -> Self {
+        Self { why, passing: false }
+    }
+}
 
 /// How long one removal may take. What takes longer is given back and goes on where it stopped.
 const REMOVAL_DEADLINE: Duration = Duration::from_secs(40);
@@ -173,13 +189,14 @@ impl App {
                 let recording = self.record_removal(claimed, &proof);
                 self.metrics.revoking(RevokeStep::Proof, recording).await
             }
-            Err(why) => self.record_blocked(claimed, &why).await,
+            Err(obstacle) => self.record_blocked(claimed, &obstacle).await,
         }
     }
 
-    async fn remove_from_target(&self, claimed: &Claimed) -> Result<Proof, String> {
+    async fn remove_from_target(&self, claimed: &Claimed) -> Result<Proof, Obstacle> {
         let login = &claimed.login;
-        let (target, handle) = self.handle(login.target_id).await.map_err(|e| e.detail())?;
+        let (target, handle) =
+            self.handle(login.target_id).await.map_err(|e| Obstacle::new(e.detail()))?;
         let remove = RemoveLogin {
             role: &login.role_name,
             oid: login.role_oid,
@@ -188,13 +205,17 @@ impl App {
         };
         let work = tokio::time::timeout(REMOVAL_DEADLINE, handle.remove_login(&remove));
         match self.keeping_claim(claimed, work).await {
-            None => Err("another daemon goes on with it".to_owned()),
+            None => Err(Obstacle::new("another daemon goes on with it".to_owned())),
             Some(Ok(Ok(proof))) => Ok(proof),
             Some(Ok(Err(e))) => {
-                Err(Error::target(target.spec.name.as_str(), Some(login.lease_id), e).detail())
+                let passing = matches!(e, target::error::Error::SigningIn { .. });
+                let why =
+                    Error::target(target.spec.name.as_str(), Some(login.lease_id), e).detail();
+                Err(Obstacle { why, passing })
             }
             Some(Err(_)) => {
-                Err(format!("target `{}`: removing the login took too long", target.spec.name))
+                let name = &target.spec.name;
+                Err(Obstacle::new(format!("target `{name}`: removing the login took too long")))
             }
         }
     }
@@ -260,18 +281,20 @@ impl App {
     async fn record_blocked(
         &self,
         claimed: &Claimed,
-        why: &str,
+        obstacle: &Obstacle,
     ) -> Result<(), store::error::Error> {
+        let Obstacle { why, passing } = obstacle;
         let login = &claimed.login;
         let now = self.clock.now();
-        let again_at = now + backoff::wait_after(login.attempts.saturating_add(1));
+        let wait = backoff::wait_after(login.attempts.saturating_add(1));
+        let again_at = now + if *passing { wait.min(SOON) } else { wait };
         let mut tx = self.store.begin().await?;
         if tx.release_blocked_login(claimed, why, again_at).await? {
             let event = Event::LoginBlocked {
                 lease_id: login.lease_id,
                 login_id: login.id,
                 role: login.role_name.to_string(),
-                why: why.to_owned(),
+                why: why.clone(),
             };
             tx.audit(&own_entry(now, event)).await?;
         }

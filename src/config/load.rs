@@ -33,6 +33,9 @@ const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
 
+/// What a request that makes a login needs besides: to decide, to record, to answer.
+const BESIDE_ISSUING: Duration = Duration::from_secs(5);
+
 /// What the file says; `None` is what it leaves open.
 #[derive(Default)]
 struct Written {
@@ -208,6 +211,19 @@ fn overlay(
             let message = format!("`listen`: {message}");
             faults.push(Fault::without_position(&path.display().to_string(), "listen", message));
         }
+    }
+    let least = config.lease.issue_deadline + BESIDE_ISSUING;
+    if config.http.request_timeout < least {
+        let words = humantime::format_duration;
+        let message = format!(
+            "`request_timeout = \"{}\"` in [http] is too short for `issue_deadline = \"{}\"` in \
+             [lease]: a request could be given up while its login is made; write at least \"{}\"",
+            words(config.http.request_timeout),
+            words(config.lease.issue_deadline),
+            words(least)
+        );
+        let place = path.display().to_string();
+        faults.push(Fault::without_position(&place, "http.request_timeout", message));
     }
     config
 }

@@ -6,6 +6,7 @@
 
 pub mod audit;
 pub mod error;
+pub mod idempotency;
 pub mod installation;
 pub mod leases;
 pub mod logins;

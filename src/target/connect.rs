@@ -6,7 +6,7 @@
 use std::{collections::HashMap, path::Path, sync::PoisonError, time::Duration};
 
 use sqlx::{
-    ConnectOptions, PgConnection, PgPool, Postgres,
+    ConnectOptions, Connection as _, PgConnection, PgPool, Postgres,
     pool::PoolConnection,
     postgres::{PgConnectOptions, PgPoolOptions, PgSslMode},
 };
@@ -159,6 +159,9 @@ impl Connections {
                 .min_connections(0)
                 .acquire_timeout(CONNECT_TIME)
                 .idle_timeout(IDLE_TIME)
+                .after_release(|connection, _| {
+                    Box::pin(async { Ok(is_outside_transactions(connection).await) })
+                })
                 .connect_lazy_with(self.options(database))
         };
         pools.entry(database.to_owned()).or_insert_with(make).clone()
@@ -232,6 +235,14 @@ impl Connections {
             _ => Error::Unreachable { address: self.address(), source },
         }
     }
+}
+
+/// May the next one have the connection? A caller that gives up while its BEGIN is under way leaves a
+/// transaction open that the driver does not know of, and what the next one does there, outside of
+/// transactions as it believes, would be undone. The driver asks the server whether a statement that
+/// was to begin a transaction did; this one does not.
+async fn is_outside_transactions(connection: &mut PgConnection) -> bool {
+    matches!(connection.begin_with("SELECT 1").await, Err(sqlx::Error::BeginFailed))
 }
 
 /// Runs one statement that changes something. Its text comes from [`sql`], where all is quoted.

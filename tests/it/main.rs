@@ -23,6 +23,7 @@ mod idempotency;
 mod issuing;
 mod metrics;
 mod otlp;
+mod private_state;
 mod renewing;
 mod revoking;
 mod rotating;

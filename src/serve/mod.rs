@@ -1,22 +1,17 @@
 //! Builds every part from the configuration and runs them until told to stop. The only place that
 //! wires.
 
-use std::{
-    fs,
-    io::{self, Write as _},
-    net::SocketAddr,
-    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::Duration,
-};
+mod listener;
+mod state;
+
+use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use tokio::{net::TcpListener, sync::Notify};
 
 use crate::{
     app::{App, Parts, Times, bootstrap, bootstrap::FirstToken, history::Signer},
     clock::Clock,
-    cluster::{self, Cluster, Lifetime, Listen, obtain, programs},
+    cluster,
     config::{Config, KeyFault, MasterKeys},
     domain::name::Name,
     http::{self, HttpSettings},
@@ -24,6 +19,7 @@ use crate::{
     lifecycle::{Hangups, Signals, Tasks, Unfinished},
     rng,
     secret::Secret,
+    serve::state::{Access, State, master_keys},
     store::{self, Store, seal::KeyRing},
     target::Targets,
     telemetry::{self, audit_log::AuditLog, metrics::Metrics},
@@ -91,12 +87,6 @@ pub struct Daemon {
     state: State,
 }
 
-/// The state database: somebody's, or our own.
-struct State {
-    url: Secret<String>,
-    cluster: Option<Cluster>,
-}
-
 impl Daemon {
     /// Starts every part.
     ///
@@ -105,10 +95,10 @@ impl Daemon {
     pub async fn start(mut config: Config) -> Result<Self, Error> {
         worker::schedule::check(&config.lease.nudge)
             .map_err(|_| Error::Cron(config.lease.nudge.clone()))?;
-        let keys = master_keys(&mut config)?;
+        let keys = master_keys(&mut config).await?;
         let metrics = Metrics::start(&config.telemetry)?;
         let audit_log = Arc::new(AuditLog::open(&config.audit_log, &config.telemetry)?);
-        let state = open_state(&config).await?;
+        let state = State::open(&config, Access::Own).await?;
         let (app, store, targets) =
             build_app(&config, &keys, &state.url, Arc::clone(&metrics)).await?;
         let (listener, address) = listen(config.listen).await?;
@@ -126,12 +116,9 @@ impl Daemon {
             None => None,
         };
         let router = http::router(Arc::clone(&app), &settings);
-        let stop = tasks.stop_token();
-        tasks.spawn_loop("http", async move {
-            axum::serve(listener, router.into_make_service_with_connect_info::<SocketAddr>())
-                .with_graceful_shutdown(stop.cancelled_owned())
-                .await
-        });
+        let most = listener::make_room();
+        tasks.spawn_loop("http", listener::run(listener, router, tasks.clone(), most));
+        state.watch(&tasks);
         let shutdown_deadline = config.http.shutdown_deadline;
         Ok(Self {
             address,
@@ -195,9 +182,7 @@ impl Daemon {
     async fn end(self, ended: Result<(), Unfinished>) -> Result<(), Error> {
         self.targets.close().await;
         self.store.close().await;
-        if let Some(cluster) = self.state.cluster {
-            tokio::task::spawn_blocking(|| cluster.stop()).await.map_err(Error::Thread)??;
-        }
+        self.state.close().await?;
         let (metrics, audit_log) = (self.metrics, self.audit_log);
         let flushed = tokio::task::spawn_blocking(move || {
             audit_log.finish();
@@ -217,11 +202,11 @@ impl Daemon {
 /// # Errors
 /// If it does not answer.
 pub async fn migrate(config: &Config) -> Result<(), Error> {
-    let state = open_state(config).await?;
+    let state = State::open(config, Access::Borrow).await?;
     let store = Store::new(&state.url, 2, Metrics::unread())?;
     store.migrate().await?;
     store.close().await;
-    close_state(state).await
+    state.close().await
 }
 
 /// Makes the first administrator's token, whether or not the daemon runs.
@@ -229,12 +214,12 @@ pub async fn migrate(config: &Config) -> Result<(), Error> {
 /// # Errors
 /// If it was made before, or the state database does not answer.
 pub async fn bootstrap_once(mut config: Config, name: &Name) -> Result<FirstToken, Error> {
-    let keys = master_keys(&mut config)?;
-    let state = open_state(&config).await?;
+    let keys = master_keys(&mut config).await?;
+    let state = State::open(&config, Access::Borrow).await?;
     let (app, store, _) = build_app(&config, &keys, &state.url, Metrics::unread()).await?;
     let token = app.bootstrap(name).await.map_err(Error::Bootstrap);
     store.close().await;
-    close_state(state).await?;
+    state.close().await?;
     token
 }
 
@@ -292,6 +277,9 @@ fn spawn_audit(app: &Arc<App>, tasks: &Tasks, log: &Arc<AuditLog>) -> Result<(),
     Ok(())
 }
 
+/// Connections at once on the metrics' own address: a few Prometheus servers, and a person who looks.
+const MOST_SCRAPERS: usize = 16;
+
 async fn spawn_metrics(
     app: &Arc<App>,
     tasks: &Tasks,
@@ -300,11 +288,9 @@ async fn spawn_metrics(
 ) -> Result<SocketAddr, Error> {
     let (listener, address) = listen(address).await?;
     let router = http::metrics_router(Arc::clone(app), settings);
-    let stop = tasks.stop_token();
     tracing::info!(%address, "metrics are served");
-    tasks.spawn_loop("metrics", async move {
-        axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await
-    });
+    let most = MOST_SCRAPERS;
+    tasks.spawn_loop("metrics", listener::run(listener, router, tasks.clone(), most));
     Ok(address)
 }
 
@@ -313,123 +299,4 @@ async fn listen(wanted: SocketAddr) -> Result<(TcpListener, SocketAddr), Error> 
     let listener = TcpListener::bind(wanted).await.map_err(fault)?;
     let address = listener.local_addr().map_err(fault)?;
     Ok((listener, address))
-}
-
-/// The master keys: configured, or, where the state database is our own, made once in its folder.
-fn master_keys(config: &mut Config) -> Result<MasterKeys, Error> {
-    if let Some(keys) = config.master_keys.take() {
-        return Ok(keys);
-    }
-    if config.state.url.is_some() {
-        return Err(Error::NoMasterKey);
-    }
-    make_folder(&config.data_dir)?;
-    let path = config.data_dir.join("master.key");
-    if path.exists() {
-        return Ok(MasterKeys::read(&path)?);
-    }
-    tracing::info!(path = %path.display(), "made a master key: keep a copy of it apart from the data");
-    Ok(MasterKeys::generate_file(&path, rng::bytes()?)?)
-}
-
-/// The configured state database, or our own private one: started, or, if another pgvalet of this
-/// machine runs it already (`bootstrap` beside `serve`), only connected to.
-async fn open_state(config: &Config) -> Result<State, Error> {
-    if let Some(url) = &config.state.url {
-        return Ok(State { url: url.duplicate(), cluster: None });
-    }
-    make_folder(&config.data_dir)?;
-    let (data_dir, programs_dir) = (config.data_dir.clone(), config.postgres_dir.clone());
-    tokio::task::spawn_blocking(move || open_private(&data_dir, programs_dir.as_deref()))
-        .await
-        .map_err(Error::Thread)?
-}
-
-fn open_private(data_dir: &Path, programs_dir: Option<&Path>) -> Result<State, Error> {
-    let programs = match programs::find(programs_dir) {
-        Ok(programs) => programs,
-        Err(e) if programs_dir.is_some() => return Err(Error::Programs(Box::new(e))),
-        Err(_) => {
-            obtain::obtain(&obtain::default_cache(), &|progress| tracing::info!("{progress}"))
-                .map_err(|e| Error::Programs(Box::new(e)))?
-        }
-    };
-    let password = private_password(&data_dir.join("state.secret"))?;
-    let started = Cluster::start(cluster::Options {
-        programs,
-        data_dir: data_dir.join("state"),
-        socket_dir: None,
-        lifetime: Lifetime::Kept,
-        listen: Listen::SocketOnly,
-        settings: Vec::new(),
-        superuser: PRIVATE_USER.to_owned(),
-        password: password.duplicate(),
-    });
-    let address = data_dir.join("state.socket");
-    match started {
-        Ok(cluster) => {
-            let socket_dir = cluster.socket_dir().display().to_string();
-            fs::write(&address, format!("{socket_dir}\n{}\n", cluster.port()))
-                .map_err(|e| Error::DataFolder(address, e))?;
-            Ok(State {
-                url: private_url(&password, &socket_dir, cluster.port()),
-                cluster: Some(cluster),
-            })
-        }
-        Err(cluster::error::Error::InUse(folder)) => {
-            let text = fs::read_to_string(&address).map_err(|e| Error::DataFolder(address, e))?;
-            let mut lines = text.lines();
-            match (lines.next(), lines.next().and_then(|port| port.parse().ok())) {
-                (Some(socket_dir), Some(port)) => {
-                    Ok(State { url: private_url(&password, socket_dir, port), cluster: None })
-                }
-                _ => Err(cluster::error::Error::InUse(folder).into()),
-            }
-        }
-        Err(e) => Err(e.into()),
-    }
-}
-
-async fn close_state(state: State) -> Result<(), Error> {
-    if let Some(cluster) = state.cluster {
-        tokio::task::spawn_blocking(|| cluster.stop()).await.map_err(Error::Thread)??;
-    }
-    Ok(())
-}
-
-/// The superuser of the private state database.
-const PRIVATE_USER: &str = "pgvalet";
-
-fn private_url(password: &Secret<String>, socket_dir: &str, port: u16) -> Secret<String> {
-    let folder: String = socket_dir.bytes().map(|byte| format!("%{byte:02X}")).collect();
-    let password = password.expose();
-    Secret::new(format!(
-        "postgres://{PRIVATE_USER}:{password}@localhost:{port}/postgres?host={folder}"
-    ))
-}
-
-fn private_password(path: &Path) -> Result<Secret<String>, Error> {
-    let fault = |e| Error::DataFolder(path.to_owned(), e);
-    match fs::read_to_string(path) {
-        Ok(text) => Ok(Secret::new(text.trim().to_owned())),
-        Err(e) if e.kind() == io::ErrorKind::NotFound => {
-            let password = rng::password()?;
-            let mut options = fs::OpenOptions::new();
-            let mut file =
-                options.write(true).create_new(true).mode(0o600).open(path).map_err(fault)?;
-            file.write_all(password.expose().as_bytes()).map_err(fault)?;
-            file.sync_all().map_err(fault)?;
-            Ok(password)
-        }
-        Err(e) => Err(fault(e)),
-    }
-}
-
-/// The data folder, closed to others. If the daemon runs as root, the private database runs as another
-/// account, which must get through to its own folder.
-fn make_folder(path: &Path) -> Result<(), Error> {
-    let mode = if rustix::process::geteuid().is_root() { 0o711 } else { 0o700 };
-    let mut builder = fs::DirBuilder::new();
-    builder.recursive(true).mode(mode);
-    builder.create(path).map_err(|e| Error::DataFolder(path.to_owned(), e))
 }
