@@ -277,6 +277,9 @@ fn spawn_audit(app: &Arc<App>, tasks: &Tasks, log: &Arc<AuditLog>) -> Result<(),
     Ok(())
 }
 
+/// Connections at once on the metrics' own address: a few Prometheus servers, and a person who looks.
+const MOST_SCRAPERS: usize = 16;
+
 async fn spawn_metrics(
     app: &Arc<App>,
     tasks: &Tasks,
@@ -285,11 +288,9 @@ async fn spawn_metrics(
 ) -> Result<SocketAddr, Error> {
     let (listener, address) = listen(address).await?;
     let router = http::metrics_router(Arc::clone(app), settings);
-    let stop = tasks.stop_token();
     tracing::info!(%address, "metrics are served");
-    tasks.spawn_loop("metrics", async move {
-        axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await
-    });
+    let most = MOST_SCRAPERS;
+    tasks.spawn_loop("metrics", listener::run(listener, router, tasks.clone(), most));
     Ok(address)
 }
 
