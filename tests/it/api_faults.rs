@@ -11,7 +11,7 @@ use crate::support::{
     eventually,
     people::Answer,
     seconds,
-    sessions::{sign_in, text},
+    sessions::{psql, sign_in, text},
     world::World,
 };
 
@@ -305,22 +305,25 @@ async fn names_that_need_quoting_are_quoted() {
          GRANT SELECT ON ALL TABLES IN SCHEMA {quoted} TO {quoted}"
     );
     world.target.run(&world.shop(), &[&schema]).await;
-    let setting = "'; drop table orders; -- \" $$ \\";
+    let setting = "1234kB";
     for differs in [
         json!({ "schemas": [odd] }),
         json!({ "preset": "custom", "schemas": [], "group_role": odd,
-                "settings": { "application_name": setting } }),
+                "settings": { "work_mem": setting } }),
     ] {
         let (path, spec) = profile(&world, "odd", &differs);
         let put = world.admin.put(&path, &spec).await;
         assert!([200, 201].contains(&put.status), "{}", put.text);
         let issued = world.issue("odd", json!({})).await;
-        let mut session = sign_in(&issued).await.unwrap();
-        let query = format!("SELECT {quoted} FROM {quoted}.{quoted}");
-        assert_eq!(text(&mut session, &query).await, "here");
+        let uri = issued["credential"]["uri"].as_str().unwrap();
+        let said = psql(uri, &format!("SELECT current_user, {quoted} FROM {quoted}.{quoted}")).await;
+        let group = issued["lease"]["group_role"].as_str().unwrap();
+        assert_eq!(said.out, format!("{group}|here"), "{said:?}");
         if differs["settings"].is_object() {
-            let query = "SELECT current_setting('application_name') || '|' || current_user";
-            assert_eq!(text(&mut session, query).await, format!("{setting}|{odd}"));
+            // Set for the login, where no options are sent.
+            let query = "SELECT current_user || '|' || current_setting('work_mem')";
+            let said = psql(uri.split("&options=").next().unwrap(), query).await;
+            assert_eq!(said.out, format!("{odd}|{setting}"), "{said:?}");
         }
     }
     let all = json!({ "target": world.name });

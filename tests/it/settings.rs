@@ -79,10 +79,10 @@ async fn a_master_key_that_is_missing_exposed_or_none_is_refused() {
     fs::write(&file, with_key).unwrap();
     for (text, mode, told) in [
         (Some("00".repeat(31) + "01"), 0o644, "chmod 600"),
-        (Some("00".repeat(32)), 0o600, "master.key"),
-        (Some("too short".to_owned()), 0o600, "master.key"),
-        (Some(String::new()), 0o600, "master.key"),
-        (None, 0, "master.key"),
+        (Some("00".repeat(32)), 0o600, "[master_key]"),
+        (Some("too short".to_owned()), 0o600, "[master_key]"),
+        (Some(String::new()), 0o600, "[master_key]"),
+        (None, 0, "[master_key]"),
     ] {
         let _ = fs::remove_file(&key);
         if let Some(text) = &text {
