@@ -55,12 +55,14 @@ const JSON: Option<&str> = Some("application/json");
 #[tokio::test]
 async fn a_body_that_cannot_be_read() {
     let world = World::start().await;
-    for body in ["", "{", "[", "nonsense", "{\"profile\": \"a\"} more", "{\"profile\": \"\u{0}\"}"] {
+    for body in ["", "{", "[", "nonsense", "{\"profile\": \"a\"} more", "{\"profile\": \"\u{0}\"}"]
+    {
         let told = problem(send(&world, "/v1/leases", JSON, body).await, 400, "malformed_json");
         assert!(told["detail"].as_str().unwrap().contains("line 1"), "{told}");
     }
     let good = json!({ "profile": world.profile("read") }).to_string();
-    for kind in [None, Some("text/plain"), Some("application/x-www-form-urlencoded"), Some("json")] {
+    for kind in [None, Some("text/plain"), Some("application/x-www-form-urlencoded"), Some("json")]
+    {
         let answer = send(&world, "/v1/leases", kind, &good).await;
         problem(answer, 415, "unsupported_media_type");
     }
@@ -175,14 +177,18 @@ async fn parameters_and_paths_that_are_not_sound() {
 async fn wishes_that_are_not_sound() {
     let world = World::start().await;
     let read = world.profile("read");
-    for ttl in ["100y", "999999999h", "99999999999999999999999h", "0s", "-1s", "", "1", "500ms", "1 h-ish"] {
+    for ttl in
+        ["100y", "999999999h", "99999999999999999999999h", "0s", "-1s", "", "1", "500ms", "1 h-ish"]
+    {
         let answer = world.admin.ask(&read, json!({ "ttl": ttl })).await;
         let told = problem(answer, 422, "invalid_request");
         assert_eq!(named(&told), ["ttl"], "{ttl}");
     }
     let long = "x".repeat(64);
-    for tool in ["\"", "'; drop role x; --", "a\u{0}b", "a\nb", &long, "ünïcode", "Psql", "", "-a"] {
-        let told = problem(world.admin.ask(&read, json!({ "tool": tool })).await, 422, "invalid_request");
+    for tool in ["\"", "'; drop role x; --", "a\u{0}b", "a\nb", &long, "ünïcode", "Psql", "", "-a"]
+    {
+        let told =
+            problem(world.admin.ask(&read, json!({ "tool": tool })).await, 422, "invalid_request");
         assert_eq!(named(&told), ["tool"], "{tool:?}");
         let told = problem(world.admin.ask(tool, json!({})).await, 422, "invalid_request");
         assert_eq!(named(&told), ["profile"], "{tool:?}");
@@ -234,7 +240,10 @@ async fn profiles_that_are_not_sound() {
         (json!({ "schemas": ["pg_catalog"] }), "schemas"),
         (json!({ "preset": "custom", "schemas": [], "group_role": "a\u{0}" }), "group_role"),
         (json!({ "preset": "custom", "schemas": [], "group_role": long }), "group_role"),
-        (json!({ "preset": "custom", "schemas": [], "group_role": "pg_read_all_data" }), "group_role"),
+        (
+            json!({ "preset": "custom", "schemas": [], "group_role": "pg_read_all_data" }),
+            "group_role",
+        ),
         (json!({ "settings": { "work_mem; drop table orders": "1MB" } }), "settings"),
         (json!({ "settings": { "role": "postgres" } }), "settings"),
         (json!({ "settings": { "session_authorization": "postgres" } }), "settings"),
@@ -269,7 +278,10 @@ async fn what_the_target_refuses_is_told_and_leaves_no_role() {
         ),
         (json!({ "settings": { "no_such_setting": "1" } }), "setting_refused"),
         (json!({ "settings": { "work_mem": "very much" } }), "setting_refused"),
-        (json!({ "settings": { "work_mem": "'; drop table public.orders; --" } }), "setting_refused"),
+        (
+            json!({ "settings": { "work_mem": "'; drop table public.orders; --" } }),
+            "setting_refused",
+        ),
         (json!({ "settings": { "log_statement": "none" } }), "setting_refused"),
     ] {
         let (path, spec) = profile(&world, "odd", &differs);
@@ -280,10 +292,8 @@ async fn what_the_target_refuses_is_told_and_leaves_no_role() {
         assert_eq!(asked.status, 502, "{}", asked.text);
         problem(asked, 502, code);
         assert_eq!(world.roles().await, Vec::<String>::new(), "{differs}");
-        eventually("the failed wish is over", seconds(10), async || {
-            world.live().await.is_empty()
-        })
-        .await;
+        eventually("the failed wish is over", seconds(10), async || world.live().await.is_empty())
+            .await;
     }
     let mut target = world.on_target().await;
     assert_eq!(text(&mut target, "SELECT count(*) > 1000 FROM orders").await, "true");
@@ -316,7 +326,8 @@ async fn names_that_need_quoting_are_quoted() {
         assert!([200, 201].contains(&put.status), "{}", put.text);
         let issued = world.issue("odd", json!({})).await;
         let uri = issued["credential"]["uri"].as_str().unwrap();
-        let said = psql(uri, &format!("SELECT current_user, {quoted} FROM {quoted}.{quoted}")).await;
+        let said =
+            psql(uri, &format!("SELECT current_user, {quoted} FROM {quoted}.{quoted}")).await;
         let group = issued["lease"]["group_role"].as_str().unwrap();
         assert_eq!(said.out, format!("{group}|here"), "{said:?}");
         if differs["settings"].is_object() {

@@ -14,9 +14,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::support::{
-    daemon::binary, eventually, people::lease_id, seconds, world::World,
-};
+use crate::support::{daemon::binary, eventually, people::lease_id, seconds, world::World};
 
 /// Somebody at a terminal of their own, with nothing in their home yet.
 struct Shell {
@@ -217,13 +215,20 @@ async fn each_format_opens_a_session() {
         let out = said.out.trim().to_owned();
         assert_eq!(said.code, 0, "{format}: {said:?}");
         let parts: Vec<&str> = out.split('|').collect();
-        assert_eq!((parts[0], parts[2]), (format!("pgvg_{}_read", world.name).as_str(), "t"), "{out}");
+        assert_eq!(
+            (parts[0], parts[2]),
+            (format!("pgvg_{}_read", world.name).as_str(), "t"),
+            "{out}"
+        );
         users.insert(parts[1].to_owned());
         // A file that is there is not overwritten, and costs no lease.
         shell.run(&["get", &read, "--format", format, "--out", &file]).await.expect(1);
     }
     assert_eq!((users.len(), world.roles().await.len()), (6, 6));
-    assert!(users.iter().all(|user| user.starts_with(&format!("pgv_{}-read_admin_cli_", world.name))), "{users:?}");
+    assert!(
+        users.iter().all(|user| user.starts_with(&format!("pgv_{}-read_admin_cli_", world.name))),
+        "{users:?}"
+    );
     let jdbc = shell.run(&["get", &read, "--format", "jdbc"]).await.expect(0);
     assert!(jdbc.starts_with("jdbc:postgresql://127.0.0.1:"), "{jdbc}");
     let whole = shell.run(&["get", &read, "--json"]).await.json();
@@ -249,11 +254,15 @@ async fn connect_ends_as_psql_does_and_gives_the_lease_back() {
         let words: Vec<&str> = more.iter().map(String::as_str).collect();
         let mut child = shell.start(&words);
         child.stdin.take().unwrap().write_all(b"select 1/0;\n").unwrap();
-        let output = tokio::task::spawn_blocking(|| child.wait_with_output()).await.unwrap().unwrap();
+        let output =
+            tokio::task::spawn_blocking(|| child.wait_with_output()).await.unwrap().unwrap();
         assert_eq!(output.status.code(), Some(code), "{words:?}: {output:?}");
         if code == 0 {
             let out = String::from_utf8(output.stdout).unwrap();
-            assert!(out.starts_with(&format!("pgvg_{}_read|pgv_{read}_admin_psql_", world.name)), "{out}");
+            assert!(
+                out.starts_with(&format!("pgvg_{}_read|pgv_{read}_admin_psql_", world.name)),
+                "{out}"
+            );
         }
         assert_eq!(world.roles().await, Vec::<String>::new(), "{words:?}");
         assert_eq!(world.live().await, Vec::<Value>::new());
@@ -269,7 +278,8 @@ fn files_with(folder: &Path, text: &str) -> Vec<String> {
         if kind.is_dir() {
             found.extend(files_with(&entry.path(), text));
         } else if kind.is_file()
-            && fs::read(entry.path()).is_ok_and(|bytes| String::from_utf8_lossy(&bytes).contains(text))
+            && fs::read(entry.path())
+                .is_ok_and(|bytes| String::from_utf8_lossy(&bytes).contains(text))
         {
             found.push(entry.path().display().to_string());
         }
@@ -284,7 +294,8 @@ async fn connect_keeps_the_password_out_of_command_lines_and_files() {
     let read = world.profile("read");
     // psql's own shell prints the password, and then waits for the end of our pipe.
     let tell = "\\! printf '%s\\n' \"$PGPASSWORD\"; cat >/dev/null";
-    let mut child = shell.start(&["connect", &read, "--", "-X", "-q", "-c", tell, "-c", "select 2"]);
+    let mut child =
+        shell.start(&["connect", &read, "--", "-X", "-q", "-c", tell, "-c", "select 2"]);
     let password = first_line(&mut child).await;
     assert!(password.len() > 30, "{password:?}");
     world.secrets.remember(&password);
@@ -328,12 +339,17 @@ async fn run_renews_a_short_lease_while_its_program_works() {
     let world = World::start().await;
     let shell = Shell::of(&world);
     let read = world.profile("read");
-    let script = "psql -X -q -A -t -c 'select pg_sleep(6)' -c 'select 1' && psql -X -q -A -t -c 'select 2'";
+    let script =
+        "psql -X -q -A -t -c 'select pg_sleep(6)' -c 'select 1' && psql -X -q -A -t -c 'select 2'";
     let said = shell.run(&["run", &read, "--ttl", "3s", "--", "sh", "-c", script]).await;
     assert_eq!(said.expect(0).trim(), "1\n2");
     let page = world.admin.get("/v1/leases?limit=1").await.expect(200);
     let lease = &page["items"][0];
-    assert_eq!((&lease["state"], &lease["cause"]), (&json!("revoked"), &json!("revoked")), "{lease}");
+    assert_eq!(
+        (&lease["state"], &lease["cause"]),
+        (&json!("revoked"), &json!("revoked")),
+        "{lease}"
+    );
     let steps = world.admin.audit_of(lease["id"].as_str().unwrap()).await;
     assert!(steps.iter().filter(|step| *step == "lease.renewed").count() >= 2, "{steps:?}");
     world.finish().await;
@@ -405,7 +421,8 @@ async fn leases_are_listed_renewed_rotated_and_revoked() {
 async fn tokens_are_made_listed_and_revoked() {
     let world = World::start().await;
     let mut shell = Shell::of(&world);
-    let create = ["token", "create", "ci", "--for", "service:ci", "--group", "deployers", "--ttl", "1h"];
+    let create =
+        ["token", "create", "ci", "--for", "service:ci", "--group", "deployers", "--ttl", "1h"];
     let secret = shell.run(&create).await.expect(0).trim().to_owned();
     world.secrets.remember(&secret);
     let listed = shell.run(&["token", "list"]).await;
@@ -458,7 +475,8 @@ async fn plan_apply_and_export_agree() {
     let faulty = profile.replace("\"1h\"", "\"1 hour-ish\"").replace("schemas", "shemas");
     fs::write(&file, faulty).unwrap();
     for verb in ["plan", "apply"] {
-        let said = shell.run(&[verb, "-f", &file, "--yes"][..if verb == "plan" { 3 } else { 4 }]).await;
+        let said =
+            shell.run(&[verb, "-f", &file, "--yes"][..if verb == "plan" { 3 } else { 4 }]).await;
         assert!(said.err.contains("profiles.toml:6:"), "the line of ttl: {said:?}");
         assert!(said.err.contains("profiles.toml:5:") && said.err.contains("schemas"), "{said:?}");
         said.expect(1);

@@ -74,10 +74,8 @@ fn method(name: &str) -> Method {
 
 #[test]
 fn the_table_names_every_route_and_no_other() {
-    let named: BTreeSet<_> = TABLE
-        .iter()
-        .map(|(method, path, ..)| ((*method).to_owned(), (*path).to_owned()))
-        .collect();
+    let named: BTreeSet<_> =
+        TABLE.iter().map(|(method, path, ..)| ((*method).to_owned(), (*path).to_owned())).collect();
     assert_eq!(named, described());
 }
 
@@ -156,7 +154,11 @@ async fn each_route_lets_in_whom_it_should_and_records_what_it_changes() {
             let at = format!("{method} {path}, admin: {is_admin}: {}", answer.text);
             let left = left_by(&world, &answer).await;
             if *who == Administrators && !is_admin {
-                assert_eq!((answer.status, &answer.body["code"]), (403, &json!("admin_only")), "{at}");
+                assert_eq!(
+                    (answer.status, &answer.body["code"]),
+                    (403, &json!("admin_only")),
+                    "{at}"
+                );
                 assert_eq!(left, ["access.refused"], "{at}");
                 continue;
             }

@@ -16,7 +16,9 @@ use crate::support::{daemon::binary, eventually, seconds};
 fn folder_of(port: &str) -> Option<PathBuf> {
     let folders = fs::read_dir("/tmp").unwrap().flatten().map(|entry| entry.path());
     folders
-        .filter(|path| path.file_name().is_some_and(|n| n.to_string_lossy().starts_with("pgvalet-dev-")))
+        .filter(|path| {
+            path.file_name().is_some_and(|n| n.to_string_lossy().starts_with("pgvalet-dev-"))
+        })
         .find(|path| {
             let file = fs::read_to_string(path.join("postgres/postmaster.pid"));
             file.is_ok_and(|text| text.lines().nth(3) == Some(port))

@@ -23,7 +23,11 @@ fn folder() -> TempDir {
 }
 
 /// Runs a command on the settings in a folder; gives its status and what it said.
-async fn run(folder: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> (i32, String, String) {
+async fn run(
+    folder: &Path,
+    arguments: &[&str],
+    variables: &[(&str, &str)],
+) -> (i32, String, String) {
     let mut command: Command = binary();
     command.args(arguments).current_dir(folder).stdin(Stdio::null());
     command.envs(variables.iter().copied()).env("HOME", folder);
@@ -47,8 +51,18 @@ async fn every_fault_of_the_settings_is_told_at_once() {
         let (code, out, err) = run(folder.path(), &words, &[("PGVALET_LISTN", "x")]).await;
         assert_eq!((code, out.as_str()), (2, ""), "{err}");
         for named in [
-            "p.toml:1:", "p.toml:2:", "p.toml:3:", "p.toml:6:", "p.toml:7:", "p.toml:10:", "p.toml:13:",
-            "p.toml:15:", "PGVALET_LISTN", "PGVALET_LISTEN", "`listen`", "throttle",
+            "p.toml:1:",
+            "p.toml:2:",
+            "p.toml:3:",
+            "p.toml:6:",
+            "p.toml:7:",
+            "p.toml:10:",
+            "p.toml:13:",
+            "p.toml:15:",
+            "PGVALET_LISTN",
+            "PGVALET_LISTEN",
+            "`listen`",
+            "throttle",
         ] {
             assert!(err.contains(named), "{named} is not in:\n{err}");
         }
@@ -73,7 +87,10 @@ async fn a_master_key_that_is_missing_exposed_or_none_is_refused() {
     fs::write(&file, format!("listen = \"127.0.0.1:0\"\n[state]\n{url}\n")).unwrap();
     let serve = ["serve", "--config", "p.toml"];
     let (code, _, err) = run(folder.path(), &serve, &[]).await;
-    assert!(code != 0 && err.contains("master key") && err.contains("PGVALET_MASTER_KEY"), "{code} {err}");
+    assert!(
+        code != 0 && err.contains("master key") && err.contains("PGVALET_MASTER_KEY"),
+        "{code} {err}"
+    );
 
     let with_key = format!("[state]\n{url}\n[master_key]\nfile = \"master.key\"\n");
     fs::write(&file, with_key).unwrap();

@@ -48,7 +48,11 @@ async fn what_cannot_be_signed_in_to_is_not_recorded() {
         (json!({ "host": "" }), 422, "invalid_request"),
         (json!({ "host": "a b;c" }), 422, "invalid_request"),
         (json!({ "admin_user": "\u{0}" }), 422, "invalid_request"),
-        (json!({ "sslmode": "verify-full", "sslrootcert_pem": "no certificate" }), 502, "target_tls_failed"),
+        (
+            json!({ "sslmode": "verify-full", "sslrootcert_pem": "no certificate" }),
+            502,
+            "target_tls_failed",
+        ),
         (json!({ "port": 0 }), 422, "invalid_request"),
         (json!({ "port": 70000 }), 422, "invalid_request"),
     ] {
@@ -119,9 +123,11 @@ async fn a_custom_profile_needs_a_group_role_that_is_there_and_safe() {
         world.admin.put(&format!("/v1/profiles/{}", world.profile("own")), &spec).await
     };
     ask(&format!("{name}_none")).await.expect_problem(502, "group_role_missing");
-    let bad = format!("CREATE ROLE {name}_bad SUPERUSER; CREATE ROLE {name}_good;
+    let bad = format!(
+        "CREATE ROLE {name}_bad SUPERUSER; CREATE ROLE {name}_good;
                        GRANT USAGE ON SCHEMA public TO {name}_good;
-                       GRANT SELECT ON customers TO {name}_good");
+                       GRANT SELECT ON customers TO {name}_good"
+    );
     world.target.run(&shop, &[&bad]).await;
     ask(&format!("{name}_bad")).await.expect_problem(502, "group_role_unsafe");
     let asked = world.admin.ask(&world.profile("own"), json!({})).await;
@@ -160,7 +166,10 @@ async fn a_change_of_a_profile_reaches_the_leases_that_live() {
     let more = "INSERT INTO made_later DEFAULT VALUES; DELETE FROM made_later WHERE x = 1";
     sqlx::raw_sql(more).execute(&mut session).await.unwrap();
     world.target.run(&shop, &[&to_come.replace("made_later", "made_last")]).await;
-    sqlx::raw_sql(sqlx::AssertSqlSafe(more.replace("made_later", "made_last"))).execute(&mut session).await.unwrap();
+    sqlx::raw_sql(sqlx::AssertSqlSafe(more.replace("made_later", "made_last")))
+        .execute(&mut session)
+        .await
+        .unwrap();
 
     world.put_profile("read", json!({ "preset": "readonly" })).await;
     sqlx::raw_sql(update).execute(&mut session).await.unwrap_err();
@@ -208,7 +217,8 @@ async fn the_script_for_a_target_makes_an_admin_that_can_do_it_all() {
     let program = programs::find(None).unwrap().psql.unwrap_or_else(|| "psql".into());
     for _ in 0..2 {
         let mut command = Command::new(&program);
-        let uri = format!("postgresql://boss:boss@127.0.0.1:{}/shop?sslmode=disable", cluster.port());
+        let uri =
+            format!("postgresql://boss:boss@127.0.0.1:{}/shop?sslmode=disable", cluster.port());
         command.args(["-X", "-q", "-d", &uri, "-v", "databases=shop"]).stdin(Stdio::null());
         command.args(["-v", &format!("owners={}", shop::OWNER), "-v", "groups=shop_support"]);
         command.args(["-v", "admin=keeper", "-f", script]);

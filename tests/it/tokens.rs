@@ -33,7 +33,8 @@ async fn a_token_is_made_listed_and_revoked_at_once_on_every_daemon() {
     elsewhere.get("/v1/whoami").await.expect_problem(401, "token_refused");
     world.admin.delete(&path).await.expect(204);
     let listed = world.admin.get("/v1/tokens").await.expect(200);
-    let mine = listed["items"].as_array().unwrap().iter().find(|item| item["id"] == who["token_id"]);
+    let mine =
+        listed["items"].as_array().unwrap().iter().find(|item| item["id"] == who["token_id"]);
     assert!(mine.unwrap()["revoked_at"].is_string(), "{listed}");
     assert!(second.stop().await.success());
     world.finish().await;
@@ -59,7 +60,8 @@ async fn a_member_makes_tokens_for_itself_alone_and_none_that_outlives_its_own()
     }
     let own_end = &made["token"]["expires_at"];
     for ttl in [json!("30d"), Value::Null] {
-        let longer = bob.post("/v1/tokens", &json!({ "name": "longer", "ttl": ttl })).await.expect(201);
+        let longer =
+            bob.post("/v1/tokens", &json!({ "name": "longer", "ttl": ttl })).await.expect(201);
         assert_eq!(&longer["token"]["expires_at"], own_end);
         let longer = bob.with_token(longer["secret"].as_str().unwrap());
         let who = longer.get("/v1/whoami").await.expect(200);
@@ -77,7 +79,8 @@ async fn a_member_makes_tokens_for_itself_alone_and_none_that_outlives_its_own()
         (json!({ "name": "x", "principal": "person:A" }), "principal"),
         (json!({ "name": "x", "groups": ["ok", "Not ok"] }), "groups[1]"),
     ] {
-        let told = world.admin.post("/v1/tokens", &body).await.expect_problem(422, "invalid_request");
+        let told =
+            world.admin.post("/v1/tokens", &body).await.expect_problem(422, "invalid_request");
         assert_eq!(told["faults"][0]["at"], at, "{told}");
     }
     world.finish().await;
@@ -127,7 +130,12 @@ async fn guesses_are_slowed_down_and_recorded_without_the_token() {
 }
 
 /// Every item of a list, a page at a time; `between` is done after the first.
-async fn pages(caller: &Person, path: &str, limit: usize, between: impl AsyncFnOnce()) -> Vec<String> {
+async fn pages(
+    caller: &Person,
+    path: &str,
+    limit: usize,
+    between: impl AsyncFnOnce(),
+) -> Vec<String> {
     let mut between = Some(between);
     let (mut ids, mut cursor) = (Vec::new(), String::new());
     loop {
