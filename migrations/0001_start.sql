@@ -33,11 +33,14 @@ CREATE TABLE token (
     created_at   timestamptz NOT NULL,
     expires_at   timestamptz,
     last_used_at timestamptz,
-    revoked_at   timestamptz
+    revoked_at   timestamptz,
+    made_with    uuid CONSTRAINT token_made_with REFERENCES token (id)
 );
 CREATE INDEX token_of_principal ON token (principal_id);
+CREATE INDEX token_made_with ON token (made_with) WHERE made_with IS NOT NULL;
 
 -- `admin_password` is sealed (AES-256-GCM) under the master key, bound to table, row and column.
+-- `cluster_id` is the cluster's own system identifier: an address may lead to another one some day.
 CREATE TABLE target (
     id              uuid PRIMARY KEY,
     name            text NOT NULL,
@@ -50,6 +53,7 @@ CREATE TABLE target (
     admin_user      text NOT NULL,
     admin_password  bytea NOT NULL,
     databases       text[] NOT NULL,
+    cluster_id      bigint,
     created_at      timestamptz NOT NULL,
     updated_at      timestamptz NOT NULL,
     removed_at      timestamptz,

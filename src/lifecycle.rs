@@ -276,6 +276,25 @@ impl Signals {
     }
 }
 
+/// SIGHUP. Once this exists it no longer ends the process.
+#[derive(Debug)]
+pub struct Hangups(Signal);
+
+impl Hangups {
+    /// Begins to listen. Must be called inside the runtime.
+    ///
+    /// # Errors
+    /// If the system refuses a handler.
+    pub fn listen() -> io::Result<Self> {
+        signal(SignalKind::hangup()).map(Self)
+    }
+
+    /// Waits for the next one. Cancelling the wait loses nothing.
+    pub async fn next(&mut self) {
+        self.0.recv().await;
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::convert::Infallible;

@@ -15,7 +15,7 @@ use pgvalet::{
         environment::Environment,
     },
     clock::Clock,
-    config::{Config, LogConfig},
+    config::{Config, LogConfig, TelemetryConfig},
     dev,
     lifecycle::Signals,
     serve::{self, Daemon},
@@ -81,7 +81,7 @@ async fn serve(given: Serve) -> u8 {
 }
 
 async fn run_daemon(config: Config) -> anyhow::Result<()> {
-    let _telemetry = telemetry::start(&config.log)?;
+    let _telemetry = telemetry::start(&config.log, &config.telemetry)?;
     let mut signals = Signals::listen()?;
     let daemon = Daemon::start(config).await?;
     tracing::info!(address = %daemon.address(), version = env!("CARGO_PKG_VERSION"), "pgvalet serves");
@@ -119,7 +119,7 @@ async fn playground(given: Dev) -> u8 {
     // The daemon's own words would bury what the playground says; RUST_LOG-like detail is had with
     // `serve`.
     let log = LogConfig { filter: "warn".to_owned(), ..LogConfig::default() };
-    let started = telemetry::start(&log);
+    let started = telemetry::start(&log, &TelemetryConfig::default());
     match started {
         Ok(_telemetry) => match dev::run(given).await {
             Ok(code) => code,

@@ -7,7 +7,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use crate::{
-    app::{App, Origin, error::Error},
+    app::{App, Origin, error::Error, targets::NewTarget},
     domain::{
         access::Fault,
         name::Name,
@@ -97,21 +97,26 @@ impl App {
     ) -> Result<Vec<PlannedLine>, Error> {
         let desired = self.read(code).await?;
         let recorded = self.store.targets().await?;
+        let mut clusters = Vec::new();
         for target in &desired.targets {
             let known = find_target(&recorded, &target.spec.name);
-            if plan::target_change(&target.spec, known).action != Action::Keep {
-                self.try_target(&target.spec, password_of(target, known, code)?).await?;
-            }
+            let changes = plan::target_change(&target.spec, known).action != Action::Keep;
+            clusters.push(if changes {
+                self.try_target(&target.spec, password_of(target, known, code)?).await?
+            } else {
+                None
+            });
         }
 
         let mut lines = Vec::new();
         let profiles = self.store.profiles().await?;
         let mut tx = self.store.begin().await?;
-        for target in &desired.targets {
+        for (target, cluster_id) in desired.targets.iter().zip(clusters) {
             let known = find_target(&recorded, &target.spec.name);
             let line = target_line(target, known);
             let password = password_of(target, known, code)?;
-            self.write_target(&mut tx, admin, origin, &target.spec, password).await?;
+            let new = NewTarget { spec: &target.spec, password, cluster_id };
+            self.write_target(&mut tx, admin, origin, &new).await?;
             lines.push(line);
         }
         for spec in &desired.profiles {
@@ -206,21 +211,23 @@ fn find_target<'a>(targets: &'a [Target], name: &Name) -> Option<&'a Target> {
     targets.iter().find(|target| target.spec.name == *name)
 }
 
-/// The password that the file names, for a target that is new or changed. One that is recorded keeps
-/// its password: the file goes on naming the one that was typed, which may be long gone.
+/// The password that the file names, for a target that is new or to be reached in another way. One that
+/// is recorded as it was keeps its password: the file goes on naming the one that was typed, which may
+/// be long gone.
 fn password_of<'a>(
     target: &DesiredTarget,
     recorded: Option<&Target>,
     code: &'a Code,
 ) -> Result<Option<&'a Secret<String>>, Error> {
-    if recorded.is_some_and(|recorded| recorded.spec.admin_user == target.spec.admin_user) {
+    let change = plan::target_change(&target.spec, recorded);
+    if recorded.is_some() && !plan::needs_password(&change.changed) {
         return Ok(None);
     }
     let name = &target.spec.name;
     let missing = |message| Error::Invalid(vec![Fault { field: "admin.password", message }]);
     let Some(source) = &target.password_source else {
         return Err(missing(format!(
-            "target `{name}` is new: say where its admin's password is, `password = {{ file = \"…\" }}`"
+            "target `{name}` is new, or to be reached in another way: say where its admin's password is, `password = {{ file = \"…\" }}`"
         )));
     };
     let password = code.secrets.get(source);

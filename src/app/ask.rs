@@ -12,10 +12,11 @@ use crate::{
         access::Asked,
         audit::Event,
         name::Name,
-        policy::{self, Decision, Refusal},
+        policy::{self, Approval, Decision, Refusal},
         profile::Profile,
     },
     identity::Caller,
+    telemetry::metrics::{IssueStep, Ruling},
 };
 
 impl App {
@@ -31,21 +32,50 @@ impl App {
         asked: Asked,
         idempotency_key: Option<&str>,
     ) -> Result<Answer, Error> {
+        let asking = Box::pin(self.decide_and_issue(caller, origin, asked, idempotency_key));
+        self.metrics.issuing(IssueStep::Total, asking).await
+    }
+
+    async fn decide_and_issue(
+        &self,
+        caller: &Caller,
+        origin: &Origin,
+        asked: Asked,
+        idempotency_key: Option<&str>,
+    ) -> Result<Answer, Error> {
         let request_hash = hash_of(&asked);
         if let Some(key) = idempotency_key
             && let Some(answer) = self.answered_before(caller, key, &request_hash).await?
         {
             return Ok(answer);
         }
-        let profile = self.profile_to_ask_for(caller, &asked).await?;
-        let approval = match policy::decide(&asked, caller.principal(), &profile) {
-            Decision::Allow(approval) => approval,
-            Decision::Refuse(refusal) => {
-                return Err(self.refuse(caller, origin, &asked.profile, refusal).await?);
-            }
-        };
+        let deciding = self.decide(caller, origin, &asked);
+        let (profile, approval) = self.metrics.issuing(IssueStep::Decide, deciding).await?;
         let key = idempotency_key.map(|key| (key, request_hash.as_slice()));
         self.issue(approval, Wish { caller, origin, asked: &asked, profile: &profile, key }).await
+    }
+
+    #[tracing::instrument(target = "pgvalet::trace", name = "decide", skip_all)]
+    async fn decide(
+        &self,
+        caller: &Caller,
+        origin: &Origin,
+        asked: &Asked,
+    ) -> Result<(Profile, Approval), Error> {
+        let profile = self.profile_to_ask_for(caller, asked).await?;
+        match policy::decide(asked, caller.principal(), &profile) {
+            Decision::Allow(approval) => {
+                self.metrics.decided(Ruling::Allowed);
+                Ok((profile, approval))
+            }
+            Decision::Refuse(refusal) => {
+                self.metrics.decided(match refusal {
+                    Refusal::NoRule { .. } => Ruling::NoRule,
+                    Refusal::ReasonNeeded => Ruling::ReasonRequired,
+                });
+                Err(self.refuse(caller, origin, &asked.profile, refusal).await?)
+            }
+        }
     }
 
     /// The answer to the first request with this key, less the credential, which is handed out once.

@@ -107,6 +107,7 @@ impl App {
             name: "bootstrap",
             hash: &minted.hash,
             expires_at: Some(expires_at),
+            made_with: None,
         };
         tx.create_token(&token, now).await?;
         tx.audit(&Entry {

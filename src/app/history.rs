@@ -8,7 +8,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::{
     app::{App, Listed, error::Error},
-    config::MasterKeys,
+    config::{MasterKey, MasterKeys},
     domain::audit::{Broken, Hash, Sealed, Walk, checkpoint_bytes},
     identity::Admin,
     ids::{AuditId, LeaseId},
@@ -33,6 +33,8 @@ const SEALED_WITHIN: TimeDelta = TimeDelta::seconds(5);
 #[derive(Debug)]
 pub struct Signer {
     pair: Ed25519KeyPair,
+    /// The public keys of all master keys: what an earlier one signed stays good.
+    known: Vec<Vec<u8>>,
 }
 
 /// The master key cannot be used for signing.
@@ -44,23 +46,28 @@ impl Signer {
     /// Makes the signing key from the first master key.
     ///
     /// # Errors
-    /// If there is none.
+    /// If it cannot be used.
     pub fn new(keys: &MasterKeys) -> Result<Self, NoSigner> {
-        let master = keys.sealing();
-        let derived =
-            hkdf::Salt::new(hkdf::HKDF_SHA256, b"pgvalet audit").extract(master.bytes.expose());
-        let mut seed = Secret::new([0_u8; 32]);
-        derived
-            .expand(&[b"checkpoint"], hkdf::HKDF_SHA256)
-            .and_then(|okm| okm.fill(seed.expose_mut()))
-            .map_err(|_| NoSigner)?;
-        let pair = Ed25519KeyPair::from_seed_unchecked(seed.expose()).map_err(|_| NoSigner)?;
-        Ok(Self { pair })
+        let pair = signing_pair(keys.sealing())?;
+        let public = |key| Ok(signing_pair(key)?.public_key().as_ref().to_vec());
+        let known = keys.all().map(public).collect::<Result<_, NoSigner>>()?;
+        Ok(Self { pair, known })
     }
 
     fn public_key(&self) -> Vec<u8> {
         self.pair.public_key().as_ref().to_vec()
     }
+}
+
+fn signing_pair(master: &MasterKey) -> Result<Ed25519KeyPair, NoSigner> {
+    let derived =
+        hkdf::Salt::new(hkdf::HKDF_SHA256, b"pgvalet audit").extract(master.bytes.expose());
+    let mut seed = Secret::new([0_u8; 32]);
+    derived
+        .expand(&[b"checkpoint"], hkdf::HKDF_SHA256)
+        .and_then(|okm| okm.fill(seed.expose_mut()))
+        .map_err(|_| NoSigner)?;
+    Ed25519KeyPair::from_seed_unchecked(seed.expose()).map_err(|_| NoSigner)
 }
 
 /// What a check of the chain found.
@@ -114,6 +121,7 @@ impl App {
     /// # Errors
     /// If our database does not answer.
     pub async fn seal_audit(&self) -> Result<usize, Error> {
+        let began = tokio::time::Instant::now();
         let mut sealed = 0;
         loop {
             let page = self.store.seal_audit(PAGE).await?;
@@ -122,6 +130,7 @@ impl App {
                 break;
             }
         }
+        self.metrics.sealed(sealed, began.elapsed());
         self.sign_if_due().await?;
         Ok(sealed)
     }
@@ -142,7 +151,19 @@ impl App {
         Ok(())
     }
 
+    /// Signs a head, unless a later one was signed before: the chain's end was cut off then, and to
+    /// sign what is left would hide it.
     async fn sign(&self, head: Walk, now: DateTime<Utc>) -> Result<(), Error> {
+        let signed = self.store.last_checkpoint().await?.map_or(0, |last| last.position);
+        if head.position < signed {
+            self.metrics.chain_checked(false);
+            tracing::error!(
+                audit.position = head.position,
+                audit.signed = signed,
+                "the audit is shorter than what was signed: its end was cut off"
+            );
+            return Ok(());
+        }
         let signature = self.signer.pair.sign(&checkpoint_bytes(head.position, head.head));
         let checkpoint = Checkpoint {
             position: head.position,
@@ -194,7 +215,7 @@ impl App {
         let signed = self.store.last_checkpoint().await?.map_or(0, |signed| signed.position);
         let recorded = self.store.audit_head().await?;
         let mut walk = Walk::START;
-        let mut checkpoints = 0;
+        let mut seen = Signatures { known: &self.signer.known, good: 0, stranger: None };
         let mut fault = None;
         while fault.is_none() && walk.position < recorded.position {
             let page = self.page_after(walk.position).await?;
@@ -204,30 +225,33 @@ impl App {
                     Broken::Missing { position: walk.position + 1 }.to_string(),
                 ));
             }
-            fault = fault.or_else(|| {
-                check_page(&mut walk, &page, &self.signer.public_key(), &mut checkpoints)
-            });
+            fault = fault.or_else(|| check_page(&mut walk, &page, &mut seen));
         }
+        fault = fault.or_else(|| {
+            let what = "is signed by a key that is none of the daemon's, and no later one is good";
+            seen.stranger.map(|position| (position, format!("the checkpoint at {position} {what}")))
+        });
         if fault.is_none() && walk.position < signed {
             let position = walk.position + 1;
             fault = Some((position, Broken::Missing { position }.to_string()));
         }
         let unsealed = self.store.unsealed_audit(self.clock.now() - SEALED_WITHIN).await?;
         let (first_bad, fault) = fault.unzip();
+        self.metrics.chain_checked(fault.is_none());
         Ok(Verification {
             intact: fault.is_none(),
             entries: walk.position,
             head: walk.head,
             first_bad,
             fault,
-            checkpoints,
+            checkpoints: seen.good,
             unsealed,
             public_key: self.signer.public_key(),
         })
     }
 
-    /// A page of the chain after a position. The last one of an export is signed anew first, so that
-    /// a cut-off tail shows.
+    /// A page of the chain after a position. The end of an export is signed, so that it shows if it is
+    /// cut off, or something is added to it.
     ///
     /// # Errors
     /// If our database does not answer.
@@ -239,48 +263,61 @@ impl App {
     ) -> Result<ExportPage, Error> {
         if after == 0 {
             self.seal_audit().await?;
-            let head = self.store.audit_head().await?;
-            if head.position > 0 {
-                self.sign(head, self.clock.now()).await?;
-            }
         }
-        let entries = self.store.sealed_audit(after, limit.min(PAGE)).await?;
-        self.with_checkpoints(after, entries).await
+        let limit = limit.clamp(1, PAGE);
+        let mut entries = self.store.sealed_audit(after, limit + 1).await?;
+        let more = entries.len() > usize::try_from(limit).unwrap_or(usize::MAX);
+        if more {
+            entries.pop();
+        } else if let Some(last) = entries.last() {
+            let head = Walk { position: last.position, head: last.hash };
+            self.sign(head, self.clock.now()).await?;
+        }
+        let until = if more { entries.last().map(|entry| entry.position) } else { None };
+        self.with_checkpoints(after, until, entries).await
     }
 
     async fn page_after(&self, after: i64) -> Result<ExportPage, Error> {
         let entries = self.store.sealed_audit(after, PAGE).await?;
-        self.with_checkpoints(after, entries).await
+        let until = entries.last().map(|entry| entry.position);
+        self.with_checkpoints(after, until, entries).await
     }
 
+    /// Entries with the signed heads after a position: up to another, or all that there are.
     async fn with_checkpoints(
         &self,
         after: i64,
+        until: Option<i64>,
         entries: Vec<Sealed>,
     ) -> Result<ExportPage, Error> {
-        let last = entries.last().map_or(after, |entry| entry.position);
-        let head = |checkpoint: Checkpoint| {
-            Some(SignedHead {
-                position: checkpoint.position,
-                head: Hash::from_bytes(&checkpoint.head)?,
-                signed_at: checkpoint.signed_at,
-                public_key: checkpoint.public_key,
-                signature: checkpoint.signature,
-            })
+        let head = |checkpoint: Checkpoint| SignedHead {
+            position: checkpoint.position,
+            // One that cannot be read matches no entry's, and so shows as a fault.
+            head: Hash::from_bytes(&checkpoint.head).unwrap_or(Hash::START),
+            signed_at: checkpoint.signed_at,
+            public_key: checkpoint.public_key,
+            signature: checkpoint.signature,
         };
+        let within = |c: &Checkpoint| until.is_none_or(|until| c.position <= until);
         let checkpoints = self.store.checkpoints(after, PAGE).await?;
-        let checkpoints =
-            checkpoints.into_iter().filter(|c| c.position <= last).filter_map(head).collect();
+        let checkpoints = checkpoints.into_iter().filter(within).map(head).collect();
         Ok(ExportPage { entries, checkpoints })
     }
+}
+
+/// What was seen of the signatures on the way.
+struct Signatures<'a> {
+    known: &'a [Vec<u8>],
+    good: i64,
+    /// The last one of an unknown key, if no good one came after it: a good one covers all before it.
+    stranger: Option<i64>,
 }
 
 /// Walks one page; the first fault with its position.
 fn check_page(
     walk: &mut Walk,
     page: &ExportPage,
-    public_key: &[u8],
-    checkpoints: &mut i64,
+    seen: &mut Signatures<'_>,
 ) -> Option<(i64, String)> {
     let mut signed = page.checkpoints.iter().peekable();
     for entry in &page.entries {
@@ -289,16 +326,21 @@ fn check_page(
             return Some((position, broken.to_string()));
         }
         while let Some(head) = signed.next_if(|head| head.position == walk.position) {
-            if let Some(fault) = checkpoint_fault(head, walk.head, public_key) {
+            if let Some(fault) = checkpoint_fault(head, walk.head) {
                 return Some((position, fault));
             }
-            *checkpoints += 1;
+            if seen.known.contains(&head.public_key) {
+                seen.good += 1;
+                seen.stranger = None;
+            } else {
+                seen.stranger = Some(position);
+            }
         }
     }
     None
 }
 
-fn checkpoint_fault(signed: &SignedHead, head: Hash, public_key: &[u8]) -> Option<String> {
+fn checkpoint_fault(signed: &SignedHead, head: Hash) -> Option<String> {
     let position = signed.position;
     if signed.head != head {
         return Some(format!(
@@ -309,11 +351,5 @@ fn checkpoint_fault(signed: &SignedHead, head: Hash, public_key: &[u8]) -> Optio
     let good = UnparsedPublicKey::new(&ED25519, &signed.public_key)
         .verify(&message, &signed.signature)
         .is_ok();
-    if !good {
-        return Some(format!("the signature of the checkpoint at {position} is not good"));
-    }
-    // A key of an earlier master key signs as well as ever, but only the present one can be told from
-    // a stranger's by itself.
-    (signed.public_key != public_key)
-        .then(|| format!("the checkpoint at {position} is signed by another key than the daemon's"))
+    (!good).then(|| format!("the signature of the checkpoint at {position} is not good"))
 }

@@ -28,6 +28,7 @@ use crate::{
     secret::Secret,
     store::{self, leases::NewLease},
     target::{Handle, NewLogin, scram},
+    telemetry::metrics::IssueStep,
 };
 
 /// A lease with its credential.
@@ -124,7 +125,8 @@ impl App {
         let expires_at = now + granted.granted.delta();
         let intent =
             Intent { lease_id, login_id, role: &role, expires_at, now, approval: &approval };
-        match self.record_intent(&wish, &target, &intent).await {
+        let recording = self.record_intent(&wish, &target, &intent);
+        match self.metrics.issuing(IssueStep::Intent, recording).await {
             Ok(()) => {}
             Err(store::error::Error::Constraint { constraint, .. })
                 if constraint == "idempotency_key" =>
@@ -148,7 +150,8 @@ impl App {
             valid_until: expires_at,
             deadline,
         };
-        let made = match self.make_login(&target, &handle, &to_make).await {
+        let making = self.make_login(&target, &handle, &to_make);
+        let made = match self.metrics.issuing(IssueStep::Target, making).await {
             Ok(made) => made,
             Err(error) => {
                 self.record_failure(wish.origin, wish.caller, lease_id, login_id, &error).await;
@@ -157,7 +160,10 @@ impl App {
         };
 
         // 3. Activation, or the finding that somebody revoked the lease meanwhile.
-        self.record_activation(&wish, lease_id, login_id, &role, made.oid).await?;
+        let activating = self.record_activation(&wish, lease_id, login_id, &role, made.oid);
+        self.metrics.issuing(IssueStep::Activate, activating).await?;
+        // Only now is it due at its end: woken earlier, the loop saw the end of its making.
+        self.nudge_if_soon(expires_at, self.clock.now());
 
         // 4. The one answer with the credential.
         let lease = Lease {
@@ -186,6 +192,12 @@ impl App {
         Ok(Answer { lease, ttl: Some(granted), credential: Some(made.credential) })
     }
 
+    #[tracing::instrument(
+        target = "pgvalet::trace",
+        name = "record intent",
+        skip_all,
+        fields(otel.kind = "client", db.system.name = "postgresql", lease.id = %intent.lease_id)
+    )]
     async fn record_intent(
         &self,
         wish: &Wish<'_>,
@@ -298,6 +310,12 @@ impl App {
         })
     }
 
+    #[tracing::instrument(
+        target = "pgvalet::trace",
+        name = "record activation",
+        skip_all,
+        fields(otel.kind = "client", db.system.name = "postgresql", lease.id = %lease_id)
+    )]
     async fn record_activation(
         &self,
         wish: &Wish<'_>,

@@ -7,6 +7,7 @@ pub mod bootstrap;
 pub mod error;
 pub mod history;
 pub mod issue;
+pub mod measure;
 pub mod prepare;
 pub mod profiles;
 pub mod readiness;
@@ -35,6 +36,7 @@ use crate::{
     ids::{AuditId, RequestId, TargetId},
     store::{Store, seal::KeyRing},
     target::{Handle, Targets},
+    telemetry::metrics::Metrics,
 };
 
 /// An entry of the audit as it is listed.
@@ -64,6 +66,8 @@ pub struct App {
     pub(in crate::app) removed: watch::Sender<u64>,
     /// What the loops last did.
     pub(in crate::app) loops: readiness::Loops,
+    /// What is measured.
+    pub(in crate::app) metrics: Arc<Metrics>,
 }
 
 /// Lengths of time from the configuration.
@@ -107,6 +111,8 @@ pub struct Parts {
     pub throttle: Throttle,
     /// Lengths of time.
     pub times: Times,
+    /// The instruments.
+    pub metrics: Arc<Metrics>,
 }
 
 /// Where a request came from.
@@ -167,7 +173,14 @@ impl App {
             nudges: Nudges::default(),
             removed: watch::Sender::new(0),
             loops: readiness::Loops::default(),
+            metrics: parts.metrics,
         }
+    }
+
+    /// What is measured.
+    #[must_use]
+    pub const fn metrics(&self) -> &Arc<Metrics> {
+        &self.metrics
     }
 
     /// What wakes the loops.

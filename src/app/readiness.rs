@@ -3,12 +3,14 @@
 use std::{
     collections::BTreeMap,
     sync::{Mutex, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use crate::app::App;
+use futures_util::future::join_all;
+
+use crate::{app::App, domain::target::Target, target::Server, telemetry::metrics::Outcome};
 
 /// One part.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,9 +29,24 @@ const PROBE_DEADLINE: Duration = Duration::from_secs(3);
 /// A loop that finished no pass for this long is stuck: each looks at least every ten seconds.
 const STUCK_AFTER: TimeDelta = TimeDelta::seconds(60);
 
-/// What each loop last did.
+/// How long an answer is given again.
+const FRESH: Duration = Duration::from_secs(2);
+
+/// What each loop last did, and what was last answered.
 #[derive(Debug, Default)]
-pub struct Loops(Mutex<BTreeMap<&'static str, Pass>>);
+pub struct Loops {
+    passes: Mutex<BTreeMap<&'static str, Pass>>,
+    last: tokio::sync::Mutex<Option<(Instant, Vec<Part>)>>,
+}
+
+/// What a target answered.
+pub(in crate::app) struct Probe {
+    name: String,
+    /// Itself, or why it did not answer.
+    pub(in crate::app) server: Result<Server, &'static str>,
+    /// How far its clock is from ours.
+    pub(in crate::app) skew: Duration,
+}
 
 /// The last pass of a loop.
 #[derive(Debug, Clone)]
@@ -41,12 +58,27 @@ struct Pass {
 impl App {
     /// Notes that a loop finished a pass.
     pub fn note_pass(&self, name: &'static str, fault: Option<String>) {
+        let outcome = if fault.is_none() { Outcome::Ok } else { Outcome::Failed };
+        self.metrics.passed(name, outcome);
         let pass = Pass { at: self.clock.now(), fault };
-        self.loops.0.lock().unwrap_or_else(PoisonError::into_inner).insert(name, pass);
+        self.loops.passes.lock().unwrap_or_else(PoisonError::into_inner).insert(name, pass);
     }
 
-    /// Each part with its state.
+    /// Each part with its state, not older than two seconds. Anyone may ask, so that asking often must
+    /// not cost the connections that issuing and revoking need.
     pub async fn readiness(&self) -> Vec<Part> {
+        let mut last = self.loops.last.lock().await;
+        if let Some((at, parts)) = last.as_ref()
+            && at.elapsed() < FRESH
+        {
+            return parts.clone();
+        }
+        let parts = self.look_at_parts().await;
+        *last = Some((Instant::now(), parts.clone()));
+        parts
+    }
+
+    async fn look_at_parts(&self) -> Vec<Part> {
         let mut parts = vec![self.state_part().await];
         if parts.iter().all(|part| part.ready) {
             parts.extend(self.target_parts().await);
@@ -66,29 +98,40 @@ impl App {
     }
 
     async fn target_parts(&self) -> Vec<Part> {
+        let part = |Probe { name, server, .. }| {
+            let (ready, detail) = match server {
+                Ok(server) if server.in_recovery => (false, "is a standby".to_owned()),
+                Ok(server) => (true, format!("PostgreSQL {}", server.version_num / 10_000)),
+                Err(why) => (false, why.to_owned()),
+            };
+            Part { name: format!("target {name}"), ready, detail }
+        };
+        self.probe_targets().await.into_iter().map(part).collect()
+    }
+
+    /// Asks every target at once: one that does not answer must not hold up the others.
+    pub(in crate::app) async fn probe_targets(&self) -> Vec<Probe> {
         let Ok(targets) = self.store.targets().await else { return Vec::new() };
-        let mut parts = Vec::new();
-        for target in targets {
-            let name = format!("target {}", target.spec.name);
-            let probe = async {
+        let probe = async |target: Target| {
+            let asked = async {
                 // The code, not the words: they name the target's address, and anyone may ask here.
                 let (_, handle) = self.handle(target.id).await.map_err(|e| e.code())?;
                 handle.probe().await.map_err(|e| e.code())
             };
-            let (ready, detail) = match tokio::time::timeout(PROBE_DEADLINE, probe).await {
-                Ok(Ok(server)) if server.in_recovery => (false, "is a standby".to_owned()),
-                Ok(Ok(server)) => (true, format!("PostgreSQL {}", server.version_num / 10_000)),
-                Ok(Err(code)) => (false, code.to_owned()),
-                Err(_) => (false, "does not answer".to_owned()),
+            let server = match tokio::time::timeout(PROBE_DEADLINE, asked).await {
+                Ok(asked) => asked,
+                Err(_) => Err("does not answer"),
             };
-            parts.push(Part { name, ready, detail });
-        }
-        parts
+            let skew = server.as_ref().map(|server| (server.now - self.clock.now()).abs());
+            let skew = skew.ok().and_then(|skew| skew.to_std().ok()).unwrap_or_default();
+            Probe { name: target.spec.name.to_string(), server, skew }
+        };
+        join_all(targets.into_iter().map(probe)).await
     }
 
     fn loop_parts(&self) -> Vec<Part> {
         let now = self.clock.now();
-        let loops = self.loops.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let loops = self.loops.passes.lock().unwrap_or_else(PoisonError::into_inner);
         let part = |(name, pass): (&&'static str, &Pass)| {
             let stuck = now - pass.at > STUCK_AFTER;
             let detail = match &pass.fault {

@@ -16,7 +16,8 @@ use crate::{
     },
     ids::TargetId,
     store::{self, logins::Claimed},
-    target::RemoveLogin,
+    target::{self, RemoveLogin},
+    telemetry::metrics::RevokeStep,
 };
 
 /// How long a claim lasts. It is kept up while the work goes on, so that no two daemons remove the same
@@ -25,6 +26,22 @@ const CLAIM: TimeDelta = TimeDelta::seconds(10);
 
 /// How often a claim is kept up.
 const KEEP_EVERY: Duration = Duration::from_secs(3);
+
+/// How long what passes by itself is waited for.
+const SOON: TimeDelta = TimeDelta::seconds(1);
+
+/// What stands in the way of a removal.
+struct Obstacle {
+    why: String,
+    /// Does it pass by itself within a minute?
+    passing: bool,
+}
+
+impl Obstacle {
+    const fn new(why: String) -> Self {
+        Self { why, passing: false }
+    }
+}
 
 /// How long one removal may take. What takes longer is given back and goes on where it stopped.
 const REMOVAL_DEADLINE: Duration = Duration::from_secs(40);
@@ -36,7 +53,9 @@ impl App {
     /// If our database does not answer.
     pub async fn claim_due(&self, but: &[TargetId], limit: i64) -> Result<Vec<Claimed>, Error> {
         let now = self.clock.now();
-        Ok(self.store.claim_due_logins(now, now + CLAIM, but, limit).await?)
+        let claimed = self.store.claim_due_logins(now, now + CLAIM, but, limit).await?;
+        self.metrics.claimed(claimed.len());
+        Ok(claimed)
     }
 
     /// When the next login is due, if any will be.
@@ -61,6 +80,12 @@ impl App {
     ///
     /// # Errors
     /// If our database does not answer; the claim then ends by itself.
+    #[tracing::instrument(
+        target = "pgvalet::trace",
+        name = "end login",
+        skip_all,
+        fields(lease.id = %claimed.login.lease_id, login.id = %claimed.login.id)
+    )]
     pub async fn carry_out(&self, mut claimed: Claimed) -> Result<(), Error> {
         loop {
             let login = &claimed.login;
@@ -73,7 +98,7 @@ impl App {
             let done = match next_step(recorded, self.clock.now()) {
                 Step::Wait(until) => Some(self.give_back(&claimed, until).await),
                 Step::Done => Some(Ok(())),
-                Step::StartRevoking(cause) => match self.record_end(&claimed, cause).await {
+                Step::StartRevoking(cause) => match self.recorded_end(&claimed, cause).await {
                     Ok(true) => {
                         claimed.login.state = State::Revoking;
                         claimed.login.cause = Some(cause);
@@ -82,7 +107,10 @@ impl App {
                     Ok(false) => Some(Ok(())),
                     Err(e) => Some(Err(e)),
                 },
-                Step::Remove => Some(self.remove(&claimed).await),
+                Step::Remove => {
+                    let removing = Box::pin(self.remove(&claimed));
+                    Some(self.metrics.revoking(RevokeStep::Total, removing).await)
+                }
             };
             match done {
                 None => {}
@@ -102,8 +130,23 @@ impl App {
         tx.commit().await
     }
 
+    async fn recorded_end(
+        &self,
+        claimed: &Claimed,
+        cause: Cause,
+    ) -> Result<bool, store::error::Error> {
+        let recording = self.record_end(claimed, cause);
+        self.metrics.revoking(RevokeStep::Record, recording).await
+    }
+
     /// Records that a login ends, and its lease with it if it is the lease's present one. False if
     /// somebody else moved it meanwhile.
+    #[tracing::instrument(
+        target = "pgvalet::trace",
+        name = "record end",
+        skip_all,
+        fields(otel.kind = "client", db.system.name = "postgresql", lease.id = %claimed.login.lease_id)
+    )]
     async fn record_end(
         &self,
         claimed: &Claimed,
@@ -140,15 +183,20 @@ impl App {
 
     /// Removes a login from its target and records the proof, or what stands in the way.
     async fn remove(&self, claimed: &Claimed) -> Result<(), store::error::Error> {
-        match self.remove_from_target(claimed).await {
-            Ok(proof) => self.record_removal(claimed, &proof).await,
-            Err(why) => self.record_blocked(claimed, &why).await,
+        let removing = Box::pin(self.remove_from_target(claimed));
+        match self.metrics.revoking(RevokeStep::Target, removing).await {
+            Ok(proof) => {
+                let recording = self.record_removal(claimed, &proof);
+                self.metrics.revoking(RevokeStep::Proof, recording).await
+            }
+            Err(obstacle) => self.record_blocked(claimed, &obstacle).await,
         }
     }
 
-    async fn remove_from_target(&self, claimed: &Claimed) -> Result<Proof, String> {
+    async fn remove_from_target(&self, claimed: &Claimed) -> Result<Proof, Obstacle> {
         let login = &claimed.login;
-        let (target, handle) = self.handle(login.target_id).await.map_err(|e| e.detail())?;
+        let (target, handle) =
+            self.handle(login.target_id).await.map_err(|e| Obstacle::new(e.detail()))?;
         let remove = RemoveLogin {
             role: &login.role_name,
             oid: login.role_oid,
@@ -157,13 +205,17 @@ impl App {
         };
         let work = tokio::time::timeout(REMOVAL_DEADLINE, handle.remove_login(&remove));
         match self.keeping_claim(claimed, work).await {
-            None => Err("another daemon goes on with it".to_owned()),
+            None => Err(Obstacle::new("another daemon goes on with it".to_owned())),
             Some(Ok(Ok(proof))) => Ok(proof),
             Some(Ok(Err(e))) => {
-                Err(Error::target(target.spec.name.as_str(), Some(login.lease_id), e).detail())
+                let passing = matches!(e, target::error::Error::SigningIn { .. });
+                let why =
+                    Error::target(target.spec.name.as_str(), Some(login.lease_id), e).detail();
+                Err(Obstacle { why, passing })
             }
             Some(Err(_)) => {
-                Err(format!("target `{}`: removing the login took too long", target.spec.name))
+                let name = &target.spec.name;
+                Err(Obstacle::new(format!("target `{name}`: removing the login took too long")))
             }
         }
     }
@@ -189,6 +241,12 @@ impl App {
         }
     }
 
+    #[tracing::instrument(
+        target = "pgvalet::trace",
+        name = "record removal",
+        skip_all,
+        fields(otel.kind = "client", db.system.name = "postgresql", lease.id = %claimed.login.lease_id)
+    )]
     async fn record_removal(
         &self,
         claimed: &Claimed,
@@ -212,6 +270,9 @@ impl App {
                 .await?;
         }
         tx.commit().await?;
+        if cause == Cause::Expired {
+            self.metrics.expired((now - login.ends_at).to_std().unwrap_or_default());
+        }
         self.tell_removed();
         self.nudges.audit.notify_one();
         Ok(())
@@ -220,18 +281,20 @@ impl App {
     async fn record_blocked(
         &self,
         claimed: &Claimed,
-        why: &str,
+        obstacle: &Obstacle,
     ) -> Result<(), store::error::Error> {
+        let Obstacle { why, passing } = obstacle;
         let login = &claimed.login;
         let now = self.clock.now();
-        let again_at = now + backoff::wait_after(login.attempts.saturating_add(1));
+        let wait = backoff::wait_after(login.attempts.saturating_add(1));
+        let again_at = now + if *passing { wait.min(SOON) } else { wait };
         let mut tx = self.store.begin().await?;
         if tx.release_blocked_login(claimed, why, again_at).await? {
             let event = Event::LoginBlocked {
                 lease_id: login.lease_id,
                 login_id: login.id,
                 role: login.role_name.to_string(),
-                why: why.to_owned(),
+                why: why.clone(),
             };
             tx.audit(&own_entry(now, event)).await?;
         }

@@ -77,7 +77,9 @@ impl App {
             Turn::Try(attempt) => attempt,
             Turn::TooManyOpen => return Err(Error::Busy),
             Turn::MustWait { seconds, first } => {
+                self.metrics.token_refused("throttled");
                 if first {
+                    self.metrics.source_throttled();
                     self.note_throttled(origin, now).await?;
                 }
                 return Err(Error::Throttled { retry_after_seconds: seconds });
@@ -147,6 +149,7 @@ impl App {
         why: &str,
         origin: &Origin,
     ) -> Result<Caller, Error> {
+        self.metrics.token_refused(why);
         let now = self.clock.now();
         let mut tx = self.store.begin().await?;
         let event = Event::TokenRefused { token_id, why: why.to_owned() };

@@ -55,9 +55,10 @@ impl App {
             let fault = |(field, message)| Fault { field, message };
             return Err(Error::Invalid(faults.into_iter().map(fault).collect()));
         }
-        self.try_target(&spec, password.as_ref()).await?;
+        let cluster_id = self.try_target(&spec, password.as_ref()).await?;
         let mut tx = self.store.begin().await?;
-        let action = self.write_target(&mut tx, admin, origin, &spec, password.as_ref()).await?;
+        let new = NewTarget { spec: &spec, password: password.as_ref(), cluster_id };
+        let action = self.write_target(&mut tx, admin, origin, &new).await?;
         tx.commit().await?;
         self.nudges.audit.notify_one();
         let target = self.target(admin, &spec.name).await?;
@@ -70,13 +71,17 @@ impl App {
         &self,
         spec: &TargetSpec,
         password: Option<&Secret<String>>,
-    ) -> Result<(), Error> {
+    ) -> Result<Option<i64>, Error> {
         let recorded =
             self.store.targets().await?.into_iter().find(|target| target.spec.name == spec.name);
+        let change = plan::target_change(spec, recorded.as_ref());
         let password = match (password, &recorded) {
             (Some(password), _) => password.duplicate(),
+            (None, Some(_)) if plan::needs_password(&change.changed) => {
+                return Err(password_missing(&spec.name, "is to be reached in another way"));
+            }
             (None, Some(target)) => self.store.target_password(target.id, &self.keys).await?,
-            (None, None) => return Err(password_missing(&spec.name)),
+            (None, None) => return Err(password_missing(&spec.name, "is new")),
         };
         let trial = Target { id: TargetId::new(), version: 0, spec: spec.clone() };
         let handle = self.targets.open(&trial, password);
@@ -93,7 +98,7 @@ impl App {
                 ),
             });
         }
-        Ok(())
+        Ok(server.system_identifier)
     }
 
     /// Writes a target within a transaction.
@@ -102,9 +107,9 @@ impl App {
         tx: &mut Tx,
         admin: &Admin<'_>,
         origin: &Origin,
-        spec: &TargetSpec,
-        password: Option<&Secret<String>>,
+        new: &NewTarget<'_>,
     ) -> Result<Action, Error> {
+        let NewTarget { spec, password, cluster_id } = *new;
         let now = self.clock.now();
         let recorded = tx.lock_target(&spec.name).await?;
         let change = plan::target_change(spec, recorded.as_ref());
@@ -115,7 +120,7 @@ impl App {
         let sealed = password.map(seal).transpose()?;
         let target = spec.name.to_string();
         let event = match (recorded, sealed) {
-            (None, None) => return Err(password_missing(&spec.name)),
+            (None, None) => return Err(password_missing(&spec.name, "is new")),
             (None, Some(sealed)) => {
                 tx.create_target(id, spec, &sealed, now).await.map_err(name_taken)?;
                 Event::TargetCreated { target_id: id, target }
@@ -131,8 +136,35 @@ impl App {
                 Event::TargetChanged { target_id: id, target, changed }
             }
         };
+        self.check_same_cluster(tx, id, spec, cluster_id).await?;
         tx.audit(&origin.entry(admin, now, event)).await?;
         Ok(if change.action == Action::Create { Action::Create } else { Action::Change })
+    }
+
+    /// The logins of live leases are on the cluster that they were made on: at another one, none would
+    /// be found, and each would be taken for gone.
+    async fn check_same_cluster(
+        &self,
+        tx: &mut Tx,
+        id: TargetId,
+        spec: &TargetSpec,
+        seen: Option<i64>,
+    ) -> Result<(), Error> {
+        let Some(seen) = seen else { return Ok(()) };
+        let known = tx.cluster_id(id).await?;
+        if known.is_some_and(|known| known != seen) {
+            let (_, live) = tx.users_of_target(id).await?;
+            if live > 0 {
+                return Err(Error::Conflict {
+                    code: "target_is_another_cluster",
+                    detail: format!(
+                        "target `{0}` would be another PostgreSQL cluster, and {live} leases are live on the present one: revoke them first (`pgvalet revoke --target {0}`), or record the other one under a name of its own",
+                        spec.name
+                    ),
+                });
+            }
+        }
+        Ok(tx.set_cluster_id(id, seen).await?)
     }
 
     /// Removes a target. Refused while profiles or live leases need it.
@@ -173,8 +205,17 @@ impl App {
     }
 }
 
-fn password_missing(name: &Name) -> Error {
-    let message = format!("target `{name}` is new: its admin's password is needed");
+/// A target as it is to be recorded.
+#[derive(Clone, Copy)]
+pub(in crate::app) struct NewTarget<'a> {
+    pub(in crate::app) spec: &'a TargetSpec,
+    pub(in crate::app) password: Option<&'a Secret<String>>,
+    /// Which cluster answered at its address.
+    pub(in crate::app) cluster_id: Option<i64>,
+}
+
+fn password_missing(name: &Name, why: &str) -> Error {
+    let message = format!("target `{name}` {why}: its admin's password is needed");
     Error::Invalid(vec![Fault { field: "admin_password", message }])
 }
 

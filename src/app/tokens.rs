@@ -63,6 +63,13 @@ impl App {
             self.admin(caller, origin, "a token for another principal, or with groups or rights")
                 .await?;
         }
+        if wish.principal.is_none() && (wish.groups.is_some() || wish.admin.is_some()) {
+            let message = "say whose groups and rights these are: `person:NAME` or `service:NAME`";
+            return Err(Error::Invalid(vec![Fault {
+                field: "principal",
+                message: message.to_owned(),
+            }]));
+        }
         let name = wish.name.trim();
         if name.is_empty() || name.chars().count() > LONGEST_NAME || name.contains(char::is_control)
         {
@@ -89,6 +96,7 @@ impl App {
             name,
             hash: &minted.hash,
             expires_at: Some(expires_at),
+            made_with: (!caller.principal().admin).then(|| caller.token_id()),
         };
         tx.create_token(&new, now).await?;
         let event = Event::TokenCreated {
@@ -122,7 +130,8 @@ impl App {
         Ok(self.store.tokens(of, before, limit).await?)
     }
 
-    /// Revokes a token, at once on every daemon. Revoking it again is no error.
+    /// Revokes a token, and those that its bearer made with it, at once on every daemon. Revoking it
+    /// again is no error.
     ///
     /// # Errors
     /// If there is none of that id for this caller.
@@ -143,13 +152,11 @@ impl App {
         if token.revoked_at.is_some() {
             return Ok(());
         }
-        tx.revoke_token(id, now).await?;
-        let event = Event::TokenRevoked {
-            token_id: id,
-            principal_id: token.principal_id,
-            name: token.name,
-        };
-        tx.audit(&origin.entry(caller, now, event)).await?;
+        for (token_id, principal_id, name) in tx.revoke_token(id, now).await? {
+            self.tokens.forget(token_id);
+            let event = Event::TokenRevoked { token_id, principal_id, name };
+            tx.audit(&origin.entry(caller, now, event)).await?;
+        }
         tx.commit().await?;
         self.nudges.audit.notify_one();
         Ok(())

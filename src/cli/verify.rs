@@ -17,13 +17,14 @@ use crate::{
 /// An entry is a few kilobytes.
 const LONGEST_LINE: u64 = 16 << 20;
 
-/// Checks an export line by line. With a key, the checkpoints must be signed with it; without, with
-/// the one that the first of them names.
+/// Checks an export line by line. Its last entry must be covered by a checkpoint: of the key that is
+/// given, or, without one, of the key that the last checkpoint names. What an earlier key signed (the
+/// master key was replaced) is covered by what the later one signed.
 ///
 /// # Errors
 /// If the export cannot be read, or the key is not one.
 pub fn export(lines: &mut dyn BufRead, key: Option<&str>) -> Result<Verification, Failure> {
-    let mut check = Check { key: None, heads: vec![Hash::START], checkpoints: 0 };
+    let mut check = Check { key: None, heads: vec![Hash::START], checkpoints: 0, covered: 0 };
     if let Some(text) = key {
         let bytes = hex(text.trim())
             .filter(|bytes| bytes.len() == 32)
@@ -50,10 +51,14 @@ pub fn export(lines: &mut dyn BufRead, key: Option<&str>) -> Result<Verification
     // Afterwards, because a checkpoint may stand before or after the entry that it signs. After a
     // broken entry only that one is told: what follows it is not known to be anything.
     if fault.is_none() {
+        if check.key.is_none() {
+            check.key = waiting.last().and_then(|signed| hex(&signed.public_key));
+        }
         fault = waiting.iter().find_map(|signed| check.checkpoint(signed).err());
     }
-    if fault.is_none() && check.checkpoints == 0 && key.is_some() && walk.position > 0 {
-        fault = Some((1, "no checkpoint is there, so that nothing is signed".to_owned()));
+    if fault.is_none() && check.covered < walk.position {
+        let what = "no checkpoint of the key covers this entry and those after it";
+        fault = Some((check.covered + 1, what.to_owned()));
     }
     let (first_bad, fault) = fault.unzip();
     Ok(Verification {
@@ -74,6 +79,8 @@ struct Check {
     /// The head after each position.
     heads: Vec<Hash>,
     checkpoints: i64,
+    /// The last position that the key signed.
+    covered: i64,
 }
 
 impl Check {
@@ -83,13 +90,9 @@ impl Check {
         let named = hex(&signed.public_key)
             .filter(|bytes| bytes.len() == 32)
             .ok_or_else(|| fault("names no key"))?;
-        let key = self.key.get_or_insert_with(|| named.clone());
-        if *key != named {
-            return Err(fault("is signed with another key"));
-        }
         let head: Hash = signed.head.parse().map_err(|_| fault("names no head"))?;
         let signature = hex(&signed.signature).ok_or_else(|| fault("has no signature"))?;
-        UnparsedPublicKey::new(&ED25519, key)
+        UnparsedPublicKey::new(&ED25519, &named)
             .verify(&checkpoint_bytes(position, head), &signature)
             .map_err(|_| fault("has a signature that is not its key's"))?;
         let at = usize::try_from(position).ok().filter(|at| *at > 0);
@@ -97,7 +100,10 @@ impl Check {
             None => Err(fault("signs an entry that is not there: the end was cut off")),
             Some(found) if *found != head => Err(fault("signs another chain than this one")),
             Some(_) => {
-                self.checkpoints += 1;
+                if self.key.as_ref() == Some(&named) {
+                    self.checkpoints += 1;
+                    self.covered = self.covered.max(position);
+                }
                 Ok(())
             }
         }
@@ -237,6 +243,31 @@ mod tests {
         let mut unsigned = lines(["a", "x", "c"], &theirs);
         unsigned.retain(|line| matches!(line, ExportLine::Entry(_)));
         assert!(!check(&unsigned, Some(&to_hex(ours.public_key().as_ref()))).intact);
+    }
+
+    #[test]
+    fn what_was_added_after_the_last_checkpoint_shows() {
+        let ours = key(1);
+        let mut added = lines(["a", "b", "c"], &ours);
+        let Some(ExportLine::Entry(last)) =
+            added.iter().rev().find(|l| matches!(l, ExportLine::Entry(_)))
+        else {
+            panic!("there are entries")
+        };
+        let hash = chain(4, last.hash, "d");
+        added.push(ExportLine::Entry(Sealed { position: 4, hash, body: "d".to_owned() }));
+        assert_eq!(check(&added, None).first_bad, Some(4));
+    }
+
+    #[test]
+    fn a_replaced_key_covers_what_the_one_before_it_signed() {
+        let (old, new) = (key(1), key(2));
+        let mut lines = lines(["a", "b", "c"], &old);
+        let Some(ExportLine::Checkpoint(last)) = lines.pop() else { panic!("it ends signed") };
+        lines.push(signed(3, last.head.parse().unwrap(), &new));
+        assert!(check(&lines, None).intact);
+        assert!(check(&lines, Some(&to_hex(new.public_key().as_ref()))).intact);
+        assert!(!check(&lines, Some(&to_hex(old.public_key().as_ref()))).intact);
     }
 
     #[test]

@@ -51,6 +51,31 @@ impl Config {
         writeln!(out, "\n[throttle]\nfailures_per_minute = {most}")?;
         writeln!(out, "\n[http]\nrequest_timeout = \"{}\"", words(http.request_timeout))?;
         writeln!(out, "max_body_bytes = {}", http.max_body_bytes)?;
-        writeln!(out, "shutdown_deadline = \"{}\"", words(http.shutdown_deadline))
+        writeln!(out, "shutdown_deadline = \"{}\"", words(http.shutdown_deadline))?;
+        self.write_telemetry(out)
+    }
+
+    fn write_telemetry(&self, out: &mut String) -> std::fmt::Result {
+        let telemetry = &self.telemetry;
+        writeln!(out, "\n[metrics]")?;
+        match telemetry.metrics_listen {
+            Some(listen) => writeln!(out, "listen = \"{listen}\"")?,
+            None => writeln!(out, "# listen is not set: /metrics is on the API's own address")?,
+        }
+        writeln!(out, "\n[audit_log]\nstdout = {}", self.audit_log.stdout)?;
+        match &self.audit_log.file {
+            Some(file) => writeln!(out, "file = {file:?}")?,
+            None => writeln!(out, "# file is not set")?,
+        }
+        writeln!(out, "\n# OpenTelemetry, from OTEL_EXPORTER_OTLP_ENDPOINT and its kin:")?;
+        for (signal, target) in [
+            ("traces", &telemetry.traces),
+            ("metrics", &telemetry.metrics),
+            ("logs", &telemetry.logs),
+        ] {
+            let url = target.as_ref().map_or("not sent", |target| target.url.as_str());
+            writeln!(out, "# {signal}: {url}")?;
+        }
+        Ok(())
     }
 }

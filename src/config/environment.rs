@@ -12,6 +12,10 @@ const PLACE: &str = "environment";
 /// The beginning of every variable that is ours.
 const PREFIX: &str = "PGVALET_";
 
+/// The beginning of OpenTelemetry's variables. Not all of them are for us, so unknown ones are left
+/// alone.
+const OPEN_TELEMETRY: &str = "OTEL_";
+
 /// Variables that the daemon reads.
 const OURS: &[&str] = &[
     "PGVALET_CONFIG",
@@ -105,7 +109,7 @@ impl Environment {
 }
 
 fn matters(name: &str) -> bool {
-    name.starts_with(PREFIX) || FOLDERS.contains(&name)
+    name.starts_with(PREFIX) || name.starts_with(OPEN_TELEMETRY) || FOLDERS.contains(&name)
 }
 
 fn known() -> impl Iterator<Item = &'static str> {

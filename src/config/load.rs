@@ -14,8 +14,9 @@ use tracing_subscriber::EnvFilter;
 
 use crate::{
     config::{
-        Config, DEFAULT_FILE, HttpConfig, LeaseConfig, LogConfig, LogFormat, MasterKeys,
-        StateConfig, ThrottleConfig, environment::Environment,
+        AuditLogConfig, Config, DEFAULT_FILE, HttpConfig, LeaseConfig, LogConfig, LogFormat,
+        MasterKeys, StateConfig, TelemetryConfig, ThrottleConfig, environment::Environment,
+        telemetry,
     },
     document::{Document, Fault, Faults, Table, TextSource},
     secret::Secret,
@@ -31,6 +32,9 @@ const WRITE_NUDGE: &str = "six fields, seconds first, such as \"*/10 * * * * *\"
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
+
+/// What a request that makes a login needs besides: to decide, to record, to answer.
+const BESIDE_ISSUING: Duration = Duration::from_secs(5);
 
 /// What the file says; `None` is what it leaves open.
 #[derive(Default)]
@@ -48,6 +52,8 @@ struct Written {
     lease: Option<LeaseConfig>,
     failures_per_minute: Option<NonZeroU32>,
     http: Option<HttpConfig>,
+    metrics_listen: Option<SocketAddr>,
+    audit_log: AuditLogConfig,
 }
 
 pub(crate) fn load(file: Option<&Path>, mut environment: Environment) -> Result<Config, Faults> {
@@ -114,6 +120,12 @@ fn read_root(root: &mut Table, path: &Path) -> Written {
         written.failures_per_minute = most.and_then(NonZeroU32::new);
     }
     written.http = root.table("http").map(read_http);
+    if let Some(mut metrics) = root.table("metrics") {
+        written.metrics_listen = metrics.parsed("listen", WRITE_ADDRESS, parse_address);
+    }
+    if let Some(mut audit_log) = root.table("audit_log") {
+        written.audit_log = telemetry::read_audit_log(&mut audit_log, folder);
+    }
     written
 }
 
@@ -180,6 +192,11 @@ fn overlay(
             ThrottleConfig { failures_per_minute: most }
         }),
         http: written.http.unwrap_or_default(),
+        telemetry: TelemetryConfig {
+            metrics_listen: written.metrics_listen,
+            ..telemetry::from_environment(environment)
+        },
+        audit_log: written.audit_log,
     };
     if !config.listen.ip().is_loopback() && !config.allow_plaintext {
         let message = format!(
@@ -194,6 +211,19 @@ fn overlay(
             let message = format!("`listen`: {message}");
             faults.push(Fault::without_position(&path.display().to_string(), "listen", message));
         }
+    }
+    let least = config.lease.issue_deadline + BESIDE_ISSUING;
+    if config.http.request_timeout < least {
+        let words = humantime::format_duration;
+        let message = format!(
+            "`request_timeout = \"{}\"` in [http] is too short for `issue_deadline = \"{}\"` in \
+             [lease]: a request could be given up while its login is made; write at least \"{}\"",
+            words(config.http.request_timeout),
+            words(config.lease.issue_deadline),
+            words(least)
+        );
+        let place = path.display().to_string();
+        faults.push(Fault::without_position(&place, "http.request_timeout", message));
     }
     config
 }

@@ -8,6 +8,7 @@ mod describe;
 mod environment;
 mod load;
 mod master_key;
+mod telemetry;
 
 use std::{
     net::SocketAddr,
@@ -16,7 +17,10 @@ use std::{
     time::Duration,
 };
 
-pub use crate::config::master_key::{KEY_BYTES, KeyFault, MasterKey, MasterKeys};
+pub use crate::config::{
+    master_key::{KEY_BYTES, KeyFault, MasterKey, MasterKeys},
+    telemetry::{AuditLogConfig, OtlpTarget, TelemetryConfig},
+};
 use crate::{document::Faults, secret::Secret};
 
 /// Where the file is looked for if nobody says otherwise.
@@ -47,6 +51,10 @@ pub struct Config {
     pub throttle: ThrottleConfig,
     /// Bounds of the HTTP server.
     pub http: HttpConfig,
+    /// Where traces, metrics and logs go.
+    pub telemetry: TelemetryConfig,
+    /// Where audit entries are written as lines.
+    pub audit_log: AuditLogConfig,
 }
 
 /// The state database.

@@ -126,6 +126,16 @@ fn plain_http_beyond_loopback_must_be_meant() {
 }
 
 #[test]
+fn a_request_has_the_time_to_make_a_login() {
+    let found = faults("[lease]\nissue_deadline = '20s'\n[http]\nrequest_timeout = '24s'", &[]);
+    let expected = " `request_timeout = \"24s\"` in [http] is too short for `issue_deadline = \"20s\"` \
+                    in [lease]: a request could be given up while its login is made; write at least \"25s\"";
+    assert_eq!(found, [expected]);
+    assert_eq!(faults("[lease]\nissue_deadline = '26s'", &[]).len(), 1, "the default counts");
+    assert!(load("[lease]\nissue_deadline = '5s'\n[http]\nrequest_timeout = '10s'", &[]).is_ok());
+}
+
+#[test]
 fn a_named_file_must_exist() {
     let found = Config::load(Some(Path::new("/nonexistent/x.toml")), []).unwrap_err();
     assert!(found.to_string().contains("x.toml: this file cannot be read"), "{found}");

@@ -90,13 +90,14 @@ pub fn profile_change(desired: &ProfileSpec, recorded: Option<&Profile>) -> Chan
     change(changed)
 }
 
-/// Keys of a profile whose change asks for work on the target.
-const ON_TARGET: [&str; 5] = ["target", "database", "preset", "schemas", "group_role"];
+/// Keys of a target that decide where its admin's password is sent. If one changes, the password must
+/// be given again: whoever may change targets could otherwise have it sent to themselves.
+const LEADS_PASSWORD: [&str; 5] = ["host", "port", "sslmode", "sslrootcert", "admin.user"];
 
-/// Does a change of these keys ask for work on the target?
+/// Does a change of these keys ask for the password again?
 #[must_use]
-pub fn touches_target(changed: &[&str]) -> bool {
-    changed.iter().any(|key| ON_TARGET.contains(key))
+pub fn needs_password(changed: &[&str]) -> bool {
+    changed.iter().any(|key| LEADS_PASSWORD.contains(key))
 }
 
 /// A profile of the file that names a target which is neither in the file nor recorded.

@@ -185,14 +185,13 @@ mod tests {
 
     #[test]
     fn what_was_allowed_goes_on_only_while_a_rule_holds() {
-        let refused =
-            |principal, allow: &[&str]| still_refused(principal, &profile(allow, Reason::Required));
-        assert_eq!(refused(Some(&caller(false)), &["group:engineering"]), None);
-        assert_eq!(
-            refused(Some(&caller(true)), &["group:dba"]),
-            Some(Refusal::NoRule { rules: 1 })
-        );
-        assert_eq!(refused(None, &["anyone"]), Some(Refusal::NoRule { rules: 1 }));
+        let refused = |principal: Option<Principal>, allow: &[&str]| {
+            still_refused(principal.as_ref(), &profile(allow, Reason::Required))
+        };
+        let no_rule = Some(Refusal::NoRule { rules: 1 });
+        assert_eq!(refused(Some(caller(false)), &["group:engineering"]), None);
+        assert_eq!(refused(Some(caller(true)), &["group:dba"]), no_rule);
+        assert_eq!(refused(None, &["anyone"]), no_rule);
     }
 
     #[test]

@@ -22,6 +22,7 @@ use crate::{
         parameters::{Nothing, Paging, Path, Query},
         problem::Failure,
     },
+    identity::Caller,
 };
 
 /// The routes of this file.
@@ -149,7 +150,9 @@ async fn list_profiles(
 ) -> Result<Json<Page<Profile>>, Failure> {
     let mut profiles = app.profiles(&signed_in.caller).await?;
     profiles.sort_by_key(|profile| std::cmp::Reverse(profile.id));
-    Ok(Json(paging.page(profiles, |profile| profile.id.to_string(), shown_profile)?))
+    let caller = &signed_in.caller;
+    let shown = |profile| shown_to(caller, profile);
+    Ok(Json(paging.page(profiles, |profile| profile.id.to_string(), shown)?))
 }
 
 /// Show a profile.
@@ -166,7 +169,8 @@ async fn show_profile(
     Path(name): Path<Name>,
     Query(Nothing {}): Query<Nothing>,
 ) -> Result<Json<Profile>, Failure> {
-    Ok(Json(shown_profile(app.profile(&signed_in.caller, &name).await?)))
+    let profile = app.profile(&signed_in.caller, &name).await?;
+    Ok(Json(shown_to(&signed_in.caller, profile)))
 }
 
 /// Record or change a profile. Administrators only.
@@ -229,6 +233,14 @@ const fn made(is_new: bool) -> StatusCode {
 
 fn shown_target(target: target::Target) -> Target {
     Target { id: target.id, version: target.version, spec: target.spec }
+}
+
+/// Who else may ask for a profile is not every caller's business.
+fn shown_to(caller: &Caller, mut profile: profile::Profile) -> Profile {
+    if !caller.principal().admin {
+        profile.spec.allow.clear();
+    }
+    shown_profile(profile)
 }
 
 fn shown_profile(profile: profile::Profile) -> Profile {

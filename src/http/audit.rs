@@ -173,6 +173,10 @@ fn lines(page: ExportPage) -> Result<Bytes, serde_json::Error> {
             write_line(&mut text, &ExportLine::Checkpoint(shown_head(&head)))?;
         }
     }
+    // One beyond the last entry tells that the end was cut off.
+    for head in checkpoints {
+        write_line(&mut text, &ExportLine::Checkpoint(shown_head(&head)))?;
+    }
     Ok(Bytes::from(text))
 }
 

@@ -4,17 +4,21 @@
 //! The id is ours: one that a caller could choose would let it write another request's id into our
 //! logs and audit. What it sent is kept beside ours, so that its own logs can be matched.
 
-use std::time::Instant;
+use std::{sync::Arc, time::Instant};
 
 use axum::{
-    extract::{MatchedPath, Request},
+    extract::{MatchedPath, Request, State},
     http::{HeaderMap, HeaderName, HeaderValue, header},
     middleware::Next,
     response::Response,
 };
 use tracing::{Instrument as _, Span, field};
 
-use crate::{http::problem::Failure, ids::RequestId};
+use crate::{
+    http::problem::Failure,
+    ids::RequestId,
+    telemetry::{metrics::Metrics, trace},
+};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -22,7 +26,11 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const LONGEST_FOREIGN_ID: usize = 64;
 
 /// Lets a request through.
-pub(in crate::http) async fn pass(mut request: Request, next: Next) -> Response {
+pub(in crate::http) async fn pass(
+    State(metrics): State<Arc<Metrics>>,
+    mut request: Request,
+    next: Next,
+) -> Response {
     let began = Instant::now();
     let id = RequestId::new();
     request.extensions_mut().insert(id);
@@ -30,6 +38,11 @@ pub(in crate::http) async fn pass(mut request: Request, next: Next) -> Response 
     let route = request.extensions().get::<MatchedPath>().cloned();
     let route = route.as_ref().map_or("none", MatchedPath::as_str);
     let path = request.uri().path().to_owned();
+    let known_method = trace::known_method(method.as_str());
+    let traced = trace::http_request(known_method, route, &id, |name| {
+        Some(request.headers().get(name)?.to_str().ok()?.to_owned())
+    });
+    let _under_way = metrics.http_begun();
     let span = tracing::info_span!(
         "request",
         request.id = %id,
@@ -39,14 +52,17 @@ pub(in crate::http) async fn pass(mut request: Request, next: Next) -> Response 
         http.status = field::Empty,
         duration_ms = field::Empty,
     );
+    let answered = traced.clone();
     async {
         let mut response = written(next.run(request).await, id);
         finish_headers(&path, id, response.headers_mut());
         let status = response.status().as_u16();
+        metrics.http_answered(known_method, route, status, began.elapsed());
+        trace::http_answered(&answered, status);
         let duration_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
         Span::current().record("http.status", status).record("duration_ms", duration_ms);
         // Whoever watches health asks every few seconds: that is not news.
-        if matches!(route, "/healthz" | "/readyz") {
+        if matches!(route, "/healthz" | "/readyz" | "/metrics") {
             tracing::debug!(http.status = status, duration_ms, "answered");
         } else {
             tracing::info!(http.status = status, duration_ms, "answered");
@@ -54,6 +70,7 @@ pub(in crate::http) async fn pass(mut request: Request, next: Next) -> Response 
         response
     }
     .instrument(span)
+    .instrument(traced)
     .await
 }
 

@@ -9,6 +9,7 @@ mod gate;
 mod health;
 mod json;
 mod leases;
+mod metrics;
 mod openapi;
 mod parameters;
 mod problem;
@@ -34,7 +35,7 @@ use tower_http::{
 use utoipa::OpenApi as _;
 use utoipa_axum::router::OpenApiRouter;
 
-use crate::{app::App, http::problem::Failure};
+use crate::{app::App, http::problem::Failure, telemetry::metrics::Metrics};
 
 /// What an operator may set.
 #[derive(Debug, Clone, Copy)]
@@ -43,14 +44,26 @@ pub struct HttpSettings {
     pub request_timeout: Duration,
     /// How large a body may be.
     pub max_body_bytes: usize,
+    /// Is `/metrics` served here, and not on an address of its own?
+    pub metrics: bool,
 }
 
 /// All routes, with their layers. To be served with the address of each connection
 /// (`into_make_service_with_connect_info::<SocketAddr>()`): the throttle and the audit go by it.
 pub fn router(app: Arc<App>, settings: &HttpSettings) -> Router {
     let (api, document) = api().split_for_parts();
-    let all = api.merge(openapi::routes(openapi::complete(document)));
-    layered(all, settings).with_state(app)
+    let mut all = api.merge(openapi::routes(openapi::complete(document)));
+    if settings.metrics {
+        all = all.merge(metrics::routes());
+    }
+    let metrics = Arc::clone(app.metrics());
+    layered(all, settings, metrics).with_state(app)
+}
+
+/// `/metrics` and nothing else, for an address of its own.
+pub fn metrics_router(app: Arc<App>, settings: &HttpSettings) -> Router {
+    let metrics = Arc::clone(app.metrics());
+    layered(metrics::routes(), settings, metrics).with_state(app)
 }
 
 /// The API's description, as `/openapi.json` serves it.
@@ -76,13 +89,14 @@ fn api() -> OpenApiRouter<Arc<App>> {
 fn layered<S: Clone + Send + Sync + 'static>(
     routes: Router<S>,
     settings: &HttpSettings,
+    metrics: Arc<Metrics>,
 ) -> Router<S> {
     let secret = Arc::from([header::AUTHORIZATION]);
     let deadline =
         TimeoutLayer::with_status_code(StatusCode::GATEWAY_TIMEOUT, settings.request_timeout);
     let layers = ServiceBuilder::new()
         .layer(SetSensitiveRequestHeadersLayer::from_shared(secret))
-        .layer(middleware::from_fn(gate::pass))
+        .layer(middleware::from_fn_with_state(metrics, gate::pass))
         .layer(deadline)
         .layer(CatchPanicLayer::custom(panicked))
         .layer(DefaultBodyLimit::max(settings.max_body_bytes));

@@ -27,8 +27,11 @@ use crate::{
     ids::LeaseId,
 };
 
-const SETTINGS: HttpSettings =
-    HttpSettings { request_timeout: Duration::from_millis(50), max_body_bytes: 1024 };
+const SETTINGS: HttpSettings = HttpSettings {
+    request_timeout: Duration::from_millis(50),
+    max_body_bytes: 1024,
+    metrics: false,
+};
 
 fn small_router() -> Router {
     let routes = Router::new()
@@ -52,7 +55,7 @@ fn small_router() -> Router {
             "/v1/internal",
             get(async || Failure::from(Error::Internal("the secret reason".into()))),
         );
-    layered(routes.merge(openapi::routes(document())), &SETTINGS)
+    layered(routes.merge(openapi::routes(document())), &SETTINGS, Metrics::unread())
 }
 
 struct Answer {

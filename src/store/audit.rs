@@ -42,6 +42,18 @@ impl Tx {
     ///
     /// # Errors
     /// If the database does not answer.
+    #[tracing::instrument(
+        target = "pgvalet::trace",
+        name = "INSERT audit_entry",
+        skip_all,
+        fields(
+            otel.kind = "client",
+            db.system.name = "postgresql",
+            db.operation.name = "INSERT",
+            db.collection.name = "audit_entry",
+            audit.id = %entry.id,
+        )
+    )]
     pub async fn audit(&mut self, entry: &Entry) -> Result<(), Error> {
         let body = entry.canonical().map_err(|_| Error::Unreadable("audit entry"))?;
         sqlx::query!(
@@ -53,6 +65,7 @@ impl Tx {
         )
         .execute(&mut *self.inner)
         .await?;
+        self.audited += 1;
         Ok(())
     }
 }
@@ -64,6 +77,9 @@ impl Store {
     /// If the database does not answer.
     pub async fn seal_audit(&self, limit: i64) -> Result<usize, Error> {
         let mut tx = self.pool.begin().await?;
+        // A crash of the database may take this back: the entries are sealed again then. A checkpoint
+        // is durable, and with it all that was committed before.
+        sqlx::query!("SET LOCAL synchronous_commit = off").execute(&mut *tx).await?;
         let Some(head) =
             sqlx::query!("SELECT position, hash FROM audit_head FOR UPDATE SKIP LOCKED")
                 .fetch_optional(&mut *tx)

@@ -6,23 +6,25 @@
 
 pub mod audit;
 pub mod error;
+pub mod idempotency;
 pub mod installation;
 pub mod leases;
 pub mod logins;
+pub mod measure;
 pub mod people;
 pub mod profiles;
 pub mod seal;
 pub mod targets;
 pub mod tokens;
 
-use std::{str::FromStr, time::Duration};
+use std::{str::FromStr, sync::Arc, time::Duration};
 
 use sqlx::{
     PgPool, Postgres, Transaction,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 
-use crate::{secret::Secret, store::error::Error};
+use crate::{secret::Secret, store::error::Error, telemetry::metrics::Metrics};
 
 /// How long a request waits for a connection before it is told that the database does not answer.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
@@ -34,6 +36,7 @@ const STATEMENT_TIMEOUT: &str = "15s";
 #[derive(Debug, Clone)]
 pub struct Store {
     pool: PgPool,
+    metrics: Arc<Metrics>,
 }
 
 /// One running transaction. Dropped without [`Tx::commit`], it rolls back.
@@ -41,6 +44,9 @@ pub struct Store {
 #[must_use]
 pub struct Tx {
     inner: Transaction<'static, Postgres>,
+    metrics: Arc<Metrics>,
+    /// Audit entries written in it, which count once it is committed.
+    audited: u64,
 }
 
 impl Store {
@@ -48,7 +54,11 @@ impl Store {
     ///
     /// # Errors
     /// If the address cannot be read.
-    pub fn new(url: &Secret<String>, max_connections: u32) -> Result<Self, Error> {
+    pub fn new(
+        url: &Secret<String>,
+        max_connections: u32,
+        metrics: Arc<Metrics>,
+    ) -> Result<Self, Error> {
         let options =
             PgConnectOptions::from_str(url.expose())?.application_name("pgvalet-state").options([
                 ("statement_timeout", STATEMENT_TIMEOUT),
@@ -60,7 +70,7 @@ impl Store {
             .acquire_timeout(ACQUIRE_TIMEOUT)
             .idle_timeout(Duration::from_secs(300))
             .connect_lazy_with(options);
-        Ok(Self { pool })
+        Ok(Self { pool, metrics })
     }
 
     /// Brings the schema up to date. Several daemons may do so at once: one waits for the other. A
@@ -80,7 +90,8 @@ impl Store {
     /// # Errors
     /// If no connection comes free in time, or the database does not answer.
     pub async fn begin(&self) -> Result<Tx, Error> {
-        Ok(Tx { inner: self.pool.begin().await? })
+        let inner = self.pool.begin().await?;
+        Ok(Tx { inner, metrics: Arc::clone(&self.metrics), audited: 0 })
     }
 
     /// Does the database answer?
@@ -105,7 +116,9 @@ impl Tx {
     /// If the database refuses, in which case nothing was done, or does not answer, in which case
     /// it is not known.
     pub async fn commit(self) -> Result<(), Error> {
-        Ok(self.inner.commit().await?)
+        self.inner.commit().await?;
+        self.metrics.audited(self.audited);
+        Ok(())
     }
 }
 

@@ -173,6 +173,27 @@ impl Tx {
         Ok(())
     }
 
+    /// Records which cluster a target's address leads to, once it is known.
+    ///
+    /// # Errors
+    /// If the database does not answer.
+    pub async fn set_cluster_id(&mut self, id: TargetId, cluster_id: i64) -> Result<(), Error> {
+        sqlx::query!("UPDATE target SET cluster_id = $2 WHERE id = $1", id.uuid(), cluster_id)
+            .execute(&mut *self.inner)
+            .await?;
+        Ok(())
+    }
+
+    /// Which cluster a target's address led to, if it is known.
+    ///
+    /// # Errors
+    /// If the database does not answer.
+    pub async fn cluster_id(&mut self, id: TargetId) -> Result<Option<i64>, Error> {
+        Ok(sqlx::query_scalar!("SELECT cluster_id FROM target WHERE id = $1", id.uuid())
+            .fetch_one(&mut *self.inner)
+            .await?)
+    }
+
     /// Changes a target; without a password, the recorded one stays.
     ///
     /// # Errors

@@ -5,7 +5,7 @@ use chrono::{DateTime, Utc};
 use crate::{
     domain::principal::Principal,
     ids::{PrincipalId, TokenId},
-    store::{Store, Tx, error::Error, exactly_one, people},
+    store::{Store, Tx, error::Error, people},
 };
 
 /// A token as it is needed to let its bearer in.
@@ -63,6 +63,8 @@ pub struct NewToken<'a> {
     pub hash: &'a str,
     /// When it ends.
     pub expires_at: Option<DateTime<Utc>>,
+    /// The token that it was made with by its bearer: it ends with that one.
+    pub made_with: Option<TokenId>,
 }
 
 impl Store {
@@ -149,13 +151,15 @@ impl Tx {
         now: DateTime<Utc>,
     ) -> Result<(), Error> {
         sqlx::query!(
-            "INSERT INTO token (id, principal_id, name, hash, created_at, expires_at) VALUES ($1, $2, $3, $4, $5, $6)",
+            "INSERT INTO token (id, principal_id, name, hash, created_at, expires_at, made_with)
+             VALUES ($1, $2, $3, $4, $5, $6, $7)",
             token.id.uuid(),
             token.principal.uuid(),
             token.name,
             token.hash,
             now,
-            token.expires_at
+            token.expires_at,
+            token.made_with.map(TokenId::uuid) as Option<uuid::Uuid>
         )
         .execute(&mut *self.inner)
         .await?;
@@ -180,18 +184,29 @@ impl Tx {
         Ok(row)
     }
 
-    /// Revokes a token.
+    /// Revokes a token and those that were made with it, and so on. Gives those that were not revoked
+    /// yet.
     ///
     /// # Errors
-    /// [`Error::NotOneRow`] if it was revoked before.
-    pub async fn revoke_token(&mut self, id: TokenId, now: DateTime<Utc>) -> Result<(), Error> {
-        let done = sqlx::query!(
-            "UPDATE token SET revoked_at = $2 WHERE id = $1 AND revoked_at IS NULL",
+    /// If the database does not answer.
+    pub async fn revoke_token(
+        &mut self,
+        id: TokenId,
+        now: DateTime<Utc>,
+    ) -> Result<Vec<(TokenId, PrincipalId, String)>, Error> {
+        let rows = sqlx::query!(
+            "WITH RECURSIVE ending AS (
+                 SELECT id FROM token WHERE id = $1
+                 UNION SELECT t.id FROM token t JOIN ending e ON t.made_with = e.id)
+             UPDATE token SET revoked_at = $2
+             WHERE id IN (SELECT id FROM ending) AND revoked_at IS NULL
+             RETURNING id, principal_id, name",
             id.uuid(),
             now
         )
-        .execute(&mut *self.inner)
+        .fetch_all(&mut *self.inner)
         .await?;
-        exactly_one(&done)
+        let ended = |id, principal, name| (TokenId::from(id), PrincipalId::from(principal), name);
+        Ok(rows.into_iter().map(|row| ended(row.id, row.principal_id, row.name)).collect())
     }
 }

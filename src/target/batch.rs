@@ -11,7 +11,7 @@ use std::{
     collections::{BTreeSet, HashMap, VecDeque},
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicI32, Ordering},
+        atomic::{AtomicBool, AtomicI32, Ordering},
     },
 };
 
@@ -47,15 +47,24 @@ pub(crate) struct Batches {
 
 struct Queue {
     waiting: Mutex<VecDeque<Waiting>>,
+    /// Is everybody let into the database? A login that needs CONNECT of its own is made the slow
+    /// way, which alone gives it, and would only spoil the batch for the others.
+    is_open: AtomicBool,
     turns: Semaphore,
 }
 
 /// A login in the queue. It owns what it needs: its caller may give up at any time.
 struct Waiting {
-    statements: String,
+    statements: Statements,
     role: String,
     group: String,
     answer: oneshot::Sender<Outcome>,
+}
+
+/// What makes one login, each statement with its semicolon.
+struct Statements {
+    create: String,
+    the_rest: String,
 }
 
 /// What a batch answers for one login: made, or to be made the slow way.
@@ -76,8 +85,10 @@ impl Batches {
         new: &NewLogin<'_>,
     ) -> Result<Created, Error> {
         let version = self.version.load(Ordering::Relaxed);
-        if let Some(statements) = statements(new, version) {
-            let queue = self.queue(new.database);
+        let queue = self.queue(new.database);
+        if queue.is_open.load(Ordering::Relaxed)
+            && let Some(statements) = statements(new, version)
+        {
             let answer = queue.enter(new, statements)?;
             if let Outcome::Made(oid) = queue.wait(connections, new.database, answer).await {
                 return Ok(Created { oid });
@@ -85,6 +96,7 @@ impl Batches {
         }
         let created = create::create(connections, new).await?;
         self.version.store(created.server_version, Ordering::Relaxed);
+        queue.is_open.store(created.is_open, Ordering::Relaxed);
         Ok(Created { oid: created.oid })
     }
 
@@ -93,7 +105,11 @@ impl Batches {
         if let Some(queue) = queues.get(database) {
             return Arc::clone(queue);
         }
-        let queue = Arc::new(Queue { waiting: Mutex::default(), turns: Semaphore::new(AT_ONCE) });
+        let queue = Arc::new(Queue {
+            waiting: Mutex::default(),
+            is_open: AtomicBool::new(true),
+            turns: Semaphore::new(AT_ONCE),
+        });
         queues.insert(database.to_owned(), Arc::clone(&queue));
         queue
     }
@@ -103,7 +119,7 @@ impl Queue {
     fn enter(
         &self,
         new: &NewLogin<'_>,
-        statements: String,
+        statements: Statements,
     ) -> Result<oneshot::Receiver<Outcome>, Error> {
         let (answer, receiver) = oneshot::channel();
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
@@ -151,7 +167,11 @@ impl Queue {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         waiting.retain(|one| !one.answer.is_closed());
         let count = waiting.len().min(MOST_IN_A_BATCH);
-        waiting.drain(..count).collect()
+        let mut batch: Vec<_> = waiting.drain(..count).collect();
+        // From 16 on each GRANT locks its group until the commit: two batches that came to the same
+        // groups in different orders would deadlock. Each login carries its own answer with it.
+        batch.sort_by(|one, other| one.group.cmp(&other.group));
+        batch
     }
 }
 
@@ -205,10 +225,12 @@ impl Lent {
     /// found again, and told, by the slow way.
     async fn try_make(&mut self, batch: &[Waiting]) -> Option<Vec<u32>> {
         let connection = self.0.as_mut()?;
+        // All roles before the first GRANT, which locks its group. When we are cancelled here, the
+        // server may go on for a while, and the others make their logins anew: with no group locked
+        // yet, whoever waits there for the name of a role keeps nobody waiting.
         let mut statements = String::from("BEGIN;");
-        for one in batch {
-            statements.push_str(&one.statements);
-        }
+        statements.extend(batch.iter().map(|one| one.statements.create.as_str()));
+        statements.extend(batch.iter().map(|one| one.statements.the_rest.as_str()));
         run(connection, &statements).await.ok()?;
         let groups: BTreeSet<&str> = batch.iter().map(|one| one.group.as_str()).collect();
         for group in groups {
@@ -231,7 +253,9 @@ JOIN pg_roles r ON r.rolname = asked.role
 JOIN pg_roles g ON g.rolname = asked.group_role
 WHERE r.rolcanlogin
   AND NOT (r.rolinherit OR r.rolsuper OR r.rolcreaterole OR r.rolcreatedb OR r.rolreplication OR r.rolbypassrls)
-  AND (SELECT count(*) = 1 AND bool_and(m.roleid = g.oid) FROM pg_auth_members m WHERE m.member = r.oid)
+  AND (SELECT count(*) = 1 AND bool_and(m.roleid = g.oid AND NOT m.admin_option)
+       FROM pg_auth_members m WHERE m.member = r.oid)
+  AND pg_has_role('pg_signal_backend', 'USAGE')
   AND has_database_privilege(r.oid, current_database(), 'CONNECT')
 ORDER BY asked.place";
 
@@ -246,9 +270,8 @@ async fn sound_logins(
     Ok(oids.into_iter().map(|oid| oid.0).collect())
 }
 
-/// All that makes one login, each statement with its semicolon. None if the server's version is not
-/// known yet, or the verifier is malformed.
-fn statements(new: &NewLogin<'_>, version: i32) -> Option<String> {
+/// None if the server's version is not known yet, or the verifier is malformed.
+fn statements(new: &NewLogin<'_>, version: i32) -> Option<Statements> {
     if version == 0 {
         return None;
     }
@@ -258,12 +281,45 @@ fn statements(new: &NewLogin<'_>, version: i32) -> Option<String> {
         valid_until: new.valid_until,
         connection_limit: new.connection_limit,
     };
+    let create = sql::login(LoginVerb::Create, name, &terms)? + ";";
     let mut all = vec![
-        sql::login(LoginVerb::Create, name, &terms)?,
         sql::grant_membership(new.group_role, name, Membership::ToBecome, version),
         sql::set_setting(name, "role", new.group_role),
     ];
     all.extend(new.settings.iter().map(|(setting, value)| sql::set_setting(name, setting, value)));
     all.push(sql::comment_on_role(name, &new.comment));
-    Some(all.into_iter().map(|statement| statement + ";").collect())
+    let the_rest = all.into_iter().map(|statement| statement + ";").collect();
+    Some(Statements { create, the_rest })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_batch_comes_to_its_groups_in_one_order_and_takes_no_more_than_it_may() {
+        let queue = Queue {
+            waiting: Mutex::default(),
+            is_open: AtomicBool::new(true),
+            turns: Semaphore::new(AT_ONCE),
+        };
+        let mut answers = Vec::new();
+        for (place, group) in ["b", "a", "c", "b", "a", "c", "b", "a", "b", "a"].iter().enumerate()
+        {
+            let (answer, receiver) = oneshot::channel();
+            answers.push(receiver);
+            queue.waiting.lock().unwrap().push_back(Waiting {
+                statements: Statements { create: String::new(), the_rest: String::new() },
+                role: format!("pgv_{place}"),
+                group: (*group).to_owned(),
+                answer,
+            });
+        }
+        // The caller of the second login gives up.
+        drop(answers.remove(1));
+        let roles = || -> Vec<_> { queue.take().into_iter().map(|one| one.role).collect() };
+        let first = ["pgv_4", "pgv_7", "pgv_0", "pgv_3", "pgv_6", "pgv_8", "pgv_2", "pgv_5"];
+        assert_eq!(roles(), first);
+        assert_eq!(roles(), ["pgv_9"]);
+    }
 }

@@ -6,7 +6,7 @@
 use std::{collections::HashMap, path::Path, sync::PoisonError, time::Duration};
 
 use sqlx::{
-    ConnectOptions, PgConnection, PgPool, Postgres,
+    ConnectOptions, Connection as _, PgConnection, PgPool, Postgres,
     pool::PoolConnection,
     postgres::{PgConnectOptions, PgPoolOptions, PgSslMode},
 };
@@ -26,6 +26,9 @@ use crate::{
 
 /// Long enough for a far network and a full TLS handshake.
 const CONNECT_TIME: Duration = Duration::from_secs(5);
+
+/// A pool that has given no connection by then may be waiting at a closed port.
+const KNOCK_AFTER: Duration = Duration::from_millis(200);
 
 /// A target's connections are scarce, and ours must never be the ones that fill it.
 const MOST_CONNECTIONS: u32 = 8;
@@ -66,7 +69,27 @@ impl Connections {
         if pool.size() == 0 {
             self.knock().await?;
         }
-        pool.acquire().await.map_err(|error| self.not_connected(database, error))
+        // The connections that the pool has may all be dead, and then it waits at a closed port, too.
+        tokio::select! {
+            biased;
+            acquired = pool.acquire() => {
+                acquired.map_err(|error| self.not_connected(database, error))
+            }
+            error = self.closed() => Err(error),
+        }
+    }
+
+    /// Waits until nobody is there any more. A pool that gives a connection at once never comes
+    /// to the first knock.
+    async fn closed(&self) -> Error {
+        let mut pause = KNOCK_AFTER;
+        loop {
+            tokio::time::sleep(pause).await;
+            if let Err(error) = self.knock().await {
+                return error;
+            }
+            pause *= 2;
+        }
     }
 
     /// A connection for what concerns the whole cluster: to `preferred`, or when that database is
@@ -107,6 +130,22 @@ impl Connections {
         }
     }
 
+    /// Connections in use, and those that idle.
+    pub(crate) fn counts(&self) -> (u64, u64) {
+        let pools = self.pools.lock().unwrap_or_else(PoisonError::into_inner);
+        let all: u64 = pools.values().map(|pool| u64::from(pool.size())).sum();
+        let idle = pools.values().map(|pool| u64::try_from(pool.num_idle()).unwrap_or(0)).sum();
+        (all.saturating_sub(idle), idle)
+    }
+
+    pub(crate) fn host(&self) -> &str {
+        &self.spec.host
+    }
+
+    pub(crate) const fn port(&self) -> u16 {
+        self.spec.port
+    }
+
     fn take_pools(&self) -> Vec<PgPool> {
         let mut pools = self.pools.lock().unwrap_or_else(PoisonError::into_inner);
         pools.drain().map(|(_, pool)| pool).collect()
@@ -120,6 +159,9 @@ impl Connections {
                 .min_connections(0)
                 .acquire_timeout(CONNECT_TIME)
                 .idle_timeout(IDLE_TIME)
+                .after_release(|connection, _| {
+                    Box::pin(async { Ok(is_outside_transactions(connection).await) })
+                })
                 .connect_lazy_with(self.options(database))
         };
         pools.entry(database.to_owned()).or_insert_with(make).clone()
@@ -193,6 +235,14 @@ impl Connections {
             _ => Error::Unreachable { address: self.address(), source },
         }
     }
+}
+
+/// May the next one have the connection? A caller that gives up while its BEGIN is under way leaves a
+/// transaction open that the driver does not know of, and what the next one does there, outside of
+/// transactions as it believes, would be undone. The driver asks the server whether a statement that
+/// was to begin a transaction did; this one does not.
+async fn is_outside_transactions(connection: &mut PgConnection) -> bool {
+    matches!(connection.begin_with("SELECT 1").await, Err(sqlx::Error::BeginFailed))
 }
 
 /// Runs one statement that changes something. Its text comes from [`sql`], where all is quoted.

@@ -20,18 +20,17 @@ use crate::{
     },
 };
 
-/// What the name of every role that only holds CONNECT begins with.
-const CONNECT_PREFIX: &str = "pgvc_";
-
 /// Another transaction in the way is gone within this time, or the caller tries again later.
 const CONFLICT_TIME: Duration = Duration::from_secs(6);
 
 const MAKE: &str = "make a login";
 
-/// A login that was made, and the version of the server that it was made on.
+/// A login that was made, and what making the next ones takes on this server.
 pub(crate) struct Made {
     pub(crate) oid: u32,
     pub(crate) server_version: i32,
+    /// Is everybody let into the database, so that a login needs no CONNECT of its own?
+    pub(crate) is_open: bool,
 }
 
 /// Makes a login, or sets right one that is there.
@@ -88,6 +87,14 @@ async fn create_once(connections: &Connections, new: &NewLogin<'_>) -> Result<Ma
             source: None,
         });
     }
+    // A login whose sessions cannot be ended is not handed out.
+    if !facts.server.may_end_sessions {
+        return Err(Error::LacksRight {
+            action: "end sessions of a login".to_owned(),
+            remedy: sql::let_admin_end_sessions(&facts.admin, facts.server.version_num),
+            source: None,
+        });
+    }
     let mut tx = connection.begin().await.map_err(error::failed(MAKE))?;
     let group = observe::safe_group(&mut tx, new.group_role)
         .await?
@@ -108,11 +115,12 @@ async fn create_once(connections: &Connections, new: &NewLogin<'_>) -> Result<Ma
     run(&mut tx, &sql::comment_on_role(new.role.as_str(), &new.comment))
         .await
         .map_err(error::failed(MAKE))?;
-    let connect_role = let_in(&mut tx, &facts, new).await?;
+    let is_open = may_connect(&mut tx, new.role.as_str()).await?;
+    let connect_role = let_in(&mut tx, &facts, new, is_open).await?;
 
     let oid = check(&mut tx, &facts, new, connect_role.as_ref()).await?;
     tx.commit().await.map_err(error::failed(MAKE))?;
-    Ok(Made { oid, server_version: facts.server.version_num })
+    Ok(Made { oid, server_version: facts.server.version_num, is_open })
 }
 
 /// The role itself. A role of this name is from an earlier try whose outcome we did not hear: names
@@ -175,10 +183,11 @@ async fn let_in(
     tx: &mut PgConnection,
     facts: &Facts,
     new: &NewLogin<'_>,
+    is_open: bool,
 ) -> Result<Option<Role>, Error> {
     let name = connect_role_name(new.database);
     let existing = if facts.grants_have_options() { observe::role(tx, &name).await? } else { None };
-    if may_connect(tx, new.role.as_str()).await? {
+    if is_open {
         return Ok(existing);
     }
     if !facts.grants_have_options() {
@@ -193,12 +202,6 @@ async fn let_in(
     let role = observe::safe_group(tx, &name)
         .await?
         .ok_or_else(|| Error::GroupMissing { group: name.clone() })?;
-    if !memberships(tx, role.oid).await?.is_empty() {
-        return Err(Error::GroupUnsafe {
-            group: name,
-            fault: "it is a member of other roles, but is inherited by logins: take those memberships away".to_owned(),
-        });
-    }
     observe::check_may_grant(tx, facts, &role).await?;
     if !may_connect(tx, &name).await? {
         grant_connect(tx, facts, new.database, &name).await?;
@@ -212,7 +215,7 @@ async fn let_in(
 
 /// `pgvc_` and the database, cut to PostgreSQL's 63 bytes.
 fn connect_role_name(database: &str) -> String {
-    let mut name = format!("{CONNECT_PREFIX}{database}");
+    let mut name = format!("{}{database}", observe::CONNECT_PREFIX);
     name.truncate(name.floor_char_boundary(63));
     name
 }

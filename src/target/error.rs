@@ -169,6 +169,14 @@ pub enum Error {
         /// What stands in the way, and what state the login is in.
         obstacle: String,
     },
+    /// All sessions of a login are ended, but who is signing in on the target is not known yet.
+    #[error(
+        "the login `{role}` is shut out already and has no session: a client that is signing in on the target, perhaps as another role, is waited for before the proof is given"
+    )]
+    SigningIn {
+        /// The login.
+        role: String,
+    },
     /// Another transaction was in the way.
     #[error("the target was busy with another change while asked to {doing}")]
     Busy {
@@ -213,6 +221,7 @@ impl Error {
             Self::Gone { .. } => "login_gone",
             Self::NotOurs { .. } => "login_not_ours",
             Self::Blocked { .. } => "login_blocked",
+            Self::SigningIn { .. } => "login_signing_in",
             Self::Busy { .. } => "target_busy",
             Self::QueueFull => "queue_full",
             Self::Failure { .. } => "target_failure",
@@ -228,6 +237,7 @@ impl Error {
             | Self::ConnectionLost { .. }
             | Self::InRecovery
             | Self::Blocked { .. }
+            | Self::SigningIn { .. }
             | Self::Busy { .. }
             | Self::QueueFull => true,
             Self::Tls { .. }
@@ -387,6 +397,13 @@ mod tests {
         ] {
             assert_eq!(meaning(sqlstate), expected, "{sqlstate}");
         }
+    }
+
+    #[test]
+    fn a_login_that_waits_for_a_client_is_tried_again() {
+        let error = Error::SigningIn { role: "pgv_a".to_owned() };
+        assert_eq!((error.code(), error.is_worth_retrying()), ("login_signing_in", true));
+        assert!(!error.is_conflict(), "its caller comes back; the target is not asked at once");
     }
 
     #[test]

@@ -81,6 +81,16 @@ impl Targets {
         }
     }
 
+    /// Connections to all of them: those in use, and those that idle.
+    #[must_use]
+    pub fn connections(&self) -> (u64, u64) {
+        let handles = self.handles.lock().unwrap_or_else(PoisonError::into_inner);
+        let each = handles.values().map(|handle| handle.connections.counts());
+        each.fold((0, 0), |(used, idle), (more_used, more_idle)| {
+            (used + more_used, idle + more_idle)
+        })
+    }
+
     /// Closes all, and waits until they are.
     pub async fn close(&self) {
         let handles: Vec<_> = {
@@ -107,6 +117,9 @@ pub struct Handle {
 /// What a target says of itself and of our admin there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Server {
+    /// The number that tells its cluster from every other, standbys apart; none if our admin may not
+    /// ask for it. At another number than before, the target's address leads somewhere else now.
+    pub system_identifier: Option<i64>,
     /// Its version: 150004 is 15.4.
     pub version_num: i32,
     /// Its clock.
@@ -183,6 +196,19 @@ impl Handle {
     ///
     /// # Errors
     /// When it cannot be made exactly as asked; nothing is left of it then.
+    #[tracing::instrument(
+        target = "pgvalet::trace",
+        name = "CREATE ROLE",
+        skip_all,
+        fields(
+            otel.kind = "client",
+            db.system.name = "postgresql",
+            db.namespace = new.database,
+            db.query.summary = "CREATE ROLE",
+            server.address = self.connections.host(),
+            server.port = self.connections.port(),
+        )
+    )]
     pub async fn create_login(&self, new: &NewLogin<'_>) -> Result<Created, Error> {
         self.batches.create(&self.connections, new).await
     }
@@ -204,6 +230,19 @@ impl Handle {
     ///
     /// # Errors
     /// When it is not gone yet. It may be tried again at any time.
+    #[tracing::instrument(
+        target = "pgvalet::trace",
+        name = "DROP ROLE",
+        skip_all,
+        fields(
+            otel.kind = "client",
+            db.system.name = "postgresql",
+            db.namespace = login.database,
+            db.query.summary = "DROP ROLE",
+            server.address = self.connections.host(),
+            server.port = self.connections.port(),
+        )
+    )]
     pub async fn remove_login(&self, login: &RemoveLogin<'_>) -> Result<Proof, Error> {
         remove::remove(&self.connections, &self.fences, login).await
     }

@@ -3,11 +3,17 @@
 use chrono::{DateTime, Utc};
 use sqlx::{FromRow, PgConnection, postgres::types::Oid};
 
-use crate::target::{
-    Server,
-    error::{self, Error},
-    sql,
+use crate::{
+    domain::role::GROUP_PREFIX,
+    target::{
+        Server,
+        error::{self, Error, Meaning},
+        sql,
+    },
 };
+
+/// What the name of every role that only holds CONNECT begins with.
+pub(crate) const CONNECT_PREFIX: &str = "pgvc_";
 
 /// What a target says of itself, and the name of our admin there.
 pub(crate) struct Facts {
@@ -24,6 +30,7 @@ impl Facts {
 
 #[derive(FromRow)]
 struct FactsRow {
+    system_identifier: Option<i64>,
     version_num: i32,
     now: DateTime<Utc>,
     in_recovery: bool,
@@ -33,8 +40,12 @@ struct FactsRow {
     may_end_sessions: bool,
 }
 
+/// A cluster's own number, made by initdb. Everybody may ask for it, unless that was taken away, and
+/// PostgreSQL looks at that right before it runs anything, so that no CASE gets round it.
+const SYSTEM_IDENTIFIER: &str = "(SELECT system_identifier FROM pg_control_system())";
+
 const FACTS: &str = "\
-SELECT current_setting('server_version_num')::int AS version_num,
+       current_setting('server_version_num')::int AS version_num,
        clock_timestamp() AS now,
        pg_is_in_recovery() AS in_recovery,
        rolname::text AS admin,
@@ -45,16 +56,20 @@ FROM pg_roles WHERE rolname = current_user";
 
 /// Asks the target about itself.
 pub(crate) async fn facts(connection: &mut PgConnection) -> Result<Facts, Error> {
-    let row: FactsRow = sqlx::query_as(FACTS)
-        .fetch_one(connection)
-        .await
-        .map_err(error::failed("say what it is"))?;
+    let row = match facts_row(connection, SYSTEM_IDENTIFIER).await {
+        Err(error) if error::meaning_of(&error) == Some(Meaning::NotAllowed) => {
+            facts_row(connection, "NULL::bigint").await
+        }
+        outcome => outcome,
+    };
+    let row = row.map_err(error::failed("say what it is"))?;
     if row.version_num < sql::OLDEST {
         return Err(Error::TooOld { major: row.version_num / 10_000 });
     }
     Ok(Facts {
         admin: row.admin,
         server: Server {
+            system_identifier: row.system_identifier,
             version_num: row.version_num,
             now: row.now,
             in_recovery: row.in_recovery,
@@ -63,6 +78,14 @@ pub(crate) async fn facts(connection: &mut PgConnection) -> Result<Facts, Error>
             may_end_sessions: row.may_end_sessions,
         },
     })
+}
+
+async fn facts_row(
+    connection: &mut PgConnection,
+    system_identifier: &str,
+) -> Result<FactsRow, sqlx::Error> {
+    let query = format!("SELECT {system_identifier} AS system_identifier,\n{FACTS}");
+    sqlx::query_as(sqlx::AssertSqlSafe(query)).fetch_one(connection).await
 }
 
 /// The same, before a change: refuses a standby.
@@ -138,16 +161,73 @@ const POWERFUL: [&str; 5] = [
     "pg_create_subscription",
 ];
 
-/// Everything that a member of the role may become, one step or many: only the dangerous.
+/// Everything that a member of the role may become, the role itself first, then one step or many:
+/// only what speaks against handing it out. What a role owns stands in the catalogue that all
+/// databases share, found by its index on the owner. A user mapping counts as the role's own there,
+/// but is only a password for elsewhere that somebody gave it.
 const REACHES: &str = "\
-WITH RECURSIVE reached AS (
-    SELECT roleid FROM pg_auth_members WHERE member = $1
+WITH RECURSIVE reached (oid) AS (
+    SELECT $1::oid
     UNION
-    SELECT m.roleid FROM pg_auth_members m JOIN reached ON m.member = reached.roleid
+    SELECT m.roleid FROM pg_auth_members m JOIN reached ON m.member = reached.oid
+), found AS (
+    SELECT r.oid, r.rolname, owned.what,
+           r.rolsuper OR r.rolcreaterole OR r.rolcreatedb OR r.rolreplication OR r.rolbypassrls
+               OR r.rolname = ANY ($2) AS has_power
+    FROM reached JOIN pg_roles r ON r.oid = reached.oid
+    LEFT JOIN LATERAL (
+        SELECT CASE WHEN d.dbid = 0 OR b.datname = current_database()
+                    THEN pg_describe_object(d.classid, d.objid, d.objsubid)
+                    ELSE 'one in database ' || b.datname END AS what
+        FROM pg_shdepend d LEFT JOIN pg_database b ON b.oid = d.dbid
+        WHERE d.refclassid = 'pg_authid'::regclass AND d.refobjid = r.oid AND d.deptype = 'o'
+          AND d.classid <> 'pg_user_mapping'::regclass
+        LIMIT 1
+    ) owned ON true
 )
-SELECT r.rolname::text FROM reached JOIN pg_roles r ON r.oid = reached.roleid
-WHERE r.rolsuper OR r.rolcreaterole OR r.rolreplication OR r.rolbypassrls OR r.rolname = ANY ($2)
-ORDER BY 1 LIMIT 1";
+SELECT rolname::text AS name, what AS owns, has_power
+FROM found WHERE has_power OR what IS NOT NULL OR ($3 AND oid <> $1)
+ORDER BY oid <> $1, 1 LIMIT 1";
+
+/// A role that a group role's members could become, or the group role itself.
+#[derive(Debug, FromRow)]
+struct Reached {
+    name: String,
+    owns: Option<String>,
+    has_power: bool,
+}
+
+impl Reached {
+    /// Why the group role is not handed out, and what to do.
+    fn fault(&self, group: &str) -> String {
+        let name = &self.name;
+        let revoke =
+            format!("run `REVOKE {} FROM {}`", sql::identifier(name), sql::identifier(group));
+        match &self.owns {
+            Some(owned) if name == group => format!(
+                "it owns objects, such as {owned}: a login could alter and drop them; give them to another role (`REASSIGN OWNED BY {} TO …`), or name another role",
+                sql::identifier(group)
+            ),
+            Some(owned) => format!(
+                "its members could become `{name}`, which owns objects, such as {owned}: {revoke}, or name another role"
+            ),
+            None if name == group => {
+                "it reaches beyond its database by itself: name another role".to_owned()
+            }
+            None if self.has_power => {
+                format!("its members could become `{name}`: {revoke}, or name another role")
+            }
+            None => format!(
+                "it is a member of `{name}`, but pgvalet keeps it for what it grants itself: {revoke}"
+            ),
+        }
+    }
+}
+
+/// Do we make and keep roles of such a name? They are members of nothing.
+fn is_managed(name: &str) -> bool {
+    name.starts_with(GROUP_PREFIX) || name.starts_with(CONNECT_PREFIX)
+}
 
 /// Finds a group role, and makes sure that handing it out hands out grants and nothing more.
 pub(crate) async fn safe_group(
@@ -169,16 +249,15 @@ pub(crate) async fn safe_group(
         )));
     }
     let powerful: &[&str] = &POWERFUL;
-    let reached: Option<String> = sqlx::query_scalar(REACHES)
+    let reached: Option<Reached> = sqlx::query_as(REACHES)
         .bind(group.oid)
         .bind(powerful)
+        .bind(is_managed(name))
         .fetch_optional(connection)
         .await
         .map_err(error::failed("look up what a role reaches"))?;
     match reached {
-        Some(other) => Err(unsafe_because(format!(
-            "its members could become `{other}`: take that membership away, or name another role"
-        ))),
+        Some(reached) => Err(unsafe_because(reached.fault(name))),
         None => Ok(Some(group)),
     }
 }
@@ -215,4 +294,43 @@ pub(crate) async fn sessions(connection: &mut PgConnection, oid: u32) -> Result<
         .fetch_one(connection)
         .await
         .map_err(error::failed("count sessions"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_fault_of_a_group_names_what_helps() {
+        let reached = |name: &str, owns: Option<&str>, has_power| {
+            Reached { name: name.to_owned(), owns: owns.map(str::to_owned), has_power }.fault("g")
+        };
+        for (fault, begins, helps) in [
+            (
+                reached("g", Some("table a"), false),
+                "it owns objects, such as table a:",
+                "`REASSIGN OWNED BY \"g\" TO …`",
+            ),
+            (
+                reached("o", Some("table a"), false),
+                "its members could become `o`, which owns objects, such as table a:",
+                "`REVOKE \"o\" FROM \"g\"`",
+            ),
+            (
+                reached("o", None, true),
+                "its members could become `o`:",
+                "`REVOKE \"o\" FROM \"g\"`",
+            ),
+            (reached("g", None, true), "it reaches beyond its database", "name another role"),
+            (reached("o", None, false), "it is a member of `o`,", "`REVOKE \"o\" FROM \"g\"`"),
+        ] {
+            assert!(fault.starts_with(begins) && fault.contains(helps), "{fault}");
+        }
+    }
+
+    #[test]
+    fn roles_of_ours_are_known_by_their_name() {
+        assert!(is_managed("pgvg_shop_read") && is_managed("pgvc_shop"));
+        assert!(!is_managed("reporting") && !is_managed("pgv_alice"));
+    }
 }

@@ -26,9 +26,12 @@ use crate::{
     },
 };
 
-/// How long one try waits for clients that are signing in, and for sessions to go. A client may
-/// stall for the server's `authentication_timeout`, a minute: the caller tries again until then.
+/// How long one try waits for sessions to go.
 const DRAIN_TIME: Duration = Duration::from_secs(5);
+
+/// How long one try waits when only clients that are signing in are left. Anybody who reaches the
+/// server can stall there without a password, and each removal would keep its turn for that long.
+const SIGN_IN_TIME: Duration = Duration::from_millis(300);
 
 /// How long we struggle for the row of the login, which a session of it can lock again and again.
 const FENCE_TIME: Duration = Duration::from_secs(5);
@@ -185,17 +188,22 @@ WHERE a.member = $1 OR (a.roleid = $1 AND m.rolname <> current_user) ORDER BY 1,
 
     /// Lets nobody new in. A session of the login can keep its row locked (`ALTER ROLE CURRENT_USER
     /// …` in an open transaction), so sessions are ended in the same breath, again and again.
+    /// Without the right to end them the login is shut out all the same, and the right asked for then.
     async fn fence(&mut self, connection: &mut PgConnection, oid: u32) -> Result<(), Error> {
         let mut patience = Patience::lasting(FENCE_TIME);
         loop {
-            self.end_sessions(connection, oid).await?;
-            let Err(error) = self.try_fence(connection).await else { return Ok(()) };
+            let told = self.end_sessions(connection, oid).await.map(drop);
+            if !matches!(told, Ok(()) | Err(Error::LacksRight { .. })) {
+                return told;
+            }
+            let Err(error) = self.try_fence(connection).await else { return told };
             match error::meaning_of(&error) {
                 Some(Meaning::Conflict) => {}
                 Some(Meaning::NotAllowed) => return Err(self.not_our_admins(error)),
                 _ => return Err(error::failed("keep a login from signing in")(error)),
             }
             if !patience.wait().await {
+                told?;
                 return Err(self.blocked(
                     "a session of it keeps its row locked, and does not end; it still may sign in, but has no rights left",
                 ));
@@ -220,7 +228,9 @@ WHERE a.member = $1 OR (a.roleid = $1 AND m.rolname <> current_user) ORDER BY 1,
         tx.commit().await
     }
 
-    /// Ends sessions until there are none, and nobody is left who was signing in at the fence.
+    /// Ends sessions until there are none, and nobody is left who was signing in at the fence. A
+    /// client may stall in signing in for the server's `authentication_timeout`, a minute: who they
+    /// are is kept, and the caller comes back until they are gone.
     async fn drain(
         &mut self,
         connection: &mut PgConnection,
@@ -232,6 +242,7 @@ WHERE a.member = $1 OR (a.roleid = $1 AND m.rolname <> current_user) ORDER BY 1,
             fences.entry(oid).or_insert(signing_in_now).clone()
         };
         let mut patience = Patience::lasting(DRAIN_TIME);
+        let mut without_sessions_since = None;
         loop {
             // In this order: a process that is not signing in any more is a session by now, and
             // seen by the statement after.
@@ -241,15 +252,21 @@ WHERE a.member = $1 OR (a.roleid = $1 AND m.rolname <> current_user) ORDER BY 1,
             if waited_for.is_empty() && sessions == 0 {
                 break;
             }
-            if !patience.wait().await {
+            let error = if sessions > 0 {
+                without_sessions_since = None;
+                self.blocked(format!(
+                    "{sessions} of its sessions do not end although they were told to; it cannot sign in any more, and has no rights left"
+                ))
+            } else {
+                Error::SigningIn { role: self.name().to_owned() }
+            };
+            let waits_too_long = sessions == 0
+                && without_sessions_since.get_or_insert_with(Instant::now).elapsed()
+                    >= SIGN_IN_TIME;
+            if waits_too_long || !patience.wait().await {
                 let mut fences = self.fences.lock().unwrap_or_else(PoisonError::into_inner);
-                fences.insert(oid, waited_for.clone());
-                drop(fences);
-                return Err(self.blocked(if waited_for.is_empty() {
-                    format!("{sessions} of its sessions do not end although they were told to; it cannot sign in any more, and has no rights left")
-                } else {
-                    "a client is still signing in; it will not get in, and is waited for until then".to_owned()
-                }));
+                fences.insert(oid, waited_for);
+                return Err(error);
             }
         }
         self.fences.lock().unwrap_or_else(PoisonError::into_inner).remove(&oid);

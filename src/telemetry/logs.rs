@@ -1,5 +1,7 @@
 //! Which lines are written, and in which form.
 
+use opentelemetry::trace::TracerProvider as _;
+use opentelemetry_appender_tracing::layer::OpenTelemetryTracingBridge;
 use tracing::{Metadata, Subscriber, level_filters::LevelFilter};
 use tracing_subscriber::{
     EnvFilter, Layer,
@@ -11,7 +13,7 @@ use tracing_subscriber::{
 
 use crate::{
     config::{LogConfig, LogFormat},
-    telemetry::{Error, json::JsonLines},
+    telemetry::{Error, Telemetry, json::JsonLines, trace},
 };
 
 /// Libraries that say little of use below a warning. At `trace`, hyper and rustls alone would bury
@@ -24,6 +26,9 @@ const QUIET: &[&str] = &[
     "hyper",
     "hyper_util",
     "mio",
+    "opentelemetry",
+    "opentelemetry-otlp",
+    "opentelemetry_sdk",
     "reqwest",
     "rustls",
     "rustls_platform_verifier",
@@ -45,11 +50,15 @@ const NEVER: &[&[&str]] =
 const WARNINGS_ONLY: &[&[&str]] =
     &[&["sqlx", "postgres", "notice"], &["sqlx_core"], &["sqlx_postgres"]];
 
+/// The target of the lines that tell audit entries.
+const AUDIT_EVENT: &str = "pgvalet::event";
+
 /// What receives every event and writes it to `writer`.
 pub(crate) fn subscriber<W>(
     config: &LogConfig,
     is_terminal: bool,
     writer: W,
+    telemetry: &Telemetry,
 ) -> Result<Box<dyn Subscriber + Send + Sync>, Error>
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
@@ -64,8 +73,35 @@ where
             tracing_subscriber::fmt::layer().with_ansi(ansi).with_writer(writer).boxed()
         }
     };
-    let layers = registry().with(lines).with(filter(&config.filter)?);
-    Ok(Box::new(layers.with(filter_fn(may_be_logged))))
+    let lines = lines.with_filter(filter_fn(|of| of.target() != trace::TARGET));
+    let lines = lines.with_filter(filter(&config.filter)?);
+    let layers = registry().with(filter_fn(may_be_logged)).with(lines);
+    let spans = telemetry.tracer.as_ref().map(|provider| {
+        tracing_opentelemetry::layer()
+            .with_tracer(provider.tracer("pgvalet"))
+            .with_location(false)
+            .with_threads(false)
+            .with_tracked_inactivity(false)
+            .with_target(false)
+            .with_filter(filter_fn(|of| of.is_span() && of.target() == trace::TARGET))
+    });
+    let records = match &telemetry.logger {
+        None => None,
+        Some(provider) => Some(
+            OpenTelemetryTracingBridge::new(provider)
+                .with_filter(filter_fn(may_be_sent))
+                .with_filter(filter(&config.filter)?),
+        ),
+    };
+    Ok(Box::new(layers.with(spans).with(records)))
+}
+
+/// The lines that go out by OTLP too: ours. What the exporter and the HTTP client under it say of a
+/// failed export would be sent by the next one, for ever; and audit entries are sent as such.
+fn may_be_sent(metadata: &Metadata<'_>) -> bool {
+    let target = metadata.target();
+    let ours = target == "pgvalet" || target.starts_with("pgvalet::");
+    ours && metadata.is_event() && target != AUDIT_EVENT
 }
 
 /// Writes a panic as an event, in the form of all other lines, with its place.
@@ -130,7 +166,8 @@ mod tests {
     fn written(format: LogFormat, filter: &str, work: impl FnOnce()) -> String {
         let (lines, config) = (Lines::default(), LogConfig { format, filter: filter.to_owned() });
         let writer = lines.clone();
-        let subscriber = subscriber(&config, false, move || writer.clone()).unwrap();
+        let silent = Telemetry { tracer: None, logger: None };
+        let subscriber = subscriber(&config, false, move || writer.clone(), &silent).unwrap();
         tracing::subscriber::with_default(subscriber, work);
         String::from_utf8(lines.0.lock().unwrap().clone()).unwrap()
     }

@@ -16,22 +16,34 @@
 //! | `error` | the whole chain of an error, once, where it is handled |
 //! | `duration_ms`, `count` | numbers |
 //!
-//! Traces and metrics are not here yet. They belong into files beside `logs.rs`, started by
-//! [`start`] and flushed when [`Telemetry`] is dropped; metric labels must be bounded, so no ids.
+//! Traces are of spans with a target of their own (see [`trace`]); metrics are all in [`metrics`].
+//! Both, and the log lines, go out by OTLP where a receiver is configured, and nothing waits for it.
+//! Traces and log lines belong to the process and end with [`Telemetry`]; metrics and the audit log
+//! belong to one daemon, of which tests run several in a process.
 
+pub mod audit_log;
 mod json;
 mod logs;
+pub mod metrics;
+mod otlp;
+pub mod trace;
 
-use std::io::{self, IsTerminal};
+use std::{
+    io::{self, IsTerminal},
+    path::PathBuf,
+};
 
-use crate::config::LogConfig;
+use opentelemetry_sdk::{logs::SdkLoggerProvider, trace::SdkTracerProvider};
 
-/// What keeps telemetry going. To be held until the daemon ends.
+use crate::config::{LogConfig, TelemetryConfig};
+
+/// What keeps telemetry going. To be held until the daemon ends; what still waits is then sent, for
+/// a bounded time.
 #[derive(Debug)]
 #[must_use = "telemetry ends when this is dropped"]
 pub struct Telemetry {
-    // Logs need nothing kept; traces and metrics will, to be flushed.
-    _private: (),
+    tracer: Option<SdkTracerProvider>,
+    logger: Option<SdkLoggerProvider>,
 }
 
 /// Telemetry could not be started.
@@ -43,16 +55,41 @@ pub enum Error {
     /// Something in this process logs already.
     #[error("logging was started before")]
     StartedBefore(#[source] tracing_subscriber::util::TryInitError),
+    /// The exporter could not be made.
+    #[error("could not set up OTLP")]
+    Otlp(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// Metrics could not be set up or written for Prometheus.
+    #[error("could not make metrics for Prometheus")]
+    Prometheus(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The file for audit entries.
+    #[error("could not open the audit file {}", .0.display())]
+    AuditFile(PathBuf, #[source] io::Error),
 }
 
-/// Starts logging, to standard error: standard output belongs to what was asked for.
+/// Starts logging, to standard error (standard output belongs to what was asked for), and traces
+/// where they are configured.
 ///
 /// # Errors
-/// If the filter cannot be read, or logging was started before.
-pub fn start(config: &LogConfig) -> Result<Telemetry, Error> {
+/// If the filter cannot be read, an exporter not be made, or logging was started before.
+pub fn start(config: &LogConfig, otlp: &TelemetryConfig) -> Result<Telemetry, Error> {
     use tracing_subscriber::util::SubscriberInitExt;
-    let subscriber = logs::subscriber(config, io::stderr().is_terminal(), io::stderr)?;
+    let telemetry = Telemetry { tracer: otlp::tracer(otlp)?, logger: otlp::logger(otlp)? };
+    let subscriber = logs::subscriber(config, io::stderr().is_terminal(), io::stderr, &telemetry)?;
     subscriber.try_init().map_err(Error::StartedBefore)?;
     logs::log_panics();
-    Ok(Telemetry { _private: () })
+    Ok(telemetry)
+}
+
+impl Drop for Telemetry {
+    fn drop(&mut self) {
+        let (tracer, logger) = (self.tracer.take(), self.logger.take());
+        if tracer.is_none() && logger.is_none() {
+            return;
+        }
+        otlp::flush_within(otlp::FLUSH, move || {
+            // Nothing can be done about what is lost now; the receiver's absence was logged before.
+            let _ = tracer.map(|tracer| tracer.shutdown_with_timeout(otlp::FLUSH));
+            let _ = logger.map(|logger| logger.shutdown_with_timeout(otlp::FLUSH));
+        });
+    }
 }

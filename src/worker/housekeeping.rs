@@ -1,11 +1,11 @@
-//! Forgets what is no longer needed.
+//! Forgets what is no longer needed, and counts what metrics show.
 
 use std::{sync::Arc, time::Duration};
 
 use tokio::sync::Notify;
 
 use crate::{
-    app::App,
+    app::{App, error::Error},
     lifecycle::Tasks,
     worker::{Ended, woken},
 };
@@ -13,8 +13,11 @@ use crate::{
 /// The name that the loop has in logs and in `/readyz`.
 const NAME: &str = "housekeeping";
 
-/// How often it looks. Less than the minute after which `/readyz` calls a loop stuck.
-const EVERY: Duration = Duration::from_secs(45);
+/// How often it counts: as often as Prometheus commonly asks.
+const EVERY: Duration = Duration::from_secs(15);
+
+/// It forgets on one pass of so many.
+const FORGET_EVERY: u32 = 40;
 
 /// Runs until the daemon stops.
 ///
@@ -23,8 +26,8 @@ const EVERY: Duration = Duration::from_secs(45);
 pub async fn run(app: Arc<App>, tasks: Tasks) -> Ended {
     let stop = tasks.stop_token();
     let nobody = Notify::new();
-    loop {
-        match app.forget_old_keys().await {
+    for pass in (0..FORGET_EVERY).cycle() {
+        match tidy(&app, pass).await {
             Ok(()) => app.note_pass(NAME, None),
             Err(error) => {
                 tracing::warn!(
@@ -35,7 +38,15 @@ pub async fn run(app: Arc<App>, tasks: Tasks) -> Ended {
             }
         }
         if !woken(&nobody, EVERY, &stop).await {
-            return Ok(());
+            break;
         }
     }
+    Ok(())
+}
+
+async fn tidy(app: &App, pass: u32) -> Result<(), Error> {
+    if pass == 0 {
+        app.forget_old_keys().await?;
+    }
+    app.measure().await
 }

@@ -103,3 +103,30 @@ async fn an_answer_that_is_lost_on_the_way_from_the_target_leaves_nothing() {
     }
     world.finish().await;
 }
+
+/// What went wrong once: the time for making the login was counted from after the intent was recorded,
+/// so that an intent whose commit took long was given up, proven gone, and made only then.
+#[tokio::test]
+async fn an_intent_that_is_recorded_late_makes_no_role() {
+    let plan = Plan { lease: "issue_deadline = \"1s\"", ..Plan::default() };
+    let world = World::with(plan).await;
+    world.issue("read", json!({})).await;
+    let roles = world.roles().await;
+
+    let mut state = world.on_state().await;
+    let lock = "BEGIN; LOCK TABLE audit_entry IN SHARE ROW EXCLUSIVE MODE";
+    sqlx::raw_sql(lock).execute(&mut state).await.unwrap();
+    let (person, profile) = (world.admin.clone(), world.profile("read"));
+    let asking = tokio::spawn(async move {
+        let wish = json!({ "profile": profile });
+        person.try_call(reqwest::Method::POST, "/v1/leases", Some(&wish), &[]).await
+    });
+    let began = std::time::Instant::now();
+    eventually("its time is over", seconds(10), async || began.elapsed() > seconds(5)).await;
+    sqlx::raw_sql("COMMIT").execute(&mut state).await.unwrap();
+
+    let answer = asking.await.unwrap().unwrap();
+    answer.expect_problem(504, "timed_out");
+    assert_eq!(world.roles().await, roles, "no role was made after its time");
+    world.finish().await;
+}

@@ -23,6 +23,8 @@ rm -rf -- "$2""#;
 pub(crate) struct Daemon {
     folder: PathBuf,
     name: String,
+    /// Variables that it is started with, beside what finds programs.
+    pub(crate) environment: Vec<(String, String)>,
     running: Option<Running>,
     /// The address of the latest start.
     pub(crate) url: String,
@@ -61,7 +63,13 @@ impl Daemon {
     /// Writes its settings; it is not started yet.
     pub(crate) fn new(folder: &Path, name: &str, settings: &str) -> Self {
         fs::write(folder.join(format!("{name}.toml")), settings).unwrap();
-        Self { folder: folder.to_owned(), name: name.to_owned(), running: None, url: String::new() }
+        Self {
+            folder: folder.to_owned(),
+            name: name.to_owned(),
+            environment: Vec::new(),
+            running: None,
+            url: String::new(),
+        }
     }
 
     /// Its settings.
@@ -75,6 +83,7 @@ impl Daemon {
         let log = self.folder.join(format!("{}.{}.log", self.name, self.logs().len()));
         let mut command = binary();
         command.args(["serve", "--config"]).arg(self.config()).stdin(Stdio::null());
+        command.envs(self.environment.iter().cloned());
         command.stdout(Stdio::null()).stderr(File::create(&log).unwrap());
         let child = command.spawn().unwrap();
         let lifeline = Command::new("/bin/sh")

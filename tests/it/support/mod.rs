@@ -2,6 +2,7 @@
 
 pub(crate) mod chaos;
 pub(crate) mod daemon;
+pub(crate) mod otlp;
 pub(crate) mod people;
 pub(crate) mod postgres;
 pub(crate) mod sessions;
