@@ -37,7 +37,7 @@ pub async fn run(given: Dev) -> anyhow::Result<u8> {
     let with_command = !given.command.is_empty();
     let playground = Playground::start(&given).await?;
     let outcome = match use_it(&playground, given, &mut signals, began).await {
-        Err(_) if with_command => Err(anyhow::anyhow!("could not run the program in a lease")),
+        Err(e) if with_command => Err(e.context("could not run the program in a lease")),
         other => other,
     };
     let stopped = playground.stop().await;

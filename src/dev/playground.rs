@@ -4,8 +4,9 @@
 use std::{
     fs, io,
     io::Write as _,
-    os::unix::fs::OpenOptionsExt,
+    os::unix::{fs::OpenOptionsExt, process::CommandExt as _},
     path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
 };
 
 use anyhow::Context as _;
@@ -49,14 +50,43 @@ pub struct Playground {
 /// A kept folder, or one that goes with the playground.
 enum Folder {
     Kept(PathBuf),
-    ThrowAway(TempDir),
+    ThrowAway(TempDir, Sweeper),
+}
+
+/// Removes a throw-away folder when this process was killed and cannot: the end of the pipe to the
+/// shell tells. PostgreSQL is ended by a shell of its own, and is waited for, so that it does not
+/// write into what is being removed.
+struct Sweeper(Child);
+
+const SWEEP: &str = r#"trap '' INT TERM HUP
+while read -r _; do :; done
+tries=0
+while [ -e "$1/postgres/postmaster.pid" ] && [ "$tries" -lt 30 ]; do sleep 1; tries=$((tries + 1)); done
+rm -rf -- "$1""#;
+
+impl Sweeper {
+    fn of(folder: &Path) -> io::Result<Self> {
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", SWEEP, "pgvalet-sweeper"]).arg(folder).current_dir("/");
+        // Its own group, so that Ctrl-C on the terminal reaches us alone.
+        command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).process_group(0);
+        command.spawn().map(Self)
+    }
+}
+
+impl Drop for Sweeper {
+    /// It is not needed any more: who drops it has removed the folder, or is about to.
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 impl Folder {
     fn path(&self) -> &Path {
         match self {
             Self::Kept(path) => path,
-            Self::ThrowAway(folder) => folder.path(),
+            Self::ThrowAway(folder, _) => folder.path(),
         }
     }
 }
@@ -165,7 +195,7 @@ impl Playground {
     pub fn what_stays(&self) -> String {
         match &self.folder {
             Folder::Kept(path) => format!("; {} is kept for the next time", path.display()),
-            Folder::ThrowAway(_) => " and leaves nothing behind".to_owned(),
+            Folder::ThrowAway(..) => " and leaves nothing behind".to_owned(),
         }
     }
 
@@ -186,7 +216,7 @@ impl Playground {
         let stopped = self.daemon.stop().await;
         let cluster = self.cluster;
         tokio::task::spawn_blocking(|| cluster.stop()).await??;
-        if let Folder::ThrowAway(folder) = self.folder {
+        if let Folder::ThrowAway(folder, _sweeper) = self.folder {
             folder.close().context("could not remove the playground's folder")?;
         }
         Ok(stopped?)
@@ -214,7 +244,8 @@ fn make_folder(kept: Option<&Path>) -> anyhow::Result<Folder> {
                 folder.path(),
                 std::os::unix::fs::PermissionsExt::from_mode(0o711),
             )?;
-            Ok(Folder::ThrowAway(folder))
+            let sweeper = Sweeper::of(folder.path()).context("could not run /bin/sh")?;
+            Ok(Folder::ThrowAway(folder, sweeper))
         }
     }
 }
@@ -226,7 +257,7 @@ async fn start_cluster(
 ) -> anyhow::Result<Cluster> {
     let lifetime = match folder {
         Folder::Kept(_) => Lifetime::Kept,
-        Folder::ThrowAway(_) => Lifetime::ThrowAway,
+        Folder::ThrowAway(..) => Lifetime::ThrowAway,
     };
     let (wanted, data_dir) = (given.postgres_dir.clone(), folder.path().join("postgres"));
     let start = move || -> anyhow::Result<Cluster> {

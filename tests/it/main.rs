@@ -15,18 +15,25 @@
 
 mod support;
 
+mod api_faults;
 mod audit;
+mod command_line;
 mod crashes;
+mod endpoints;
 mod expiry;
 mod faults;
 mod idempotency;
 mod issuing;
 mod metrics;
 mod otlp;
+mod playground;
 mod private_state;
 mod renewing;
 mod revoking;
 mod rotating;
 mod secrets;
+mod settings;
 mod stopping;
+mod targets;
+mod tokens;
 mod two_daemons;

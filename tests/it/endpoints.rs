@@ -1,0 +1,250 @@
+//! Every route of the API's own description, by every kind of caller: who gets in, and what is
+//! recorded of it. A route that is not in the table here fails the test.
+
+use std::collections::BTreeSet;
+
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::support::{
+    eventually,
+    people::{Answer, Person, lease_id},
+    seconds,
+    world::{Plan, World},
+};
+use crate::targets::admin_password;
+
+/// Who may.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum For {
+    Anyone,
+    SignedIn,
+    Administrators,
+}
+use For::{Administrators, Anyone, SignedIn};
+
+/// Each route, who may use it, and the kind of the audit entry that it leaves if it changes something.
+const TABLE: [(&str, &str, For, Option<&str>); 27] = [
+    ("get", "/healthz", Anyone, None),
+    ("get", "/readyz", Anyone, None),
+    ("get", "/v1/whoami", SignedIn, None),
+    ("get", "/v1/leases", SignedIn, None),
+    ("post", "/v1/leases", SignedIn, Some("lease.intended")),
+    ("get", "/v1/leases/{id}", SignedIn, None),
+    ("delete", "/v1/leases/{id}", SignedIn, Some("lease.revoking")),
+    ("post", "/v1/leases/{id}/renew", SignedIn, Some("lease.renewed")),
+    ("post", "/v1/leases/{id}/rotate", SignedIn, Some("lease.rotated")),
+    ("post", "/v1/revocations", SignedIn, Some("lease.revoking")),
+    ("get", "/v1/targets", Administrators, None),
+    ("get", "/v1/targets/{name}", Administrators, None),
+    ("put", "/v1/targets/{name}", Administrators, Some("target.created")),
+    ("delete", "/v1/targets/{name}", Administrators, Some("target.removed")),
+    ("get", "/v1/profiles", SignedIn, None),
+    ("get", "/v1/profiles/{name}", SignedIn, None),
+    ("put", "/v1/profiles/{name}", Administrators, Some("profile.created")),
+    ("delete", "/v1/profiles/{name}", Administrators, Some("profile.removed")),
+    ("post", "/v1/plan", Administrators, None),
+    ("post", "/v1/apply", Administrators, Some("profile.created")),
+    ("get", "/v1/export", Administrators, None),
+    ("get", "/v1/tokens", SignedIn, None),
+    ("post", "/v1/tokens", SignedIn, Some("token.created")),
+    ("delete", "/v1/tokens/{id}", SignedIn, Some("token.revoked")),
+    ("get", "/v1/audit", Administrators, None),
+    ("get", "/v1/audit/verify", Administrators, None),
+    ("get", "/v1/audit/export", Administrators, None),
+];
+
+/// The routes of the description, as method and path.
+fn described() -> BTreeSet<(String, String)> {
+    let document = serde_json::to_value(pgvalet::http::document()).unwrap();
+    let methods = ["get", "put", "post", "delete", "patch", "head", "options", "trace"];
+    let paths = document["paths"].as_object().unwrap();
+    paths
+        .iter()
+        .flat_map(|(path, item)| {
+            let there = methods.iter().filter(|method| item.get(**method).is_some());
+            there.map(|method| ((*method).to_owned(), path.clone()))
+        })
+        .collect()
+}
+
+fn method(name: &str) -> Method {
+    Method::from_bytes(name.to_uppercase().as_bytes()).unwrap()
+}
+
+#[test]
+fn the_table_names_every_route_and_no_other() {
+    let named: BTreeSet<_> =
+        TABLE.iter().map(|(method, path, ..)| ((*method).to_owned(), (*path).to_owned())).collect();
+    assert_eq!(named, described());
+}
+
+/// A sound request for a route by a caller who may use it, with what it needs made beforehand.
+async fn request(world: &World, caller: &Person, method: &str, path: &str) -> (String, Value) {
+    let name = &world.name;
+    let spare = format!("{name}-spare");
+    let mut path = path.to_owned();
+    if path.starts_with("/v1/leases/{id}") || path == "/v1/revocations" {
+        let made = caller.ask(&world.profile("read"), json!({ "tool": "walk" })).await.expect(201);
+        path = path.replace("{id}", &lease_id(&made));
+    } else if path.starts_with("/v1/tokens/{id}") {
+        let made = caller.post("/v1/tokens", &json!({ "name": "spare" })).await.expect(201);
+        path = path.replace("{id}", made["token"]["id"].as_str().unwrap());
+    } else if path == "/v1/targets/{name}" {
+        path = path.replace("{name}", if method == "get" { name } else { &spare });
+    } else if path == "/v1/profiles/{name}" {
+        let read = world.profile("read");
+        path = path.replace("{name}", if method == "get" { &read } else { &spare });
+    }
+    let profile = json!({
+        "name": spare, "target": name, "database": world.shop(), "preset": "readonly",
+        "schemas": ["public"], "ttl": "1h", "max_ttl": "1h", "connection_limit": 1,
+    });
+    let file = format!(
+        "[profile.{name}-applied]\ntarget = \"{name}\"\ndatabase = \"{}\"\npreset = \"readonly\"\n\
+         schemas = [\"public\"]\nttl = \"1h\"\n",
+        world.shop()
+    );
+    let body = match (method, path.as_str()) {
+        ("post", "/v1/leases") => json!({ "profile": world.profile("read") }),
+        ("post", "/v1/revocations") => json!({ "tool": "walk" }),
+        ("post", "/v1/tokens") => json!({ "name": "another" }),
+        ("post", "/v1/plan" | "/v1/apply") => json!({ "name": "file.toml", "text": file }),
+        ("post", path) if path.ends_with("/renew") => json!({ "ttl": "2h" }),
+        ("put", path) if path.starts_with("/v1/targets/") => spare_target(world),
+        ("put", path) if path.starts_with("/v1/profiles/") => profile,
+        _ => Value::Null,
+    };
+    (path, body)
+}
+
+/// The world's target under another name.
+fn spare_target(world: &World) -> Value {
+    json!({
+        "host": "127.0.0.1", "port": world.target_path.port(), "sslmode": "disable",
+        "admin_user": world.shop(), "admin_password": admin_password(world),
+        "databases": [world.shop()],
+    })
+}
+
+async fn send(caller: &Person, name: &str, path: &str, body: &Value) -> Answer {
+    caller.call(method(name), path, (!body.is_null()).then_some(body), &[]).await
+}
+
+/// Kinds of the entries that a request left in the audit.
+async fn left_by(world: &World, answer: &Answer) -> Vec<String> {
+    let id = answer.headers["x-request-id"].to_str().unwrap();
+    let page = world.admin.get("/v1/audit?limit=50").await.expect(200);
+    let items = page["items"].as_array().unwrap();
+    items
+        .iter()
+        .filter(|item| item["entry"]["request_id"] == id)
+        .map(|item| item["entry"]["event"]["kind"].as_str().unwrap().to_owned())
+        .collect()
+}
+
+#[tokio::test]
+async fn each_route_lets_in_whom_it_should_and_records_what_it_changes() {
+    let world = World::start().await;
+    let member = world.person("member", &[]).await;
+    for (method, path, who, changes) in &TABLE {
+        for (caller, is_admin) in [(&member, false), (&world.admin, true)] {
+            let (path, body) = request(&world, caller, method, path).await;
+            let answer = send(caller, method, &path, &body).await;
+            let at = format!("{method} {path}, admin: {is_admin}: {}", answer.text);
+            let left = left_by(&world, &answer).await;
+            if *who == Administrators && !is_admin {
+                assert_eq!(
+                    (answer.status, &answer.body["code"]),
+                    (403, &json!("admin_only")),
+                    "{at}"
+                );
+                assert_eq!(left, ["access.refused"], "{at}");
+                continue;
+            }
+            assert_eq!(answer.status / 100, 2, "{at}");
+            match changes {
+                Some(kind) => assert!(left.iter().any(|left| left == kind), "{left:?}: {at}"),
+                None => assert_eq!(left, Vec::<String>::new(), "{at}"),
+            }
+        }
+    }
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn without_a_good_token_every_route_is_closed_in_the_same_words() {
+    let settings = "[throttle]\nfailures_per_minute = 10000";
+    let world = World::with(Plan { settings, ..Plan::default() }).await;
+    let unknown = format!("pgv_{}_{}", "0".repeat(32), "a".repeat(43));
+    let short = json!({ "name": "short", "principal": "person:short", "ttl": "1s" });
+    let short = world.admin.post("/v1/tokens", &short).await.expect(201);
+    let expired = world.admin.with_token(short["secret"].as_str().unwrap());
+    let revoked = world.person("revoked", &[]).await;
+    let id = revoked.get("/v1/whoami").await.expect(200)["token_id"].as_str().unwrap().to_owned();
+    world.admin.delete(&format!("/v1/tokens/{id}")).await.expect(204);
+    eventually("the token ends", seconds(10), async || {
+        expired.get("/v1/whoami").await.status == 401
+    })
+    .await;
+
+    let before = world.admin.get("/v1/leases").await.expect(200);
+    let mut told = BTreeSet::new();
+    for (name, path, who, _) in &TABLE {
+        let path = path.replace("{id}", &format!("lse_{}", "0".repeat(32)));
+        let path = path.replace("{name}", &world.name);
+        for bad in [&world.admin.with_token(&unknown), &expired, &revoked] {
+            let answer = send(bad, name, &path, &Value::Null).await;
+            if *who == Anyone {
+                answer.expect(200);
+                continue;
+            }
+            assert_eq!(answer.headers["www-authenticate"], "Bearer");
+            let problem = answer.expect_problem(401, "token_refused");
+            told.insert(problem["detail"].as_str().unwrap().to_owned());
+        }
+        let bare = reqwest::Client::builder().no_proxy().build().unwrap();
+        let answer = bare.request(method(name), format!("{}{path}", world.admin.url)).send().await;
+        let answer = answer.unwrap();
+        if *who == Anyone {
+            assert_eq!(answer.status(), 200);
+        } else {
+            assert_eq!(answer.status(), 401, "{name} {path}");
+            let text = answer.text().await.unwrap();
+            assert!(text.contains("token_missing"), "{text}");
+        }
+    }
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert_eq!(world.admin.get("/v1/leases").await.expect(200), before);
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn what_is_anothers_is_as_if_it_were_not_there() {
+    let world = World::start().await;
+    let (alice, mallory) = (world.person("alice", &[]).await, world.person("mallory", &[]).await);
+    let lease = lease_id(&alice.ask(&world.profile("read"), json!({})).await.expect(201));
+    let token = alice.get("/v1/whoami").await.expect(200)["token_id"].as_str().unwrap().to_owned();
+    let unknown = format!("lse_{}", "0".repeat(32));
+    for lease in [&lease, &unknown] {
+        let path = format!("/v1/leases/{lease}");
+        mallory.get(&path).await.expect_problem(404, "not_found");
+        mallory.delete(&path).await.expect_problem(404, "not_found");
+        mallory.renew(lease, json!({})).await.expect_problem(404, "not_found");
+        mallory.rotate(lease).await.expect_problem(404, "not_found");
+    }
+    mallory.delete(&format!("/v1/tokens/{token}")).await.expect_problem(404, "not_found");
+    let all = json!({ "target": world.name });
+    let revoked = mallory.post("/v1/revocations", &all).await.expect(200);
+    assert_eq!(revoked["leases"], json!([]));
+    assert_eq!(mallory.get("/v1/leases").await.expect(200)["items"], json!([]));
+    let tokens = mallory.get("/v1/tokens").await.expect(200);
+    assert_eq!(tokens["items"].as_array().unwrap().len(), 1, "{tokens}");
+    assert_eq!(alice.lease(&lease).await["state"], "active");
+
+    world.put_profile("write", json!({ "preset": "readwrite", "allow": ["person:alice"] })).await;
+    let path = format!("/v1/profiles/{}", world.profile("write"));
+    alice.get(&path).await.expect(200);
+    mallory.get(&path).await.expect_problem(404, "not_found");
+    world.finish().await;
+}
