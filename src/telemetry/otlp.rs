@@ -34,7 +34,7 @@ const BATCH: usize = 512;
 const DELAY: Duration = Duration::from_secs(1);
 
 /// How long the end of the daemon may be put off for one kind of signal. What belongs to the daemon
-/// and what belongs to the process are flushed one after the other, so the end waits 3 s at most.
+/// and what belongs to the process are flushed one after the other, so the end waits three times this at most.
 pub(crate) const FLUSH: Duration = Duration::from_millis(1500);
 
 pub(crate) fn tracer(config: &TelemetryConfig) -> Result<Option<SdkTracerProvider>, Error> {
