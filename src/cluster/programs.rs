@@ -109,12 +109,6 @@ pub fn find(wanted: Option<&Path>) -> Result<Programs, Error> {
     }
 }
 
-/// Finds the server programs of one major version in the usual places.
-pub fn find_version(major: u32) -> Option<Programs> {
-    let found = |folder: &PathBuf| Programs::in_folder(folder).ok();
-    folders(Path::new("/")).iter().filter_map(found).find(|programs| programs.major == major)
-}
-
 /// Finds the first folder of the list whose programs work. If none does, the first that should have
 /// worked says why.
 pub fn find_in(folders: &[PathBuf]) -> Result<Programs, Error> {
@@ -127,13 +121,6 @@ pub fn find_in(folders: &[PathBuf]) -> Result<Programs, Error> {
         }
     }
     Err(fault.unwrap_or_else(|| Error::NotFound(folders.to_vec())))
-}
-
-/// Finds `psql`: beside the server programs, else on `PATH`, else in the usual places.
-pub fn find_client(programs: Option<&Programs>) -> Option<PathBuf> {
-    programs.and_then(|programs| programs.psql.clone()).or_else(|| {
-        folders(Path::new("/")).iter().find_map(|folder| runnable(&folder.join("psql")))
-    })
 }
 
 /// The program as it would be started by its name alone.

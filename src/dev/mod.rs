@@ -18,9 +18,9 @@ use crate::{
         arguments::Dev,
         child::{self, Manners},
         client::Client,
+        format::Access,
     },
     dev::playground::Playground,
-    secret::Secret,
 };
 
 /// The profile of the first lease.
@@ -66,7 +66,14 @@ async fn use_it(
         Some(program) => {
             let mut child_command = tokio::process::Command::new(&program);
             child_command.args(command);
-            let mut child = child::start(child_command, &variables(credential))
+            let access = Access {
+                credential,
+                lease_id: issued.lease.id,
+                profile: FIRST_PROFILE,
+                expires_at: issued.lease.expires_at,
+                root_certificate: None,
+            };
+            let mut child = child::start(child_command, &access.variables())
                 .with_context(|| format!("could not run {}", program.display()))?;
             child::attend(&mut child, signals, Manners::Passing, async {}).await?
         }
@@ -84,22 +91,6 @@ async fn first_lease(client: &Client, tool: &str) -> anyhow::Result<ReceivedIssu
         ..AskForLease::default()
     };
     Ok(client.ask(&wish, &uuid::Uuid::now_v7().to_string()).await?.value)
-}
-
-/// libpq's environment variables
-/// (<https://www.postgresql.org/docs/current/libpq-envars.html>).
-fn variables(credential: &ReceivedCredential) -> Vec<(&'static str, Secret<String>)> {
-    let text = |text: &str| Secret::new(text.to_owned());
-    vec![
-        ("PGHOST", text(&credential.host)),
-        ("PGPORT", text(&credential.port.to_string())),
-        ("PGDATABASE", text(&credential.database)),
-        ("PGUSER", text(&credential.user)),
-        ("PGPASSWORD", credential.password.duplicate()),
-        ("PGSSLMODE", text(&credential.sslmode)),
-        ("PGOPTIONS", text(&credential.options)),
-        ("PGAPPNAME", text("pgvalet")),
-    ]
 }
 
 fn say_what_to_try(

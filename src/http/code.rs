@@ -34,7 +34,7 @@ pub(in crate::http) fn routes() -> OpenApiRouter<Arc<App>> {
     path = "/v1/plan",
     tag = "code", operation_id = "plan",
     request_body(content = Code, example = json!({
-        "name": "profiles.toml", "text": "[profile.shop-read]\n…", "secrets": {"shop-admin.secret": "…"}
+        "name": "profiles.toml", "text": "[profile.shop-read]\n…", "secrets": {"file:shop-admin.secret": "…"}
     })),
     responses((status = 200, body = Plan))
 )]
@@ -56,7 +56,7 @@ async fn plan(
     path = "/v1/apply",
     tag = "code", operation_id = "apply",
     request_body(content = Code, example = json!({
-        "name": "profiles.toml", "text": "[profile.shop-read]\n…", "secrets": {"shop-admin.secret": "…"}
+        "name": "profiles.toml", "text": "[profile.shop-read]\n…", "secrets": {"file:shop-admin.secret": "…"}
     })),
     responses((status = 200, body = Plan))
 )]

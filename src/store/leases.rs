@@ -219,18 +219,6 @@ impl Store {
         .await?;
         row.map(Lease::try_from).transpose()
     }
-
-    /// How many leases are in which state.
-    ///
-    /// # Errors
-    /// If the database does not answer.
-    pub async fn live_leases(&self) -> Result<i64, Error> {
-        Ok(sqlx::query_scalar!(
-            r#"SELECT count(*) AS "count!" FROM lease WHERE state <> 'revoked'"#
-        )
-        .fetch_one(&self.pool)
-        .await?)
-    }
 }
 
 impl Tx {

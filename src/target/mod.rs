@@ -167,8 +167,6 @@ pub struct RemoveLogin<'a> {
     pub role: &'a LoginName,
     /// Its OID, if it is known.
     pub oid: Option<u32>,
-    /// The role that its sessions work as.
-    pub group_role: &'a str,
     /// The database that it is for.
     pub database: &'a str,
 }
@@ -261,14 +259,5 @@ impl Handle {
     /// When that is not possible; nothing is changed then.
     pub async fn prepare_profile(&self, spec: &ProfileSpec) -> Result<Prepared, Error> {
         grants::prepare(&self.connections, spec).await
-    }
-
-    /// How many sessions a role has, by its OID.
-    ///
-    /// # Errors
-    /// When the target does not answer.
-    pub async fn sessions_of(&self, oid: u32) -> Result<i64, Error> {
-        let mut connection = self.connections.to_cluster(None).await?;
-        observe::sessions(&mut connection, oid).await
     }
 }

@@ -287,15 +287,6 @@ pub(crate) async fn check_may_grant(
     })
 }
 
-/// How many sessions a role has. By OID: a session outlives the name of its role.
-pub(crate) async fn sessions(connection: &mut PgConnection, oid: u32) -> Result<i64, Error> {
-    sqlx::query_scalar("SELECT count(*) FROM pg_stat_activity WHERE usesysid = $1")
-        .bind(Oid(oid))
-        .fetch_one(connection)
-        .await
-        .map_err(error::failed("count sessions"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
