@@ -1,6 +1,6 @@
 //! Targets, profiles, tokens, and all of it as code.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, num::NonZeroU32};
 
 use chrono::{DateTime, Utc};
 
@@ -67,6 +67,10 @@ pub struct PutTarget {
     pub admin_password: Option<Secret<String>>,
     /// The databases that profiles may name.
     pub databases: Vec<String>,
+    /// How often a login's password is hashed; 4096 if left out.
+    #[serde(default)]
+    #[schema(value_type = Option<u32>, minimum = 1, maximum = 1_000_000)]
+    pub scram_iterations: Option<NonZeroU32>,
 }
 
 /// A profile.

@@ -60,6 +60,7 @@ pub async fn target(given: Target, globals: &Globals, io: &mut Io<'_>) -> Result
                 ("authority", if own { "its own" } else { "well-known" }.to_owned()),
                 ("admin", found.spec.admin_user),
                 ("databases", found.spec.databases.join(", ")),
+                ("scram iterations", found.spec.scram_iterations.to_string()),
             ];
             facts(io, &lines)?;
         }

@@ -63,6 +63,7 @@ pub fn target_change(desired: &TargetSpec, recorded: Option<&Target>) -> Change 
         ("sslrootcert", desired.sslrootcert_pem == now.sslrootcert_pem),
         ("admin.user", desired.admin_user == now.admin_user),
         ("databases", desired.databases == now.databases),
+        ("scram_iterations", desired.scram_iterations == now.scram_iterations),
     ]);
     change(changed)
 }

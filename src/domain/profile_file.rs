@@ -3,7 +3,7 @@
 //! Keys that belong to the language but not to this release are refused by name: a profile whose
 //! column grants or row policies were silently left out would give more than its author meant.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, num::NonZeroU32};
 
 use crate::{
     document::{Document, Faults, Table},
@@ -13,7 +13,7 @@ use crate::{
         plan::{Desired, DesiredTarget},
         principal::AllowRule,
         profile::{self, DEFAULT_CONNECTION_LIMIT, Preset, ProfileSpec, Reason},
-        target::{self, SslMode, TargetSpec},
+        target::{self, DEFAULT_SCRAM_ITERATIONS, MAX_SCRAM_ITERATIONS, SslMode, TargetSpec},
     },
 };
 
@@ -47,6 +47,7 @@ fn read_target(name: &str, mut table: Table) -> Option<DesiredTarget> {
     let sslmode = sslmode.and_then(SslMode::from_text).unwrap_or(SslMode::VerifyFull);
     let sslrootcert_pem = table.optional_string("sslrootcert");
     let databases = table.strings("databases");
+    let iterations = table.integer_in("scram_iterations", 1..=MAX_SCRAM_ITERATIONS);
     let (mut admin_user, mut password_source) = (None, None);
     if let Some(mut admin) = table.table("admin") {
         admin_user = admin.required_string("user");
@@ -61,6 +62,7 @@ fn read_target(name: &str, mut table: Table) -> Option<DesiredTarget> {
         sslrootcert_pem,
         admin_user: admin_user?,
         databases: databases?,
+        scram_iterations: iterations.and_then(NonZeroU32::new).unwrap_or(DEFAULT_SCRAM_ITERATIONS),
     };
     for (key, message) in target::faults(&spec) {
         table.fault(key, &message);
@@ -169,6 +171,7 @@ pub fn write(targets: &[TargetSpec], profiles: &[ProfileSpec]) -> String {
         }
         out.push(format!("admin = {{ user = {} }}", quoted(&target.admin_user)));
         out.push(format!("databases = {}", list(&target.databases)));
+        out.push(format!("scram_iterations = {}", target.scram_iterations));
         out.push(String::new());
     }
     for profile in profiles {
@@ -235,6 +238,7 @@ port = 5433
 sslmode = "disable"
 admin = { user = "pgvalet_admin", password = { file = "shop.secret" } }
 databases = ["shop"]
+scram_iterations = 1
 
 [profile.shop-read]
 description = "Read \"everything\""
@@ -277,6 +281,7 @@ ttl = "15m"
 host = "db.example"
 sslmode = "prefer"
 databases = []
+scram_iterations = 0
 admin = { user = "a", password = "typed right here" }
 
 [profile.shop-read]
@@ -297,10 +302,11 @@ allow = ["everyone", "ci:main"]
             faults.as_slice().iter().map(|f| (f.line.unwrap(), f.key.as_str())).collect();
         for expected in [
             (4, "target.shop.sslmode"),
-            (6, "target.shop.admin.password"),
-            (12, "profile.shop-read.ttl"),
-            (13, "profile.shop-read.max_tll"),
-            (19, "profile.shop-read.access.allow"),
+            (6, "target.shop.scram_iterations"),
+            (7, "target.shop.admin.password"),
+            (13, "profile.shop-read.ttl"),
+            (14, "profile.shop-read.max_tll"),
+            (20, "profile.shop-read.access.allow"),
         ] {
             assert!(lines.contains(&expected), "{expected:?} not in {lines:#?}");
         }

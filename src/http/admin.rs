@@ -14,7 +14,7 @@ use crate::{
     domain::{
         name::Name,
         profile::{self, ProfileSpec},
-        target::{self, SslMode, TargetSpec},
+        target::{self, DEFAULT_SCRAM_ITERATIONS, SslMode, TargetSpec},
     },
     http::{
         caller::SignedIn,
@@ -108,6 +108,7 @@ async fn put_target(
         sslrootcert_pem: body.sslrootcert_pem,
         admin_user: body.admin_user,
         databases: body.databases,
+        scram_iterations: body.scram_iterations.unwrap_or(DEFAULT_SCRAM_ITERATIONS),
     };
     let (target, is_new) =
         app.put_target(&admin, &signed_in.origin, spec, body.admin_password).await?;

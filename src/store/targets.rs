@@ -1,5 +1,7 @@
 //! Rows of `target`, with their sealed admin password.
 
+use std::num::NonZeroU32;
+
 use chrono::{DateTime, Utc};
 
 use crate::{
@@ -28,6 +30,7 @@ struct Row {
     sslrootcert_pem: Option<String>,
     admin_user: String,
     databases: Vec<String>,
+    scram_iterations: i32,
 }
 
 impl TryFrom<Row> for Target {
@@ -46,9 +49,18 @@ impl TryFrom<Row> for Target {
                 sslrootcert_pem: row.sslrootcert_pem,
                 admin_user: row.admin_user,
                 databases: row.databases,
+                scram_iterations: u32::try_from(row.scram_iterations)
+                    .ok()
+                    .and_then(NonZeroU32::new)
+                    .ok_or(Error::Unreadable("scram_iterations"))?,
             },
         })
     }
+}
+
+/// As the column has it; the schema's check refuses what does not fit.
+fn iterations(spec: &TargetSpec) -> i32 {
+    i32::try_from(spec.scram_iterations.get()).unwrap_or(i32::MAX)
 }
 
 /// Where the admin's password of a target is sealed to.
@@ -83,7 +95,8 @@ impl Store {
     pub async fn targets(&self) -> Result<Vec<Target>, Error> {
         let rows = sqlx::query_as!(
             Row,
-            "SELECT id, name, version, environment, host, port, sslmode, sslrootcert_pem, admin_user, databases
+            "SELECT id, name, version, environment, host, port, sslmode, sslrootcert_pem, admin_user, databases,
+                    scram_iterations
              FROM target WHERE removed_at IS NULL ORDER BY name"
         )
         .fetch_all(&self.pool)
@@ -98,7 +111,8 @@ impl Store {
     pub async fn target(&self, id: TargetId) -> Result<Option<Target>, Error> {
         let row = sqlx::query_as!(
             Row,
-            "SELECT id, name, version, environment, host, port, sslmode, sslrootcert_pem, admin_user, databases
+            "SELECT id, name, version, environment, host, port, sslmode, sslrootcert_pem, admin_user, databases,
+                    scram_iterations
              FROM target WHERE id = $1",
             id.uuid()
         )
@@ -132,7 +146,8 @@ impl Tx {
     pub async fn lock_target(&mut self, name: &Name) -> Result<Option<Target>, Error> {
         let row = sqlx::query_as!(
             Row,
-            "SELECT id, name, version, environment, host, port, sslmode, sslrootcert_pem, admin_user, databases
+            "SELECT id, name, version, environment, host, port, sslmode, sslrootcert_pem, admin_user, databases,
+                    scram_iterations
              FROM target WHERE name = $1 AND removed_at IS NULL FOR UPDATE",
             name.as_str()
         )
@@ -154,8 +169,9 @@ impl Tx {
     ) -> Result<(), Error> {
         sqlx::query!(
             "INSERT INTO target (id, name, version, environment, host, port, sslmode, sslrootcert_pem,
-                                 admin_user, admin_password, databases, created_at, updated_at)
-             VALUES ($1, $2, 1, $3, $4, $5, $6, $7, $8, $9, $10, $11, $11)",
+                                 admin_user, admin_password, databases, created_at, updated_at,
+                                 scram_iterations)
+             VALUES ($1, $2, 1, $3, $4, $5, $6, $7, $8, $9, $10, $11, $11, $12)",
             id.uuid(),
             spec.name.as_str(),
             spec.environment,
@@ -166,7 +182,8 @@ impl Tx {
             spec.admin_user,
             password.0,
             &spec.databases,
-            now
+            now,
+            iterations(spec)
         )
         .execute(&mut *self.inner)
         .await?;
@@ -208,7 +225,7 @@ impl Tx {
         let done = sqlx::query!(
             "UPDATE target SET version = version + 1, environment = $2, host = $3, port = $4, sslmode = $5,
                     sslrootcert_pem = $6, admin_user = $7, admin_password = coalesce($8, admin_password),
-                    databases = $9, updated_at = $10
+                    databases = $9, updated_at = $10, scram_iterations = $11
              WHERE id = $1",
             id.uuid(),
             spec.environment,
@@ -219,7 +236,8 @@ impl Tx {
             spec.admin_user,
             password.map(|p| p.0.as_slice()) as Option<&[u8]>,
             &spec.databases,
-            now
+            now,
+            iterations(spec)
         )
         .execute(&mut *self.inner)
         .await?;

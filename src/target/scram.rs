@@ -13,11 +13,10 @@ use aws_lc_rs::{digest, hmac, pbkdf2};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use zeroize::Zeroizing;
 
-use crate::secret::Secret;
+use crate::{domain::target::DEFAULT_SCRAM_ITERATIONS, secret::Secret};
 
-/// As PostgreSQL's own default: other drivers may refuse fewer. A leased password has more than 128
-/// random bits, so more iterations would only cost the target time.
-pub const DEFAULT_ITERATIONS: NonZeroU32 = NonZeroU32::MIN.saturating_add(4095);
+/// For passwords that do not belong to a target's logins.
+pub const DEFAULT_ITERATIONS: NonZeroU32 = DEFAULT_SCRAM_ITERATIONS;
 
 /// A verifier. Only [`verifier`] makes one, because PostgreSQL takes a malformed text for a plain
 /// password and lets everyone in who knows that text.

@@ -71,6 +71,29 @@ async fn what_cannot_be_signed_in_to_is_not_recorded() {
 }
 
 #[tokio::test]
+async fn a_target_has_its_own_number_of_iterations() {
+    let world = World::start().await;
+    let own = format!("/v1/targets/{}", world.name);
+    assert_eq!(world.admin.get(&own).await.expect(200)["scram_iterations"], 4096);
+    for wrong in [1_000_001, 0, -1] {
+        let body = target(&world, json!({ "scram_iterations": wrong }));
+        world.admin.put(&own, &body).await.expect_problem(422, "invalid_request");
+    }
+    let one = target(&world, json!({ "scram_iterations": 1 }));
+    assert_eq!(world.admin.put(&own, &one).await.expect(200)["scram_iterations"], 1);
+    let export = world.admin.get("/v1/export").await.expect(200);
+    let export = export["text"].as_str().unwrap();
+    assert!(export.contains("scram_iterations = 1\n"), "{export}");
+    let code = |text: String| json!({ "name": "t.toml", "text": text, "secrets": {} });
+    let same = world.admin.post("/v1/plan", &code(export.to_owned())).await.expect(200);
+    assert_eq!(same["changes"], false, "{same}");
+    let other = export.replace("scram_iterations = 1\n", "scram_iterations = 2\n");
+    let other = world.admin.post("/v1/plan", &code(other)).await.expect(200);
+    assert_eq!(other["lines"][0]["changed"], json!(["scram_iterations"]), "{other}");
+    world.finish().await;
+}
+
+#[tokio::test]
 async fn what_is_in_use_is_not_removed() {
     let world = World::start().await;
     let own = format!("/v1/targets/{}", world.name);
