@@ -24,6 +24,7 @@ mod expiry;
 mod faults;
 mod idempotency;
 mod issuing;
+mod matrix;
 mod metrics;
 mod otlp;
 mod playground;

@@ -6,6 +6,7 @@ pub(crate) mod otlp;
 pub(crate) mod people;
 pub(crate) mod postgres;
 pub(crate) mod sessions;
+pub(crate) mod versions;
 pub(crate) mod world;
 
 use std::time::{Duration, Instant};

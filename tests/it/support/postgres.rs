@@ -1,5 +1,6 @@
 //! PostgreSQL clusters. One is shared by all tests of the process, with the demo shop made once as a
-//! template; a test that stops or restarts a server has one of its own.
+//! template, and one of each other version ([`crate::support::versions`]); a test that stops or
+//! restarts a server has one of its own.
 //!
 //! Both are run by [`pgvalet::cluster`], whose supervisor ends the server and removes its folder when
 //! this process is gone, however it went: the shared one stands in a static, which is never dropped.
@@ -11,7 +12,10 @@ use std::{
 };
 
 use pgvalet::{
-    cluster::{Cluster, Lifetime, Listen, Options, programs},
+    cluster::{
+        Cluster, Lifetime, Listen, Options,
+        programs::{self, Programs},
+    },
     dev::shop,
     rng,
     secret::Secret,
@@ -30,6 +34,7 @@ const SUPERUSER: &str = "postgres";
 
 /// A cluster with the shop as a template.
 pub(crate) struct Postgres {
+    programs: Programs,
     password: Secret<String>,
     port: u16,
     data_dir: PathBuf,
@@ -40,14 +45,10 @@ pub(crate) struct Postgres {
     making: tokio::sync::Mutex<()>,
 }
 
-static SHARED: LazyLock<Arc<Postgres>> = LazyLock::new(|| {
-    // Not in a folder of ours: when a root process is killed, the server's account must be able to
-    // remove the folder by itself, which it is in /tmp alone.
-    let data_dir = PathBuf::from(format!("/tmp/pgvalet-it-{}", std::process::id()));
-    Arc::new(Postgres::start(data_dir, Lifetime::ThrowAway).unwrap())
-});
+static SHARED: LazyLock<Arc<Postgres>> =
+    LazyLock::new(|| Arc::new(Postgres::start_shared(programs::find(None).unwrap()).unwrap()));
 
-/// The cluster that all tests share.
+/// The cluster that all tests share, of the system's version.
 pub(crate) async fn shared() -> Arc<Postgres> {
     tokio::task::spawn_blocking(|| Arc::clone(&SHARED)).await.unwrap()
 }
@@ -55,11 +56,17 @@ pub(crate) async fn shared() -> Arc<Postgres> {
 /// A cluster of the test's own, in a folder that goes with the second value. It can be stopped, and
 /// started again at the same port with what it held.
 pub(crate) async fn own_cluster() -> (Arc<Postgres>, tempfile::TempDir) {
+    own_cluster_of(programs::find(None).unwrap()).await
+}
+
+/// The same, run by these programs.
+pub(crate) async fn own_cluster_of(programs: Programs) -> (Arc<Postgres>, tempfile::TempDir) {
     tokio::task::spawn_blocking(|| {
         let folder = tempfile::Builder::new().prefix("pgvalet-it-").tempdir_in("/tmp").unwrap();
         let mode = std::os::unix::fs::PermissionsExt::from_mode(0o711);
         fs::set_permissions(folder.path(), mode).unwrap();
-        let postgres = Postgres::start(folder.path().join("data"), Lifetime::Kept).unwrap();
+        let data_dir = folder.path().join("data");
+        let postgres = Postgres::start(programs, data_dir, Lifetime::Kept).unwrap();
         (Arc::new(postgres), folder)
     })
     .await
@@ -67,10 +74,20 @@ pub(crate) async fn own_cluster() -> (Arc<Postgres>, tempfile::TempDir) {
 }
 
 impl Postgres {
-    fn start(data_dir: PathBuf, lifetime: Lifetime) -> anyhow::Result<Self> {
+    /// One that lasts as long as this process.
+    pub(crate) fn start_shared(programs: Programs) -> anyhow::Result<Self> {
+        // Not in a folder of ours: when a root process is killed, the server's account must be able to
+        // remove the folder by itself, which it is in /tmp alone.
+        let data_dir = format!("/tmp/pgvalet-it-{}-{}", std::process::id(), programs.major);
+        Self::start(programs, PathBuf::from(data_dir), Lifetime::ThrowAway)
+    }
+
+    fn start(programs: Programs, data_dir: PathBuf, lifetime: Lifetime) -> anyhow::Result<Self> {
         let password = rng::password()?;
-        let cluster = launch(data_dir.clone(), lifetime, 0, password.duplicate())?;
+        let cluster =
+            launch(programs.clone(), data_dir.clone(), lifetime, 0, password.duplicate())?;
         let postgres = Self {
+            programs,
             password,
             port: cluster.port(),
             data_dir,
@@ -94,6 +111,11 @@ impl Postgres {
         Place { port: self.port, database, user: SUPERUSER, password: &self.password }
     }
 
+    /// The major version.
+    pub(crate) const fn major(&self) -> u32 {
+        self.programs.major
+    }
+
     /// The port on 127.0.0.1.
     pub(crate) const fn port(&self) -> u16 {
         self.port
@@ -115,12 +137,9 @@ impl Postgres {
     pub(crate) async fn start_again(&self) {
         let (data_dir, port, password) =
             (self.data_dir.clone(), self.port, self.password.duplicate());
-        let lifetime = self.lifetime;
-        let cluster =
-            tokio::task::spawn_blocking(move || launch(data_dir, lifetime, port, password))
-                .await
-                .unwrap()
-                .unwrap();
+        let (programs, lifetime) = (self.programs.clone(), self.lifetime);
+        let launching = move || launch(programs, data_dir, lifetime, port, password);
+        let cluster = tokio::task::spawn_blocking(launching).await.unwrap().unwrap();
         *self.running.lock().unwrap() = Some(cluster);
     }
 
@@ -190,6 +209,7 @@ impl Postgres {
 }
 
 fn launch(
+    programs: Programs,
     data_dir: PathBuf,
     lifetime: Lifetime,
     port: u16,
@@ -205,7 +225,7 @@ fn launch(
     ];
     let settings = settings.map(|(name, value)| (name.to_owned(), value.to_owned()));
     Ok(Cluster::start(Options {
-        programs: programs::find(None)?,
+        programs,
         data_dir,
         socket_dir: None,
         lifetime,
