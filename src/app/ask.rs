@@ -16,7 +16,7 @@ use crate::{
         profile::Profile,
     },
     identity::Caller,
-    telemetry::metrics::{IssueStep, Ruling},
+    telemetry::labels::{IssueStep, Ruling},
 };
 
 impl App {

@@ -28,7 +28,7 @@ use crate::{
     secret::Secret,
     store::{self, leases::NewLease},
     target::{Handle, NewLogin, scram},
-    telemetry::metrics::IssueStep,
+    telemetry::labels::IssueStep,
 };
 
 /// A lease with its credential.

@@ -10,7 +10,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use futures_util::future::join_all;
 
-use crate::{app::App, domain::target::Target, target::Server, telemetry::metrics::Outcome};
+use crate::{app::App, domain::target::Target, target::Server, telemetry::labels::Outcome};
 
 /// One part.
 #[derive(Debug, Clone, PartialEq, Eq)]

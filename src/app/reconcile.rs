@@ -17,7 +17,7 @@ use crate::{
     ids::TargetId,
     store::{self, logins::Claimed},
     target::{self, RemoveLogin},
-    telemetry::metrics::RevokeStep,
+    telemetry::labels::RevokeStep,
 };
 
 /// How long a claim lasts. It is kept up while the work goes on, so that no two daemons remove the same

@@ -1,6 +1,6 @@
 //! Every instrument, named once: what it counts, in which unit, with which labels.
 //!
-//! Labels are bounded: each is one of a few words of this file, a route's pattern or a status. No
+//! Labels are bounded: each is a word of [`labels`](crate::telemetry::labels), a route's pattern or a status. No
 //! ids, no names of people, tools, profiles or targets: those belong into traces, logs and the
 //! audit, and would here make a series for whatever a caller thinks of. The same instruments are
 //! read by Prometheus at `/metrics` and, if configured, sent by OTLP; units are UCUM, and the
@@ -18,7 +18,14 @@ use tokio::time::Instant;
 
 use crate::{
     config::TelemetryConfig,
-    telemetry::{Error, otlp},
+    telemetry::{
+        Error,
+        labels::{
+            Breaker, IssueStep, Outcome, Queue, RenewStep, RevokeStep, RotateStep, Ruling,
+            TOKEN_WORDS, token_word,
+        },
+        otlp,
+    },
 };
 
 /// Seconds. PostgreSQL's own part of an issue is a few milliseconds; deadlines are at 10 s.
@@ -27,54 +34,6 @@ const SECONDS: [f64; 14] =
 
 /// Seconds after its end at which a login was gone: from "at once" to "somebody was woken".
 const LAG: [f64; 12] = [0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0, 3600.0];
-
-/// The steps of issuing a lease.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum IssueStep {
-    /// Reading the profile and deciding.
-    Decide,
-    /// Recording the intent.
-    Intent,
-    /// Making the login on the target.
-    Target,
-    /// Recording that it was made.
-    Activate,
-    /// All of it.
-    Total,
-}
-
-/// The steps of taking a login away.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RevokeStep {
-    /// Recording that it ends.
-    Record,
-    /// Removing it from its target.
-    Target,
-    /// Recording the proof.
-    Proof,
-    /// All of it, from the claim on.
-    Total,
-}
-
-/// Did it succeed?
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
-    /// Yes.
-    Ok,
-    /// No.
-    Failed,
-}
-
-/// A rule's answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ruling {
-    /// A rule allowed it.
-    Allowed,
-    /// No rule holds for the caller.
-    NoRule,
-    /// A reason was missing.
-    ReasonRequired,
-}
 
 /// What is counted from the record every few seconds, rather than at each scrape.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -101,12 +60,17 @@ pub struct Levels {
     pub target_pool: (u64, u64),
 }
 
+/// How many shared one transaction: from "alone" to the largest batch.
+const SIZES: [f64; 8] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0];
+
 /// The instruments.
 pub struct Metrics {
     provider: SdkMeterProvider,
     registry: Registry,
     leases: Gauge<u64>,
     issue: Histogram<f64>,
+    renew: Histogram<f64>,
+    rotate: Histogram<f64>,
     revoke: Histogram<f64>,
     expiry_lag: Histogram<f64>,
     overdue: Gauge<u64>,
@@ -120,11 +84,17 @@ pub struct Metrics {
     audit_untold: Gauge<u64>,
     audit_seal: Histogram<f64>,
     audit_broken: Gauge<u64>,
+    queue_depth: UpDownCounter<i64>,
+    queue_wait: Histogram<f64>,
+    queue_refused: Counter<u64>,
+    batch_size: Histogram<f64>,
     targets: Gauge<u64>,
+    breakers: Gauge<u64>,
     clock_skew: Gauge<f64>,
     state_connections: Gauge<u64>,
     target_connections: Gauge<u64>,
     nudges: Counter<u64>,
+    missed_nudges: Counter<u64>,
     passes: Counter<u64>,
     http_requests: Histogram<f64>,
     http_active: UpDownCounter<i64>,
@@ -170,6 +140,8 @@ impl Metrics {
         let made = Self {
             leases: named.gauge("pgvalet.leases", "{lease}", "Leases that are not over, by `state`: provisioning, active, revoking."),
             issue: named.seconds("pgvalet.lease.issue.duration", "How long issuing a lease takes, by `step` (decide, intent, target, activate, total) and `outcome` (ok, failed).", &SECONDS),
+            renew: named.seconds("pgvalet.lease.renew.duration", "How long moving a lease's end takes, by `step` (record, target, total) and `outcome` (ok, failed).", &SECONDS),
+            rotate: named.seconds("pgvalet.lease.rotate.duration", "How long giving a lease a fresh login takes, by `step` (intent, target, activate, total) and `outcome` (ok, failed).", &SECONDS),
             revoke: named.seconds("pgvalet.login.revoke.duration", "How long taking a login away takes, by `step` (record, target, proof, total) and `outcome` (ok, failed).", &SECONDS),
             expiry_lag: named.seconds("pgvalet.login.expiry.lag", "How long after its end an expired login was seen to be gone.", &LAG),
             overdue: named.gauge("pgvalet.logins.overdue", "{login}", "Logins that should be gone for over 30 s and are not."),
@@ -183,11 +155,17 @@ impl Metrics {
             audit_untold: named.gauge("pgvalet.audit.untold", "{entry}", "Audit entries that wait to be told to the audit log and others."),
             audit_seal: named.seconds("pgvalet.audit.seal.duration", "How long a pass of sealing takes that sealed something.", &SECONDS),
             audit_broken: named.gauge("pgvalet.audit.chain.broken", "{chain}", "1 if the last check of the audit chain by this daemon found a fault, else 0."),
+            queue_depth: meter.i64_up_down_counter("pgvalet.queue.depth").with_unit("{item}").with_description("What waits for a turn, by `queue`: creations, intents, activations, removals.").build(),
+            queue_wait: named.seconds("pgvalet.queue.wait.duration", "How long it waited, by `queue`.", &SECONDS),
+            queue_refused: named.counter("pgvalet.queue.refused", "{item}", "What was turned away because the queue was full, by `queue`."),
+            batch_size: meter.f64_histogram("pgvalet.batch.size").with_unit("{item}").with_description("How many shared one transaction, by `queue`.").with_boundaries(SIZES.to_vec()).build(),
             targets: named.gauge("pgvalet.targets", "{target}", "Targets, by `ready`: true, false."),
+            breakers: named.gauge("pgvalet.target.breakers", "{target}", "Targets, by the `state` of their breaker: closed, open, half_open."),
             clock_skew: meter.f64_gauge("pgvalet.target.clock.skew").with_unit("s").with_description("The furthest that the clock of a target is from ours.").build(),
             state_connections: named.gauge("pgvalet.state.connections", "{connection}", "Connections to the state database, by `state`: used, idle."),
             target_connections: named.gauge("pgvalet.target.connections", "{connection}", "Connections to all targets, by `state`: used, idle."),
             nudges: named.counter("pgvalet.scheduler.nudges", "{nudge}", "Times that the scheduler woke the loops."),
+            missed_nudges: named.counter("pgvalet.scheduler.missed", "{nudge}", "Times that the scheduler should have woken the loops and did not."),
             passes: named.counter("pgvalet.loop.passes", "{pass}", "Passes of the loops, by `loop` and `outcome` (ok, failed)."),
             http_requests: named.seconds("http.server.request.duration", "How long HTTP requests take until the answer begins, by route pattern, method and status.", &SECONDS),
             http_active: meter.i64_up_down_counter("http.server.active_requests").with_unit("{request}").with_description("HTTP requests under way.").build(),
@@ -201,13 +179,18 @@ impl Metrics {
     /// A series that only appears with its first event cannot be told from one that is missing, and
     /// hides that first event from a rate.
     fn begin_at_zero(&self) {
-        for ruling in [Ruling::Allowed, Ruling::NoRule, Ruling::ReasonRequired] {
-            self.decisions.add(0, &[rule(ruling)]);
+        for ruling in Ruling::ALL {
+            self.decisions.add(0, &[KeyValue::new("rule", ruling.word())]);
+        }
+        for queue in Queue::ALL {
+            self.queue_depth.add(0, &[of_queue(queue)]);
+            self.queue_refused.add(0, &[of_queue(queue)]);
         }
         for why in TOKEN_WORDS {
             self.token_refusals.add(0, &[KeyValue::new("why", why)]);
         }
-        for counter in [&self.claims, &self.throttled_sources, &self.audit_written, &self.nudges] {
+        let plain = [&self.claims, &self.throttled_sources, &self.audit_written];
+        for counter in plain.into_iter().chain([&self.nudges, &self.missed_nudges]) {
             counter.add(0, &[]);
         }
         self.audit_broken.record(0, &[]);
@@ -232,42 +215,64 @@ impl Metrics {
     }
 
     /// Measures a step of issuing a lease.
-    pub async fn issuing<T, E>(
+    pub fn issuing<T, E>(
         &self,
         step: IssueStep,
         work: impl Future<Output = Result<T, E>>,
-    ) -> Result<T, E> {
-        let began = Instant::now();
-        let done = work.await;
-        let step = match step {
-            IssueStep::Decide => "decide",
-            IssueStep::Intent => "intent",
-            IssueStep::Target => "target",
-            IssueStep::Activate => "activate",
-            IssueStep::Total => "total",
-        };
-        self.issue
-            .record(began.elapsed().as_secs_f64(), &[KeyValue::new("step", step), outcome(&done)]);
-        done
+    ) -> impl Future<Output = Result<T, E>> {
+        timed(&self.issue, step.word(), work)
+    }
+
+    /// Measures a step of moving a lease's end.
+    pub fn renewing<T, E>(
+        &self,
+        step: RenewStep,
+        work: impl Future<Output = Result<T, E>>,
+    ) -> impl Future<Output = Result<T, E>> {
+        timed(&self.renew, step.word(), work)
+    }
+
+    /// Measures a step of giving a lease a fresh login.
+    pub fn rotating<T, E>(
+        &self,
+        step: RotateStep,
+        work: impl Future<Output = Result<T, E>>,
+    ) -> impl Future<Output = Result<T, E>> {
+        timed(&self.rotate, step.word(), work)
     }
 
     /// Measures a step of taking a login away.
-    pub async fn revoking<T, E>(
+    pub fn revoking<T, E>(
         &self,
         step: RevokeStep,
         work: impl Future<Output = Result<T, E>>,
-    ) -> Result<T, E> {
-        let began = Instant::now();
-        let done = work.await;
-        let step = match step {
-            RevokeStep::Record => "record",
-            RevokeStep::Target => "target",
-            RevokeStep::Proof => "proof",
-            RevokeStep::Total => "total",
-        };
-        self.revoke
-            .record(began.elapsed().as_secs_f64(), &[KeyValue::new("step", step), outcome(&done)]);
-        done
+    ) -> impl Future<Output = Result<T, E>> {
+        timed(&self.revoke, step.word(), work)
+    }
+
+    /// Something waits for its turn: until what is given is dropped, whatever comes of it.
+    #[must_use = "it waits until this is dropped"]
+    pub fn queued(self: &Arc<Self>, queue: Queue) -> Queued {
+        self.queue_depth.add(1, &[of_queue(queue)]);
+        Queued { metrics: Arc::clone(self), queue, since: Instant::now() }
+    }
+
+    /// A queue was full.
+    pub fn queue_was_full(&self, queue: Queue) {
+        self.queue_refused.add(1, &[of_queue(queue)]);
+    }
+
+    /// So many shared one transaction.
+    pub fn batched(&self, queue: Queue, count: usize) {
+        let count = u32::try_from(count).unwrap_or(u32::MAX);
+        self.batch_size.record(f64::from(count), &[of_queue(queue)]);
+    }
+
+    /// How many targets have a breaker in each state.
+    pub fn breakers(&self, by_state: &[(Breaker, u64)]) {
+        for (state, count) in by_state {
+            self.breakers.record(*count, &[KeyValue::new("state", state.word())]);
+        }
     }
 
     /// An expired login was seen to be gone, so long after its end.
@@ -282,21 +287,12 @@ impl Metrics {
 
     /// Something was decided.
     pub fn decided(&self, ruling: Ruling) {
-        self.decisions.add(1, &[rule(ruling)]);
+        self.decisions.add(1, &[KeyValue::new("rule", ruling.word())]);
     }
 
     /// A token was refused; `why` is what the audit says of it.
     pub fn token_refused(&self, why: &str) {
-        let word = match why {
-            "wrong secret" => "wrong_secret",
-            "no such token" => "no_such_token",
-            "revoked" => "revoked",
-            "principal disabled" => "disabled",
-            "expired" => "expired",
-            "throttled" => "throttled",
-            _ => "other",
-        };
-        self.token_refusals.add(1, &[KeyValue::new("why", word)]);
+        self.token_refusals.add(1, &[KeyValue::new("why", token_word(why))]);
     }
 
     /// An address used up its failures.
@@ -321,18 +317,16 @@ impl Metrics {
         self.audit_broken.record(u64::from(!intact), &[]);
     }
 
-    /// The scheduler woke the loops.
-    pub fn nudged(&self) {
+    /// The scheduler woke the loops, and so many times before it should have and did not.
+    pub fn nudged(&self, missed: u64) {
         self.nudges.add(1, &[]);
+        self.missed_nudges.add(missed, &[]);
     }
 
     /// A loop made a pass.
     pub fn passed(&self, name: &'static str, ended: Outcome) {
-        let ended = match ended {
-            Outcome::Ok => "ok",
-            Outcome::Failed => "failed",
-        };
-        self.passes.add(1, &[KeyValue::new("loop", name), KeyValue::new("outcome", ended)]);
+        let ended = KeyValue::new("outcome", ended.word());
+        self.passes.add(1, &[KeyValue::new("loop", name), ended]);
     }
 
     /// A request came in: it counts as under way until what is given is dropped.
@@ -393,21 +387,36 @@ impl std::fmt::Debug for Metrics {
     }
 }
 
-/// Why tokens are refused.
-const TOKEN_WORDS: [&str; 6] =
-    ["wrong_secret", "no_such_token", "revoked", "disabled", "expired", "throttled"];
-
-fn rule(ruling: Ruling) -> KeyValue {
-    let word = match ruling {
-        Ruling::Allowed => "allowed",
-        Ruling::NoRule => "no_rule",
-        Ruling::ReasonRequired => "reason_required",
-    };
-    KeyValue::new("rule", word)
+/// Something that waits for its turn.
+#[derive(Debug)]
+pub struct Queued {
+    metrics: Arc<Metrics>,
+    queue: Queue,
+    since: Instant,
 }
 
-fn outcome<T, E>(done: &Result<T, E>) -> KeyValue {
-    KeyValue::new("outcome", if done.is_ok() { "ok" } else { "failed" })
+impl Drop for Queued {
+    fn drop(&mut self) {
+        let queue = [of_queue(self.queue)];
+        self.metrics.queue_depth.add(-1, &queue);
+        self.metrics.queue_wait.record(self.since.elapsed().as_secs_f64(), &queue);
+    }
+}
+
+async fn timed<T, E>(
+    histogram: &Histogram<f64>,
+    step: &'static str,
+    work: impl Future<Output = Result<T, E>>,
+) -> Result<T, E> {
+    let began = Instant::now();
+    let done = work.await;
+    let outcome = KeyValue::new("outcome", Outcome::of(&done).word());
+    histogram.record(began.elapsed().as_secs_f64(), &[KeyValue::new("step", step), outcome]);
+    done
+}
+
+fn of_queue(queue: Queue) -> KeyValue {
+    KeyValue::new("queue", queue.word())
 }
 
 fn count_of(count: usize) -> u64 {
@@ -429,39 +438,5 @@ impl Named<'_> {
     fn seconds(&self, name: &'static str, what: &'static str, bounds: &[f64]) -> Histogram<f64> {
         let histogram = self.0.f64_histogram(name).with_unit("s").with_description(what);
         histogram.with_boundaries(bounds.to_vec()).build()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_same_names_are_read_by_prometheus() {
-        let metrics = Metrics::start(&TelemetryConfig::default()).unwrap();
-        metrics.http_answered("GET", "/v1/leases/{id}", 200, Duration::from_millis(3));
-        metrics.measured(&Levels { leases: vec![("active", 2)], ..Levels::default() });
-        metrics.token_refused("some text from elsewhere");
-        let text = metrics.text().unwrap();
-        for line in [
-            "pgvalet_leases{state=\"active\"} 2",
-            "pgvalet_decisions_total{rule=\"no_rule\"} 0",
-            "pgvalet_token_refusals_total{why=\"other\"} 1",
-            "http_server_request_duration_seconds_count{http_request_method=\"GET\",\
-             http_response_status_code=\"200\",http_route=\"/v1/leases/{id}\"} 1",
-        ] {
-            assert!(text.contains(line), "{line} is not in\n{text}");
-        }
-        assert!(text.contains("pgvalet_build_info{version="), "{text}");
-        assert!(!text.contains("elsewhere") && !text.contains("otel_scope"), "{text}");
-    }
-
-    #[test]
-    fn a_request_is_under_way_until_it_is_dropped() {
-        let metrics = Metrics::start(&TelemetryConfig::default()).unwrap();
-        let one = metrics.http_begun();
-        assert!(metrics.text().unwrap().contains("http_server_active_requests 1"));
-        drop(one);
-        assert!(metrics.text().unwrap().contains("http_server_active_requests 0"));
     }
 }

@@ -23,9 +23,12 @@
 
 pub mod audit_log;
 mod json;
+pub mod labels;
 mod logs;
 pub mod metrics;
 mod otlp;
+#[cfg(test)]
+mod tests;
 pub mod trace;
 
 use std::{

@@ -1,0 +1,208 @@
+//! What labels of instruments may say: each a word of this file, so that no caller can make a series.
+
+/// The steps of issuing a lease.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum IssueStep {
+    /// Reading the profile and deciding.
+    Decide,
+    /// Recording the intent.
+    Intent,
+    /// Making the login on the target.
+    Target,
+    /// Recording that it was made.
+    Activate,
+    /// All of it.
+    Total,
+}
+
+impl IssueStep {
+    pub(in crate::telemetry) const fn word(self) -> &'static str {
+        match self {
+            Self::Decide => "decide",
+            Self::Intent => "intent",
+            Self::Target => "target",
+            Self::Activate => "activate",
+            Self::Total => "total",
+        }
+    }
+}
+
+/// The steps of moving a lease's end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RenewStep {
+    /// Recording the new end.
+    Record,
+    /// Moving it on the target.
+    Target,
+    /// All of it.
+    Total,
+}
+
+impl RenewStep {
+    pub(in crate::telemetry) const fn word(self) -> &'static str {
+        match self {
+            Self::Record => "record",
+            Self::Target => "target",
+            Self::Total => "total",
+        }
+    }
+}
+
+/// The steps of giving a lease a fresh login.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RotateStep {
+    /// Recording the intent.
+    Intent,
+    /// Making the login on the target.
+    Target,
+    /// Recording that it takes over.
+    Activate,
+    /// All of it.
+    Total,
+}
+
+impl RotateStep {
+    pub(in crate::telemetry) const fn word(self) -> &'static str {
+        match self {
+            Self::Intent => "intent",
+            Self::Target => "target",
+            Self::Activate => "activate",
+            Self::Total => "total",
+        }
+    }
+}
+
+/// The steps of taking a login away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RevokeStep {
+    /// Recording that it ends.
+    Record,
+    /// Removing it from its target.
+    Target,
+    /// Recording the proof.
+    Proof,
+    /// All of it, from the claim on.
+    Total,
+}
+
+impl RevokeStep {
+    pub(in crate::telemetry) const fn word(self) -> &'static str {
+        match self {
+            Self::Record => "record",
+            Self::Target => "target",
+            Self::Proof => "proof",
+            Self::Total => "total",
+        }
+    }
+}
+
+/// Did it succeed?
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// Yes.
+    Ok,
+    /// No.
+    Failed,
+}
+
+impl Outcome {
+    pub(in crate::telemetry) const fn of<T, E>(done: &Result<T, E>) -> Self {
+        if done.is_ok() { Self::Ok } else { Self::Failed }
+    }
+
+    pub(in crate::telemetry) const fn word(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+/// A rule's answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ruling {
+    /// A rule allowed it.
+    Allowed,
+    /// No rule holds for the caller.
+    NoRule,
+    /// A reason was missing.
+    ReasonRequired,
+}
+
+impl Ruling {
+    pub(in crate::telemetry) const ALL: [Self; 3] =
+        [Self::Allowed, Self::NoRule, Self::ReasonRequired];
+
+    pub(in crate::telemetry) const fn word(self) -> &'static str {
+        match self {
+            Self::Allowed => "allowed",
+            Self::NoRule => "no_rule",
+            Self::ReasonRequired => "reason_required",
+        }
+    }
+}
+
+/// Where work waits for a turn that it shares with others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Queue {
+    /// Logins to be made on a target; all targets together.
+    Creations,
+    /// Intents to be recorded.
+    Intents,
+    /// Activations to be recorded.
+    Activations,
+    /// Logins to be removed from a target; all targets together.
+    Removals,
+}
+
+impl Queue {
+    pub(in crate::telemetry) const ALL: [Self; 4] =
+        [Self::Creations, Self::Intents, Self::Activations, Self::Removals];
+
+    pub(in crate::telemetry) const fn word(self) -> &'static str {
+        match self {
+            Self::Creations => "creations",
+            Self::Intents => "intents",
+            Self::Activations => "activations",
+            Self::Removals => "removals",
+        }
+    }
+}
+
+/// The state of a target's breaker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Breaker {
+    /// Requests pass.
+    Closed,
+    /// They fail at once.
+    Open,
+    /// One is let through, to see.
+    HalfOpen,
+}
+
+impl Breaker {
+    pub(in crate::telemetry) const fn word(self) -> &'static str {
+        match self {
+            Self::Closed => "closed",
+            Self::Open => "open",
+            Self::HalfOpen => "half_open",
+        }
+    }
+}
+
+/// Why tokens are refused, in the words of the label.
+pub(in crate::telemetry) const TOKEN_WORDS: [&str; 6] =
+    ["wrong_secret", "no_such_token", "revoked", "disabled", "expired", "throttled"];
+
+/// The label of what the audit says of a refused token.
+pub(in crate::telemetry) fn token_word(why: &str) -> &'static str {
+    match why {
+        "wrong secret" => "wrong_secret",
+        "no such token" => "no_such_token",
+        "revoked" => "revoked",
+        "principal disabled" => "disabled",
+        "expired" => "expired",
+        "throttled" => "throttled",
+        _ => "other",
+    }
+}
