@@ -1,0 +1,90 @@
+//! The playground of the real binary, for benchmarks: started, watched from outside, stopped.
+
+#![expect(dead_code, reason = "no benchmark uses all of it")]
+
+use std::{
+    io::{BufRead as _, BufReader},
+    path::Path,
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+/// The playground of the real binary, kept in a folder so that its commits are durable.
+pub(crate) struct Playground {
+    child: Child,
+    /// Where its API is.
+    pub(crate) url: String,
+    /// Its administrator's token.
+    pub(crate) token: String,
+    /// Where its PostgreSQL listens.
+    pub(crate) port: u16,
+    /// From the start of the process until it served and the demo was set up.
+    pub(crate) ready_after: Duration,
+    folder: tempfile::TempDir,
+}
+
+impl Playground {
+    /// Starts it, and waits until it serves.
+    pub(crate) fn start() -> Self {
+        let folder = tempfile::Builder::new().prefix("pgvalet-bench-").tempdir_in("/tmp").unwrap();
+        std::fs::set_permissions(
+            folder.path(),
+            std::os::unix::fs::PermissionsExt::from_mode(0o711),
+        )
+        .unwrap();
+        let began = Instant::now();
+        let mut child = Command::new(env!("CARGO_BIN_EXE_pgvalet"))
+            .args(["dev", "--data"])
+            .arg(folder.path())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
+        let mut word_after = |label: &str| {
+            let line = lines
+                .by_ref()
+                .find(|line| line.trim_start().starts_with(label))
+                .expect("the playground starts");
+            line.trim_start()[label.len()..].split_whitespace().next().unwrap().to_owned()
+        };
+        let url = word_after("API");
+        let token_file = word_after("admin token");
+        let address = word_after("PostgreSQL");
+        let ready_after = began.elapsed();
+        let token = std::fs::read_to_string(token_file).unwrap().trim().to_owned();
+        let port = address.rsplit(':').next().unwrap().parse().unwrap();
+        Self { child, url, token, port, ready_after, folder }
+    }
+
+    /// A secret that it keeps in its folder.
+    pub(crate) fn secret(&self, name: &str) -> String {
+        std::fs::read_to_string(Path::new(self.folder.path()).join(name)).unwrap().trim().to_owned()
+    }
+
+    /// User and system time of the daemon (proc(5), clock ticks of 10 ms).
+    pub(crate) fn cpu_seconds(&self) -> f64 {
+        let stat =
+            std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap_or_default();
+        let fields: Vec<&str> =
+            stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+        let ticks =
+            |at: usize| fields.get(at).and_then(|text| text.parse::<f64>().ok()).unwrap_or(0.0);
+        (ticks(11) + ticks(12)) / 100.0
+    }
+
+    /// Resident memory of the daemon.
+    pub(crate) fn memory_mib(&self) -> f64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))
+            .unwrap_or_default();
+        let line = status.lines().find(|line| line.starts_with("VmRSS")).unwrap_or_default();
+        line.split_whitespace().nth(1).and_then(|kib| kib.parse::<f64>().ok()).unwrap_or(0.0)
+            / 1024.0
+    }
+}
+
+impl Drop for Playground {
+    fn drop(&mut self) {
+        let _ = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status();
+        let _ = self.child.wait();
+    }
+}
