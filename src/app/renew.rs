@@ -16,6 +16,7 @@ use crate::{
     identity::Caller,
     ids::LeaseId,
     store::{self, leases::LoginTerms},
+    telemetry::labels::RenewStep,
 };
 
 /// A lease with its new end.
@@ -35,6 +36,17 @@ impl App {
     /// # Errors
     /// If it is not active, cannot last longer, or the target does not answer.
     pub async fn renew(
+        &self,
+        caller: &Caller,
+        origin: &Origin,
+        id: LeaseId,
+        ttl: Option<Seconds>,
+    ) -> Result<Renewed, Error> {
+        let renewing = Box::pin(self.renew_lease(caller, origin, id, ttl));
+        self.metrics.renewing(RenewStep::Total, renewing).await
+    }
+
+    async fn renew_lease(
         &self,
         caller: &Caller,
         origin: &Origin,
@@ -64,8 +76,10 @@ impl App {
             TtlRule::Asked | TtlRule::ProfileTtl => format!("{length} from now"),
         };
 
-        let terms = self.move_end(caller, origin, id, before.expires_at, to).await?;
-        if let Err(error) = self.tell_target(&before, &terms, to).await {
+        let recording = self.move_end(caller, origin, id, before.expires_at, to);
+        let terms = self.metrics.renewing(RenewStep::Record, recording).await?;
+        let telling = self.tell_target(&before, &terms, to);
+        if let Err(error) = self.metrics.renewing(RenewStep::Target, telling).await {
             self.move_end(caller, origin, id, to, before.expires_at).await?;
             return Err(error);
         }
