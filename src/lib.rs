@@ -16,6 +16,7 @@ pub mod lifecycle;
 pub mod rng;
 pub mod secret;
 pub mod serve;
+pub mod setup;
 pub mod store;
 pub mod target;
 pub mod telemetry;

@@ -19,7 +19,7 @@ use pgvalet::{
     dev,
     lifecycle::Signals,
     serve::{self, Daemon},
-    telemetry,
+    setup, telemetry,
 };
 
 /// What a command of the daemon ends with when it cannot run: 5 is "unavailable".
@@ -46,24 +46,32 @@ async fn run(Arguments { globals, command }: Arguments) -> u8 {
         Command::Migrate(given) => migrate(given).await,
         Command::Bootstrap(given) => bootstrap(given).await,
         Command::Dev(given) => playground(given).await,
+        Command::BootstrapTarget(given) => {
+            Box::pin(on_the_streams(async |io| setup::run(given, io).await)).await
+        }
         Command::Remote(command) => {
-            let (out, err) = (io::stdout(), io::stderr());
-            let terminals = Terminals {
-                input: io::stdin().is_terminal(),
-                out: out.is_terminal(),
-                err: err.is_terminal(),
-            };
-            let io = Io {
-                out: &mut out.lock(),
-                err: &mut err.lock(),
-                input: &mut io::stdin().lock(),
-                terminals,
-                clock: Clock,
-                environment: Environment::of_process(),
-            };
-            Box::pin(cli::run(command, &globals, io)).await
+            Box::pin(on_the_streams(async |io| cli::run(command, &globals, io).await)).await
         }
     }
+}
+
+/// Runs a command on the process's own three streams.
+async fn on_the_streams(run: impl AsyncFnOnce(Io<'_>) -> u8) -> u8 {
+    let (out, err) = (io::stdout(), io::stderr());
+    let terminals = Terminals {
+        input: io::stdin().is_terminal(),
+        out: out.is_terminal(),
+        err: err.is_terminal(),
+    };
+    run(Io {
+        out: &mut out.lock(),
+        err: &mut err.lock(),
+        input: &mut io::stdin().lock(),
+        terminals,
+        clock: Clock,
+        environment: Environment::of_process(),
+    })
+    .await
 }
 
 async fn serve(given: Serve) -> u8 {

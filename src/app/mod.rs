@@ -4,6 +4,7 @@
 pub mod apply;
 pub mod ask;
 pub mod bootstrap;
+pub mod doctor;
 pub mod error;
 pub mod history;
 pub mod issue;

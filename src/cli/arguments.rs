@@ -7,6 +7,7 @@ use crate::{
     cli::{
         admin_arguments::{ApplyFile, Audit, PlanFile, Profile, Target, Token},
         format::Format,
+        target_setup::{BootstrapTarget, Doctor},
     },
     domain::name::Name,
     ids::LeaseId,
@@ -56,6 +57,18 @@ Examples:
   pgvalet bootstrap --config /etc/pgvalet/pgvalet.toml > first-token
   pgvalet login --url http://127.0.0.1:8432 --token-file first-token")]
     Bootstrap(Bootstrap),
+    /// Print, or run, the SQL that makes pgvalet's role on a target
+    #[command(
+        name = "bootstrap-target",
+        after_help = "\
+Examples:
+  pgvalet bootstrap-target --server-version 16 --database orders --owner orders_owner > setup.sql
+  pgvalet bootstrap-target --apply --as postgres://postgres@db1.internal/orders \\
+      --database orders --owner orders_owner --generate-password > orders-admin.secret
+
+It may run twice, and says of each statement what it is for."
+    )]
+    BootstrapTarget(BootstrapTarget),
     /// A command of the client.
     #[command(flatten)]
     Remote(RemoteCommand),
@@ -142,6 +155,14 @@ some are still being revoked after 30 seconds; the daemon never gives one up.")]
     Target(Target),
     /// List, show and remove profiles (`pgvalet apply` makes and changes them)
     Profile(Profile),
+    /// Look what pgvalet can and cannot do on a target, and what would mend it
+    #[command(after_help = "\
+Examples:
+  pgvalet doctor                               all targets
+  pgvalet doctor orders-prod --json
+
+What it tries on the target it undoes. The exit status is 1 if something is broken.")]
+    Doctor(Doctor),
     /// Show what a file of targets and profiles would change, with the SQL
     #[command(after_help = "\
 Examples:

@@ -19,6 +19,7 @@ use crate::{
         address::{self, Transport},
         failure::Failure,
     },
+    domain::{diagnosis::Diagnosis, name::Name},
     ids::{LeaseId, TokenId},
     secret::Secret,
 };
@@ -247,6 +248,14 @@ impl Client {
         name: &str,
     ) -> Result<Answer<T>, Failure> {
         self.read(Call::get(&["v1", kind, name])).await
+    }
+
+    /// What can and cannot be done on a target.
+    ///
+    /// # Errors
+    /// Also if there is none of that name.
+    pub async fn diagnose(&self, target: &Name) -> Result<Answer<Diagnosis>, Failure> {
+        self.read(Call::get(&["v1", "targets", target.as_str(), "doctor"])).await
     }
 
     /// Removes a record.

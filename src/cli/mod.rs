@@ -12,6 +12,7 @@ pub mod audit;
 pub mod child;
 pub mod client;
 pub mod code;
+pub mod doctor;
 pub mod environment;
 pub mod failure;
 pub mod format;
@@ -21,6 +22,7 @@ pub mod password;
 pub mod records;
 pub mod revoke;
 pub mod session;
+pub mod target_setup;
 pub mod tokens;
 pub mod verify;
 
@@ -133,6 +135,7 @@ async fn dispatch(
         RemoteCommand::Token(given) => Box::pin(tokens::token(given, globals, io)).await,
         RemoteCommand::Target(given) => Box::pin(records::target(given, globals, io)).await,
         RemoteCommand::Profile(given) => Box::pin(records::profile(given, globals, io)).await,
+        RemoteCommand::Doctor(given) => Box::pin(doctor::doctor(given, globals, io)).await,
         RemoteCommand::Plan(given) => Box::pin(code::plan(given, globals, io)).await,
         RemoteCommand::Apply(given) => Box::pin(code::apply(given, globals, io)).await,
         RemoteCommand::Export => Box::pin(code::export(globals, io)).await,

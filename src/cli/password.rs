@@ -1,4 +1,4 @@
-//! A token typed on a terminal, unseen.
+//! A token or a password typed on a terminal, unseen.
 //!
 //! Read key by key, with the terminal's own handling of Ctrl-C off: a process that died in the
 //! middle would leave the terminal silent.
@@ -64,7 +64,7 @@ fn read_keys(keys: impl Iterator<Item = u8>) -> Result<Secret<String>, Failure> 
             b'\r' | b'\n' => {
                 let text = String::from_utf8_lossy(line.expose()).trim().to_owned();
                 return if text.is_empty() {
-                    Err(Failure::Usage("no token was typed".to_owned()))
+                    Err(Failure::Usage("nothing was typed".to_owned()))
                 } else {
                     Ok(Secret::new(text))
                 };

@@ -50,6 +50,42 @@ impl SslMode {
     }
 }
 
+/// How our admin acts on a target: what `pgvalet bootstrap-target` installed there.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize, utoipa::ToSchema,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum Way {
+    /// The admin has CREATEROLE and sends the statements itself.
+    Direct,
+    /// The admin may only call a few functions that belong to a superuser.
+    Functions,
+    /// The same functions, which belong to roles with CREATEROLE that share the logins among them:
+    /// for services that give nobody a superuser.
+    Shards,
+}
+
+impl Way {
+    /// All of them, as they are written.
+    pub const ALL: [&'static str; 3] = ["direct", "functions", "shards"];
+
+    /// As it is written.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Direct => "direct",
+            Self::Functions => "functions",
+            Self::Shards => "shards",
+        }
+    }
+
+    /// Reads its word.
+    #[must_use]
+    pub fn from_text(text: &str) -> Option<Self> {
+        [Self::Direct, Self::Functions, Self::Shards].into_iter().find(|way| way.as_str() == text)
+    }
+}
+
 /// What is known of a target, less the admin's password, which only `store` and `target` handle.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]

@@ -12,6 +12,7 @@ use crate::{
     },
     app::App,
     domain::{
+        diagnosis::Diagnosis,
         name::Name,
         profile::{self, ProfileSpec},
         target::{self, DEFAULT_SCRAM_ITERATIONS, SslMode, TargetSpec},
@@ -30,6 +31,7 @@ pub(in crate::http) fn routes() -> OpenApiRouter<Arc<App>> {
     OpenApiRouter::new()
         .routes(routes!(list_targets))
         .routes(routes!(show_target, put_target, remove_target))
+        .routes(routes!(diagnose_target))
         .routes(routes!(list_profiles))
         .routes(routes!(show_profile, put_profile, remove_profile))
 }
@@ -132,6 +134,26 @@ async fn remove_target(
     let admin = signed_in.admin(&app, "removing a target").await?;
     app.remove_target(&admin, &signed_in.origin, &name).await?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// Look what can and cannot be done on a target. Administrators only.
+///
+/// What is tried there is undone. A target that cannot be reached is a finding, and no failure.
+#[utoipa::path(
+    get,
+    path = "/v1/targets/{name}/doctor",
+    tag = "targets", operation_id = "diagnoseTarget",
+    params(("name" = Name, Path, description = "The target")),
+    responses((status = 200, body = Diagnosis))
+)]
+async fn diagnose_target(
+    State(app): State<Arc<App>>,
+    signed_in: SignedIn,
+    Path(name): Path<Name>,
+    Query(Nothing {}): Query<Nothing>,
+) -> Result<Json<Diagnosis>, Failure> {
+    let admin = signed_in.admin(&app, "examining a target").await?;
+    Ok(Json(app.diagnose(&admin, &name).await?))
 }
 
 /// List profiles.

@@ -138,6 +138,11 @@ impl Connections {
         (all.saturating_sub(idle), idle)
     }
 
+    /// The databases that profiles may name.
+    pub(crate) fn databases(&self) -> &[String] {
+        &self.spec.databases
+    }
+
     pub(crate) fn host(&self) -> &str {
         &self.spec.host
     }

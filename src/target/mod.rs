@@ -20,9 +20,12 @@ use crate::{
 pub mod error;
 pub mod scram;
 
+pub mod bootstrap;
+
 mod batch;
 mod connect;
 mod create;
+pub mod doctor;
 mod grants;
 mod observe;
 mod privileges;
@@ -188,6 +191,18 @@ impl Handle {
     pub async fn probe(&self) -> Result<Server, Error> {
         let mut connection = self.connections.to_cluster(None).await?;
         observe::facts(&mut connection).await.map(|facts| facts.server)
+    }
+
+    /// Tries what our admin can do here, for these group roles; nothing of it stays.
+    ///
+    /// # Errors
+    /// When it does not answer, or does not let our admin in.
+    pub async fn examine(
+        &self,
+        trial: &LoginName,
+        groups: &[doctor::Group],
+    ) -> Result<doctor::Examined, Error> {
+        doctor::examine(&self.connections, trial, groups).await
     }
 
     /// Makes a login, or sets right one that an earlier try left.

@@ -37,6 +37,7 @@ const TABLE: [(&str, &str, For, Option<&str>); 27] = [
     ("post", "/v1/revocations", SignedIn, Some("lease.revoking")),
     ("get", "/v1/targets", Administrators, None),
     ("get", "/v1/targets/{name}", Administrators, None),
+    ("get", "/v1/targets/{name}/doctor", Administrators, None),
     ("put", "/v1/targets/{name}", Administrators, Some("target.created")),
     ("delete", "/v1/targets/{name}", Administrators, Some("target.removed")),
     ("get", "/v1/profiles", SignedIn, None),
@@ -90,7 +91,7 @@ async fn request(world: &World, caller: &Person, method: &str, path: &str) -> (S
     } else if path.starts_with("/v1/tokens/{id}") {
         let made = caller.post("/v1/tokens", &json!({ "name": "spare" })).await.expect(201);
         path = path.replace("{id}", made["token"]["id"].as_str().unwrap());
-    } else if path == "/v1/targets/{name}" {
+    } else if path.starts_with("/v1/targets/{name}") {
         path = path.replace("{name}", if method == "get" { name } else { &spare });
     } else if path == "/v1/profiles/{name}" {
         let read = world.profile("read");

@@ -33,6 +33,7 @@ mod renewing;
 mod revoking;
 mod rotating;
 mod secrets;
+mod setting_up;
 mod settings;
 mod stopping;
 mod targets;

@@ -1,15 +1,12 @@
 //! Targets and profiles against real servers: what cannot be signed in to is not recorded, and what
 //! a profile says is what its leases may.
 
-use std::process::{Command, Stdio};
-
-use pgvalet::{cluster::programs, dev::shop};
+use pgvalet::dev::shop;
 use serde_json::{Value, json};
 
 use crate::support::{
     people::lease_id,
-    postgres::own_cluster,
-    sessions::{is_shut_out, psql, sign_in, text, try_text},
+    sessions::{is_shut_out, sign_in, text, try_text},
     world::World,
 };
 
@@ -226,62 +223,4 @@ async fn a_database_that_is_not_open_to_everybody_is_open_to_its_leases() {
         assert!(is_shut_out(&issued).await);
     }
     world.finish().await;
-}
-
-#[tokio::test]
-async fn the_script_for_a_target_makes_an_admin_that_can_do_it_all() {
-    let (cluster, _folder) = own_cluster().await;
-    let world = World::start().await;
-    let password = pgvalet::rng::password().unwrap();
-    world.secrets.remember(password.expose());
-    let boss = "CREATE ROLE boss SUPERUSER LOGIN PASSWORD 'boss'";
-    cluster.run("postgres", &[boss]).await;
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/bootstrap-target.sql");
-    let program = programs::find(None).unwrap().psql.unwrap_or_else(|| "psql".into());
-    for _ in 0..2 {
-        let mut command = Command::new(&program);
-        let uri =
-            format!("postgresql://boss:boss@127.0.0.1:{}/shop?sslmode=disable", cluster.port());
-        command.args(["-X", "-q", "-d", &uri, "-v", "databases=shop"]).stdin(Stdio::null());
-        command.args(["-v", &format!("owners={}", shop::OWNER), "-v", "groups=shop_support"]);
-        command.args(["-v", "admin=keeper", "-f", script]);
-        let output = tokio::task::spawn_blocking(move || command.output()).await.unwrap().unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    }
-    let set = format!("ALTER ROLE keeper PASSWORD '{}'", password.expose());
-    cluster.run("postgres", &[&set]).await;
-
-    let name = format!("{}-made", world.name);
-    let target = json!({
-        "host": "127.0.0.1", "port": cluster.port(), "sslmode": "disable", "admin_user": "keeper",
-        "admin_password": password.expose(), "databases": ["shop"],
-    });
-    world.admin.put(&format!("/v1/targets/{name}"), &target).await.expect(201);
-    for more in [
-        json!({ "preset": "readwrite" }),
-        json!({ "preset": "custom", "schemas": [], "group_role": "shop_support" }),
-    ] {
-        let own = json!({ "target": name, "database": "shop" });
-        let mut differs = own.as_object().unwrap().clone();
-        differs.extend(more.as_object().unwrap().clone());
-        world.put_profile(more["preset"].as_str().unwrap(), Value::Object(differs)).await;
-        let issued = world.issue(more["preset"].as_str().unwrap(), json!({})).await;
-        let id = lease_id(&issued);
-        let said = psql(issued["credential"]["uri"].as_str().unwrap(), "select current_user").await;
-        assert!(said.ok, "{said:?}");
-        let session = sign_in(&issued).await.unwrap();
-        world.admin.renew(&id, json!({ "ttl": "2h" })).await.expect(200);
-        let rotated = world.admin.rotate(&id).await.expect(200);
-        sign_in(&rotated).await.unwrap();
-        let revoked = world.admin.revoke(&id).await.expect(200);
-        assert_eq!(revoked["leases"][0]["state"], "revoked", "{revoked}");
-        assert!(is_shut_out(&issued).await && is_shut_out(&rotated).await);
-        drop(session);
-    }
-    let mut boss = cluster.superuser("shop").await;
-    let left = "SELECT count(*) FROM pg_roles WHERE rolname LIKE 'pgv\\_%'";
-    assert_eq!(text(&mut boss, left).await, "0");
-    drop(boss);
-    world.finish().await;
-    cluster.stop().await;
 }

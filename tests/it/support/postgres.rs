@@ -121,6 +121,11 @@ impl Postgres {
         self.port
     }
 
+    /// The superuser's password.
+    pub(crate) fn password(&self) -> &str {
+        self.password.expose()
+    }
+
     /// All that the server has logged: with `log_statement = all`, every statement.
     pub(crate) fn log(&self) -> String {
         String::from_utf8_lossy(&fs::read(self.data_dir.join("server.log")).unwrap()).into_owned()
