@@ -9,8 +9,9 @@ use crate::{
     rng,
     secret::Secret,
     target::{
-        bootstrap::{self, Address, Harden, Server, Setup},
+        bootstrap::{self, Harden, Setup},
         scram,
+        superuser::{Address, Failed, Server},
     },
 };
 
@@ -147,11 +148,11 @@ fn output(error: std::io::Error) -> Fault {
     (NOT_SO, format!("the output cannot be written: {error}"))
 }
 
-fn status_of(failed: &bootstrap::Failed) -> u8 {
+fn status_of(failed: &Failed) -> u8 {
     match failed {
-        bootstrap::Failed::Address(_) => USAGE,
-        bootstrap::Failed::SignIn { .. } => UNAVAILABLE,
-        bootstrap::Failed::Step { .. } => NOT_SO,
+        Failed::Address(_) => USAGE,
+        Failed::SignIn { .. } => UNAVAILABLE,
+        Failed::Step { .. } => NOT_SO,
     }
 }
 

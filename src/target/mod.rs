@@ -32,6 +32,7 @@ mod privileges;
 mod remove;
 pub mod script;
 mod sql;
+pub mod superuser;
 
 pub use self::error::Error;
 use self::scram::Verifier;
