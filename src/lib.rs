@@ -9,6 +9,7 @@ pub mod config;
 pub mod dev;
 pub mod document;
 pub mod domain;
+pub mod gather;
 pub mod http;
 pub mod identity;
 pub mod ids;

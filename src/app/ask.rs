@@ -7,6 +7,7 @@ use crate::{
         App, Origin,
         error::Error,
         issue::{Answer, Wish},
+        offers::Offer,
     },
     domain::{
         access::Asked,
@@ -49,24 +50,42 @@ impl App {
         {
             return Ok(answer);
         }
-        let deciding = self.decide(caller, origin, &asked);
-        let (profile, approval) = self.metrics.issuing(IssueStep::Decide, deciding).await?;
         let key = idempotency_key.map(|key| (key, request_hash.as_slice()));
-        self.issue(approval, Wish { caller, origin, asked: &asked, profile: &profile, key }).await
+        // What was read before will do to say yes: the record takes no intent that was decided on
+        // anything but what holds now. A no is only said on what was read for this very request.
+        if let Some(offer) = self.offers.of(&asked.profile)
+            && let Decision::Allow(approval) = ruling(caller, &asked, &offer.profile)
+        {
+            let wish = Wish { caller, origin, asked: &asked, offer: &offer, key };
+            if let Some(answer) = self.issue(approval, wish).await? {
+                self.metrics.decided(Ruling::Allowed);
+                return Ok(answer);
+            }
+        }
+        self.offers.forget(&asked.profile);
+        let deciding = self.decide(caller, origin, &asked);
+        let (approval, profile) = self.metrics.issuing(IssueStep::Decide, deciding).await?;
+        let (target, handle) = self.handle(profile.target_id).await?;
+        self.prepare_if_needed(origin, Some(caller), &profile, &handle).await?;
+        let offer = Offer { profile, target };
+        let wish = Wish { caller, origin, asked: &asked, offer: &offer, key };
+        let answer = self.issue(approval, wish).await?;
+        let answer = answer.ok_or_else(|| profile_changed(&asked.profile))?;
+        self.offers.keep(offer);
+        Ok(answer)
     }
 
-    #[tracing::instrument(target = "pgvalet::trace", name = "decide", skip_all)]
     async fn decide(
         &self,
         caller: &Caller,
         origin: &Origin,
         asked: &Asked,
-    ) -> Result<(Profile, Approval), Error> {
+    ) -> Result<(Approval, Profile), Error> {
         let profile = self.profile_to_ask_for(caller, asked).await?;
-        match policy::decide(asked, caller.principal(), &profile) {
+        match ruling(caller, asked, &profile) {
             Decision::Allow(approval) => {
                 self.metrics.decided(Ruling::Allowed);
-                Ok((profile, approval))
+                Ok((approval, profile))
             }
             Decision::Refuse(refusal) => {
                 self.metrics.decided(match refusal {
@@ -131,6 +150,16 @@ impl App {
         self.nudges.audit.notify_one();
         Ok(error)
     }
+}
+
+#[tracing::instrument(target = "pgvalet::trace", name = "decide", skip_all)]
+fn ruling(caller: &Caller, asked: &Asked, profile: &Profile) -> Decision {
+    policy::decide(asked, caller.principal(), profile)
+}
+
+fn profile_changed(name: &Name) -> Error {
+    let detail = format!("profile `{name}` was changed just now: ask again");
+    Error::Conflict { code: "profile_changed", detail }
 }
 
 /// What makes two requests with one key the same.

@@ -8,26 +8,30 @@
 use std::{collections::BTreeMap, num::NonZeroU32, sync::Arc, time::Duration};
 
 use chrono::{DateTime, TimeDelta, Utc};
-use tokio::time::Instant;
+use tokio::{task::JoinHandle, time::Instant};
 
 use crate::{
-    app::{App, Origin, error::Error},
+    app::{App, Origin, error::Error, offers::Offer},
     domain::{
         access::Asked,
         audit::Event,
         lease::{Cause, Granted, Lease, State},
-        name::Name,
         policy::Approval,
-        profile::Profile,
         role::LoginName,
         target::{SslMode, Target},
     },
     identity::Caller,
-    ids::{LeaseId, LoginId},
+    ids::{LeaseId, LoginId, PrincipalId},
     rng,
     secret::Secret,
-    store::{self, leases::NewLease},
-    target::{Handle, NewLogin, scram},
+    store::{
+        self,
+        issuing::{Activation, Intent},
+    },
+    target::{
+        Handle, NewLogin,
+        scram::{self, Verifier},
+    },
     telemetry::labels::IssueStep,
 };
 
@@ -68,7 +72,7 @@ pub(in crate::app) struct Wish<'a> {
     pub(in crate::app) caller: &'a Caller,
     pub(in crate::app) origin: &'a Origin,
     pub(in crate::app) asked: &'a Asked,
-    pub(in crate::app) profile: &'a Profile,
+    pub(in crate::app) offer: &'a Offer,
     /// The idempotency key and the hash of the request.
     pub(in crate::app) key: Option<(&'a str, &'a [u8])>,
 }
@@ -77,6 +81,7 @@ pub(in crate::app) struct Wish<'a> {
 pub(in crate::app) struct ToMake<'a> {
     pub(in crate::app) lease_id: LeaseId,
     pub(in crate::app) login_id: LoginId,
+    pub(in crate::app) principal_id: PrincipalId,
     pub(in crate::app) role: &'a LoginName,
     pub(in crate::app) group_role: &'a str,
     pub(in crate::app) database: &'a str,
@@ -98,86 +103,39 @@ pub(in crate::app) struct Made {
 const MARGIN: TimeDelta = TimeDelta::seconds(3);
 
 impl App {
-    /// Issues a lease that was allowed.
+    /// Issues a lease that was allowed; none if what it was decided on holds no more.
     pub(in crate::app) async fn issue(
         &self,
         approval: Approval,
         wish: Wish<'_>,
-    ) -> Result<Answer, Error> {
-        let spec = &wish.profile.spec;
-        let (target, handle) = self.handle(wish.profile.target_id).await?;
-        self.prepare_if_needed(wish.origin, Some(wish.caller), wish.profile, &handle).await?;
-
+    ) -> Result<Option<Answer>, Error> {
+        let Offer { profile, target } = wish.offer;
+        let spec = &profile.spec;
+        let handle = self.open(target).await?;
         // The deadline counts from before the intent is recorded, by a clock that nobody can set, so
         // that it lies before `give_up_at` whatever holds the recording up.
         let deadline = Instant::now() + self.times.issue_deadline;
+        let password = FreshPassword::begin(target.spec.scram_iterations)?;
 
         // 1. The intent, its audit entry and its key are one transaction.
         let now = self.clock.now();
-        let (lease_id, login_id) = (LeaseId::new(), LoginId::new());
-        let role = LoginName::mint(
-            &spec.name,
-            &wish.caller.principal().subject,
-            &wish.asked.tool,
-            login_id,
-        );
         let granted = approval.granted().clone();
         let expires_at = now + granted.granted.delta();
-        let intent =
-            Intent { lease_id, login_id, role: &role, expires_at, now, approval: &approval };
-        let recording = self.record_intent(&wish, &target, &intent);
-        match self.metrics.issuing(IssueStep::Intent, recording).await {
-            Ok(()) => {}
-            Err(store::error::Error::Constraint { constraint, .. })
-                if constraint == "idempotency_key" =>
-            {
-                return self.lost_to_the_same_key(&wish).await;
-            }
-            Err(store::error::Error::NotOneRow(_)) => return Err(profile_changed(&spec.name)),
-            Err(e) => return Err(e.into()),
-        }
-
-        // 2. The effect. The password stays in `made` until it is handed out.
-        let group_role = spec.group_role();
-        let to_make = ToMake {
-            lease_id,
-            login_id,
-            role: &role,
-            group_role: &group_role,
-            database: &spec.database,
-            connection_limit: spec.connection_limit,
-            settings: &spec.settings,
-            valid_until: expires_at,
-            deadline,
-        };
-        let making = self.make_login(&target, &handle, &to_make);
-        let made = match self.metrics.issuing(IssueStep::Target, making).await {
-            Ok(made) => made,
-            Err(error) => {
-                self.record_failure(wish.origin, wish.caller, lease_id, login_id, &error).await;
-                return Err(error);
-            }
-        };
-
-        // 3. Activation, or the finding that somebody revoked the lease meanwhile.
-        let activating = self.record_activation(&wish, lease_id, login_id, &role, made.oid);
-        self.metrics.issuing(IssueStep::Activate, activating).await?;
-        // Only now is it due at its end: woken earlier, the loop saw the end of its making.
-        self.nudge_if_soon(expires_at, self.clock.now());
-
-        // 4. The one answer with the credential.
+        let (lease_id, login_id) = (LeaseId::new(), LoginId::new());
+        let principal = wish.caller.principal();
+        let role = LoginName::mint(&spec.name, &principal.subject, &wish.asked.tool, login_id);
         let lease = Lease {
             id: lease_id,
             state: State::Active,
             cause: None,
-            profile_id: Some(wish.profile.id),
+            profile_id: Some(approval.profile()),
             profile: spec.name.to_string(),
             target_id: target.id,
             target: target.spec.name.to_string(),
             database: spec.database.clone(),
-            group_role,
-            principal_id: wish.caller.principal().id,
-            principal: wish.caller.principal().to_string(),
+            group_role: spec.group_role(),
+            principal_id: approval.principal(),
+            principal: principal.to_string(),
             tool: wish.asked.tool.to_string(),
             reason: wish.asked.reason.clone(),
             ticket: wish.asked.ticket.clone(),
@@ -189,74 +147,93 @@ impl App {
             blocked_by: None,
             proof: None,
         };
-        Ok(Answer { lease, ttl: Some(granted), credential: Some(made.credential) })
+        let recording = self.record_intent(&wish, &approval, &lease, login_id, &role);
+        if !self.metrics.issuing(IssueStep::Intent, recording).await? {
+            return match wish.key {
+                Some((key, hash)) => self.answered_before(wish.caller, key, hash).await,
+                None => Ok(None),
+            };
+        }
+
+        // 2. The effect. The password stays in `made` until it is handed out.
+        let to_make = ToMake {
+            lease_id,
+            login_id,
+            principal_id: lease.principal_id,
+            role: &role,
+            group_role: &lease.group_role,
+            database: &lease.database,
+            connection_limit: spec.connection_limit,
+            settings: &spec.settings,
+            valid_until: expires_at,
+            deadline,
+        };
+        let making = self.make_login(target, &handle, password, &to_make);
+        let made = match self.metrics.issuing(IssueStep::Target, making).await {
+            Ok(made) => made,
+            Err(error) => {
+                self.record_failure(wish.origin, wish.caller, lease_id, login_id, &error).await;
+                return Err(error);
+            }
+        };
+
+        // 3. Activation, or the finding that somebody revoked the lease meanwhile.
+        let activating = self.record_activation(&wish, &lease, login_id, &role, made.oid);
+        self.metrics.issuing(IssueStep::Activate, activating).await?;
+        // Only now is it due at its end: woken earlier, the loop saw the end of its making.
+        self.nudge_if_soon(expires_at, self.clock.now());
+
+        // 4. The one answer with the credential.
+        Ok(Some(Answer { lease, ttl: Some(granted), credential: Some(made.credential) }))
     }
 
     #[tracing::instrument(
         target = "pgvalet::trace",
         name = "record intent",
         skip_all,
-        fields(otel.kind = "client", db.system.name = "postgresql", lease.id = %intent.lease_id)
+        fields(otel.kind = "client", db.system.name = "postgresql", lease.id = %lease.id)
     )]
     async fn record_intent(
         &self,
         wish: &Wish<'_>,
-        target: &Target,
-        intent: &Intent<'_>,
-    ) -> Result<(), store::error::Error> {
-        let Intent { lease_id, login_id, role, expires_at, now, approval } = *intent;
-        let spec = &wish.profile.spec;
-        let principal = wish.caller.principal();
-        let group_role = spec.group_role();
-        let mut tx = self.store.begin().await?;
-        tx.create_lease(
-            &NewLease {
-                id: lease_id,
-                profile_id: approval.profile(),
-                profile_version: approval.profile_version(),
-                profile: spec.name.as_str(),
-                target_id: target.id,
-                database: &spec.database,
-                group_role: &group_role,
-                connection_limit: spec.connection_limit,
-                settings: &spec.settings,
-                principal_id: approval.principal(),
-                tool: wish.asked.tool.as_str(),
-                reason: wish.asked.reason.as_deref(),
-                ticket: wish.asked.ticket.as_deref(),
-                ttl: approval.granted(),
-                expires_at,
-                max_expires_at: now + spec.max_ttl.delta(),
-                login_id,
-                role_name: role,
-                give_up_at: self.give_up_at(now),
-            },
-            now,
-        )
-        .await?;
-        if let Some((key, hash)) = wish.key {
-            tx.free_failed_idempotency_key(principal.id, key).await?;
-            tx.record_idempotency_key(principal.id, key, hash, lease_id, now).await?;
-        }
+        approval: &Approval,
+        lease: &Lease,
+        login_id: LoginId,
+        role: &LoginName,
+    ) -> Result<bool, Error> {
+        let now = lease.created_at;
         let event = Event::LeaseIntended {
-            lease_id,
+            lease_id: lease.id,
             login_id,
-            profile: spec.name.to_string(),
-            target: target.spec.name.to_string(),
-            database: spec.database.clone(),
+            profile: lease.profile.clone(),
+            target: lease.target.clone(),
+            database: lease.database.clone(),
             role: role.to_string(),
-            group_role,
-            tool: wish.asked.tool.to_string(),
-            reason: wish.asked.reason.clone(),
-            ticket: wish.asked.ticket.clone(),
+            group_role: lease.group_role.clone(),
+            tool: lease.tool.clone(),
+            reason: lease.reason.clone(),
+            ticket: lease.ticket.clone(),
             ttl: approval.granted().clone(),
             allowed_by: approval.rule().to_string(),
-            expires_at,
+            expires_at: lease.expires_at,
         };
-        tx.audit(&wish.origin.entry(wish.caller, now, event)).await?;
-        tx.commit().await?;
-        self.nudge_if_soon(expires_at, now);
-        Ok(())
+        let intent = Intent {
+            lease,
+            profile: &wish.offer.profile.spec,
+            profile_version: approval.profile_version(),
+            target_version: wish.offer.target.version,
+            ttl: approval.granted(),
+            login_id,
+            role_name: role,
+            give_up_at: self.give_up_at(now),
+            key: wish.key,
+            entry: &wish.origin.entry(wish.caller, now, event),
+        };
+        let recorded = self.store.record_intent(&intent).await?;
+        if recorded {
+            self.nudge_if_soon(lease.expires_at, now);
+        }
+        Ok(recorded)
     }
 
     /// Makes a login on its target, within the deadline.
@@ -264,15 +241,10 @@ impl App {
         &self,
         target: &Target,
         handle: &Arc<Handle>,
+        password: FreshPassword,
         to_make: &ToMake<'_>,
     ) -> Result<Made, Error> {
-        let password = rng::password()?;
-        let salt = rng::bytes::<16>()?;
-        let (password, verifier) = blocking(move || {
-            let verifier = scram::verifier(&password, salt, SCRAM_ITERATIONS);
-            (password, verifier)
-        })
-        .await?;
+        let (password, verifier) = password.made().await?;
         let new = NewLogin {
             role: to_make.role,
             group_role: to_make.group_role,
@@ -282,6 +254,7 @@ impl App {
             connection_limit: to_make.connection_limit,
             settings: to_make.settings,
             comment: format!("pgvalet lease {} login {}", to_make.lease_id, to_make.login_id),
+            asked_by: to_make.principal_id,
         };
         let too_late = || Error::TimedOut {
             what: "making the login on the target",
@@ -314,30 +287,30 @@ impl App {
         target = "pgvalet::trace",
         name = "record activation",
         skip_all,
-        fields(otel.kind = "client", db.system.name = "postgresql", lease.id = %lease_id)
+        fields(otel.kind = "client", db.system.name = "postgresql", lease.id = %lease.id)
     )]
     async fn record_activation(
         &self,
         wish: &Wish<'_>,
-        lease_id: LeaseId,
+        lease: &Lease,
         login_id: LoginId,
         role: &LoginName,
         role_oid: u32,
     ) -> Result<(), Error> {
-        let mut tx = self.store.begin().await?;
-        match tx.activate_first_login(lease_id, login_id, role_oid).await {
-            Ok(()) => {}
-            Err(store::error::Error::NotOneRow(_)) => {
-                drop(tx);
-                self.take_up_again(lease_id, login_id, role_oid).await?;
-                let lease = self.lease(wish.caller, lease_id).await?;
-                return Err(Error::LeaseOver { state: lease.state, cause: lease.cause });
-            }
-            Err(e) => return Err(e.into()),
-        }
+        let lease_id = lease.id;
         let event = Event::LeaseActivated { lease_id, login_id, role: role.to_string(), role_oid };
-        tx.audit(&wish.origin.entry(wish.caller, self.clock.now(), event)).await?;
-        tx.commit().await?;
+        let activation = Activation {
+            lease_id,
+            principal_id: lease.principal_id,
+            login_id,
+            role_oid,
+            entry: &wish.origin.entry(wish.caller, self.clock.now(), event),
+        };
+        if !self.store.record_activation(&activation).await? {
+            self.take_up_again(lease_id, login_id, role_oid).await?;
+            let lease = self.lease(wish.caller, lease_id).await?;
+            return Err(Error::LeaseOver { state: lease.state, cause: lease.cause });
+        }
         self.nudges.audit.notify_one();
         Ok(())
     }
@@ -407,37 +380,11 @@ impl App {
         tx.commit().await
     }
 
-    /// Two requests with one key at once: the other one was first.
-    async fn lost_to_the_same_key(&self, wish: &Wish<'_>) -> Result<Answer, Error> {
-        let (key, hash) = wish.key.ok_or(Error::StillInProgress)?;
-        self.answered_before(wish.caller, key, hash).await?.ok_or(Error::StillInProgress)
-    }
-
     /// When a login whose making begins now is given up.
     pub(in crate::app) fn give_up_at(&self, now: DateTime<Utc>) -> DateTime<Utc> {
         now + TimeDelta::from_std(self.times.issue_deadline).unwrap_or(MARGIN) + MARGIN
     }
 }
-
-fn profile_changed(name: &Name) -> Error {
-    let detail = format!("profile `{name}` was changed just now: ask again");
-    Error::Conflict { code: "profile_changed", detail }
-}
-
-/// What [`App::record_intent`] writes down.
-#[derive(Clone, Copy)]
-struct Intent<'a> {
-    lease_id: LeaseId,
-    login_id: LoginId,
-    role: &'a LoginName,
-    expires_at: DateTime<Utc>,
-    now: DateTime<Utc>,
-    approval: &'a Approval,
-}
-
-/// PostgreSQL's own default. Passwords of 240 random bits would be as safe with one iteration, but
-/// some drivers refuse fewer than 4096 (RFC 7677 section 4 recommends at least that).
-const SCRAM_ITERATIONS: NonZeroU32 = scram::DEFAULT_ITERATIONS;
 
 /// libpq's `options` for a session that starts as the group role. A connection whose login is not,
 /// or no longer, a member of the role then fails, where the login's own setting would only warn.
@@ -448,10 +395,23 @@ fn session_options(group_role: &str) -> String {
     format!("-c role={escaped}")
 }
 
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> T + Send + 'static,
-) -> Result<T, Error> {
-    tokio::task::spawn_blocking(work).await.map_err(Error::internal)
+/// A password and its verifier in the making: on a thread of its own, because it takes about as long
+/// as recording the intent does meanwhile.
+pub(in crate::app) struct FreshPassword(JoinHandle<(Secret<String>, Verifier)>);
+
+impl FreshPassword {
+    pub(in crate::app) fn begin(iterations: NonZeroU32) -> Result<Self, Error> {
+        let password = rng::password()?;
+        let salt = rng::bytes::<16>()?;
+        Ok(Self(tokio::task::spawn_blocking(move || {
+            let verifier = scram::verifier(&password, salt, iterations);
+            (password, verifier)
+        })))
+    }
+
+    async fn made(self) -> Result<(Secret<String>, Verifier), Error> {
+        self.0.await.map_err(Error::internal)
+    }
 }
 
 /// The longest that a caller may be kept waiting for what it can look up later.

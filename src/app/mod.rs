@@ -9,6 +9,7 @@ pub mod error;
 pub mod history;
 pub mod issue;
 pub mod measure;
+mod offers;
 pub mod prepare;
 pub mod profiles;
 pub mod readiness;
@@ -59,6 +60,8 @@ pub struct App {
     pub(in crate::app) tokens: Tokens,
     pub(in crate::app) throttle: Throttle,
     pub(in crate::app) times: Times,
+    /// What was last read of the profiles that are asked for.
+    pub(in crate::app) offers: offers::Offers,
     /// One preparation of a profile at a time: they are rare, and two of the same would only race.
     pub(in crate::app) preparing: Mutex<()>,
     /// Wakes the loops.
@@ -170,6 +173,7 @@ impl App {
             tokens: parts.tokens,
             throttle: parts.throttle,
             times: parts.times,
+            offers: offers::Offers::default(),
             preparing: Mutex::new(()),
             nudges: Nudges::default(),
             removed: watch::Sender::new(0),
@@ -197,19 +201,24 @@ impl App {
         }
     }
 
-    /// The connections to a target, by what is recorded of it now.
+    /// A target as it is recorded now, and the connections to it.
     async fn handle(&self, id: TargetId) -> Result<(Target, Arc<Handle>), error::Error> {
         let target = self
             .store
             .target(id)
             .await?
             .ok_or_else(|| error::Error::not_found("target", id.to_string()))?;
-        if let Some(handle) = self.targets.get(id, target.version) {
-            return Ok((target, handle));
-        }
-        let password = self.store.target_password(id, &self.keys).await?;
-        let handle = self.targets.open(&target, password);
+        let handle = self.open(&target).await?;
         Ok((target, handle))
+    }
+
+    /// The connections to a target.
+    async fn open(&self, target: &Target) -> Result<Arc<Handle>, error::Error> {
+        if let Some(handle) = self.targets.get(target.id, target.version) {
+            return Ok(handle);
+        }
+        let password = self.store.target_password(target.id, &self.keys).await?;
+        Ok(self.targets.open(target, password))
     }
 }
 

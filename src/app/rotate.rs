@@ -10,7 +10,7 @@ use crate::{
     app::{
         App, Origin,
         error::Error,
-        issue::{Answer, ToMake},
+        issue::{Answer, FreshPassword, ToMake},
     },
     domain::{audit::Event, lease::Lease, name::Name, role::LoginName},
     identity::Caller,
@@ -44,6 +44,8 @@ impl App {
         let (target, handle) = self.handle(lease.target_id).await?;
         let deadline = Instant::now() + self.times.issue_deadline;
 
+        let password = FreshPassword::begin(target.spec.scram_iterations)?;
+
         // 1. The intent.
         let login_id = LoginId::new();
         let role = self.fresh_name(&lease, login_id)?;
@@ -53,6 +55,7 @@ impl App {
         let to_make = ToMake {
             lease_id: id,
             login_id,
+            principal_id: lease.principal_id,
             role: &role,
             group_role: &lease.group_role,
             database: &lease.database,
@@ -61,7 +64,7 @@ impl App {
             valid_until: terms.expires_at,
             deadline,
         };
-        let made = match self.make_login(&target, &handle, &to_make).await {
+        let made = match self.make_login(&target, &handle, password, &to_make).await {
             Ok(made) => made,
             Err(error) => {
                 self.record_failure(origin, caller, id, login_id, &error).await;

@@ -1,5 +1,7 @@
 //! Who is calling? Answers to every wrong token are the same, in words and in time.
 
+use std::sync::Arc;
+
 use chrono::{DateTime, Utc};
 
 use crate::{
@@ -120,7 +122,7 @@ impl App {
     async fn admit(
         &self,
         verified: Verified,
-        known: KnownToken,
+        known: Arc<KnownToken>,
         origin: &Origin,
     ) -> Result<Caller, Error> {
         let now = self.clock.now();
@@ -140,7 +142,7 @@ impl App {
         if known.last_used_at.is_none_or(|used| now - used >= chrono::TimeDelta::minutes(1)) {
             self.store.note_token_used(id, now).await?;
         }
-        Ok(Caller::by_token(verified, known.principal, known.expires_at))
+        Ok(Caller::by_token(verified, known.principal.clone(), known.expires_at))
     }
 
     async fn refuse_token(

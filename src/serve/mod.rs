@@ -234,7 +234,7 @@ async fn build_app(
     store.migrate().await?;
     let ring = KeyRing::new(keys)?;
     bootstrap::check_master_key(&store, &ring, clock.now()).await?;
-    let targets = Targets::new("pgvalet");
+    let targets = Targets::new("pgvalet", Arc::clone(&metrics));
     let app = App::new(Parts {
         store: store.clone(),
         targets: targets.clone(),

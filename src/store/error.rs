@@ -1,6 +1,8 @@
 //! What our database can answer instead of a row.
 
-use crate::domain::lease::Unknown;
+use std::io;
+
+use crate::{domain::lease::Unknown, gather::NotDone};
 
 /// What our database can answer instead of a row.
 #[derive(Debug, thiserror::Error)]
@@ -38,6 +40,9 @@ pub enum Error {
     /// A text holds what PostgreSQL cannot: a zero byte.
     #[error("a text holds a zero byte")]
     ZeroByte(#[source] sqlx::Error),
+    /// More is asked for at once than waits in any hope.
+    #[error("too many requests wait for the state database")]
+    Crowded,
     /// Anything else.
     #[error("the state database failed")]
     Database(#[source] sqlx::Error),
@@ -48,6 +53,27 @@ impl Error {
     #[must_use]
     pub fn is_constraint(&self, name: &str) -> bool {
         matches!(self, Self::Constraint { constraint, .. } if constraint == name)
+    }
+
+    /// The same failure for each of those who shared a statement.
+    pub(in crate::store) fn for_each_of<T>(self, count: usize) -> Vec<Result<T, Self>> {
+        let text = self.to_string();
+        let shared = || match &self {
+            Self::Unavailable(e) => Self::Unavailable(sqlx::Error::Io(io::Error::other(e.to_string()))),
+            _ => Self::Database(sqlx::Error::Io(io::Error::other(text.clone()))),
+        };
+        let mut all: Vec<_> = (1..count).map(|_| Err(shared())).collect();
+        all.push(Err(self));
+        all
+    }
+}
+
+impl From<NotDone> for Error {
+    fn from(why: NotDone) -> Self {
+        match why {
+            NotDone::Full => Self::Crowded,
+            NotDone::BrokenOff => Self::Unavailable(sqlx::Error::WorkerCrashed),
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use sqlx::types::Json;
 
 use crate::{
     domain::{
-        lease::{Cause, Granted, Lease, Proof, State},
+        lease::{Cause, Lease, Proof, State},
         role::LoginName,
     },
     ids::{LeaseId, LoginId, PrincipalId, ProfileId, TargetId},
@@ -67,49 +67,6 @@ impl TryFrom<Row> for Lease {
             proof: row.proof.map(|proof| proof.0),
         })
     }
-}
-
-/// A lease whose intent is recorded before anything is done.
-#[derive(Debug)]
-pub struct NewLease<'a> {
-    /// Its id.
-    pub id: LeaseId,
-    /// Its profile.
-    pub profile_id: ProfileId,
-    /// The version of it that was decided on.
-    pub profile_version: i32,
-    /// The profile's name.
-    pub profile: &'a str,
-    /// Its target.
-    pub target_id: TargetId,
-    /// Its database.
-    pub database: &'a str,
-    /// The role that its sessions work as.
-    pub group_role: &'a str,
-    /// How many sessions at once.
-    pub connection_limit: i32,
-    /// Settings of its logins.
-    pub settings: &'a BTreeMap<String, String>,
-    /// Who asked.
-    pub principal_id: PrincipalId,
-    /// The tool.
-    pub tool: &'a str,
-    /// Why.
-    pub reason: Option<&'a str>,
-    /// The ticket.
-    pub ticket: Option<&'a str>,
-    /// How long, and by which rule.
-    pub ttl: &'a Granted,
-    /// When it ends.
-    pub expires_at: DateTime<Utc>,
-    /// When it ends at the latest.
-    pub max_expires_at: DateTime<Utc>,
-    /// Its first login.
-    pub login_id: LoginId,
-    /// That login's role on the target.
-    pub role_name: &'a LoginName,
-    /// When an unfinished creation is given up.
-    pub give_up_at: DateTime<Utc>,
 }
 
 /// What a rotation needs of a lease, besides the lease itself.
@@ -222,76 +179,6 @@ impl Store {
 }
 
 impl Tx {
-    /// Records the intent to issue a lease: the lease and its first login.
-    ///
-    /// # Errors
-    /// [`Error::NotOneRow`] if the profile is not any more the one that was decided on.
-    pub async fn create_lease(
-        &mut self,
-        new: &NewLease<'_>,
-        now: DateTime<Utc>,
-    ) -> Result<(), Error> {
-        let done = sqlx::query!(
-            "WITH profile AS (SELECT id FROM profile WHERE id = $2 AND version = $20 FOR SHARE),
-             lease AS (
-                 INSERT INTO lease (id, state, profile_id, profile, target_id, database, group_role, connection_limit,
-                                    settings, principal_id, tool, reason, ticket, ttl, created_at, expires_at,
-                                    max_expires_at, login_id)
-                 SELECT $1, 'provisioning', id, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17
-                 FROM profile RETURNING id)
-             INSERT INTO login (id, lease_id, target_id, role_name, state, created_at, give_up_at, ends_at, due_at)
-             SELECT $17, id, $4, $18, 'provisioning', $14, $19, $15, $19 FROM lease",
-            new.id.uuid(),
-            new.profile_id.uuid(),
-            new.profile,
-            new.target_id.uuid(),
-            new.database,
-            new.group_role,
-            new.connection_limit,
-            Json(new.settings) as _,
-            new.principal_id.uuid(),
-            new.tool,
-            new.reason,
-            new.ticket,
-            Json(new.ttl) as _,
-            now,
-            new.expires_at,
-            new.max_expires_at,
-            new.login_id.uuid(),
-            new.role_name.as_str(),
-            new.give_up_at,
-            new.profile_version
-        )
-        .execute(&mut *self.inner)
-        .await?;
-        exactly_one(&done)
-    }
-
-    /// Records that a lease and its first login were made.
-    ///
-    /// # Errors
-    /// [`Error::NotOneRow`] if either was given up or revoked meanwhile.
-    pub async fn activate_first_login(
-        &mut self,
-        id: LeaseId,
-        login: LoginId,
-        oid: u32,
-    ) -> Result<(), Error> {
-        let done = sqlx::query!(
-            "WITH login AS (
-                 UPDATE login SET state = 'active', role_oid = $3, due_at = ends_at
-                 WHERE id = $2 AND state = 'provisioning' RETURNING lease_id)
-             UPDATE lease SET state = 'active' FROM login
-             WHERE lease.id = login.lease_id AND lease.id = $1 AND lease.login_id = $2 AND lease.state = 'provisioning'",
-            id.uuid(),
-            login.uuid(),
-            i64::from(oid)
-        )
-        .execute(&mut *self.inner)
-        .await?;
-        exactly_one(&done)
-    }
-
     /// Makes a login the present one of its active lease.
     ///
     /// # Errors

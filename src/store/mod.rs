@@ -8,6 +8,7 @@ pub mod audit;
 pub mod error;
 pub mod idempotency;
 pub mod installation;
+pub mod issuing;
 pub mod leases;
 pub mod logins;
 pub mod measure;
@@ -20,7 +21,7 @@ pub mod tokens;
 use std::{str::FromStr, sync::Arc, time::Duration};
 
 use sqlx::{
-    PgPool, Postgres, Transaction,
+    Connection as _, PgPool, Postgres, Transaction,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 
@@ -28,6 +29,10 @@ use crate::{secret::Secret, store::error::Error, telemetry::metrics::Metrics};
 
 /// How long a request waits for a connection before it is told that the database does not answer.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// How long after its last use a connection is taken to be alive. A server that restarts in between
+/// fails the one request that gets it, which would have failed a moment earlier as well.
+const TRUSTED_FOR: Duration = Duration::from_secs(1);
 
 /// A statement that takes longer is not one of ours: each touches a few rows by an index.
 const STATEMENT_TIMEOUT: &str = "15s";
@@ -37,6 +42,8 @@ const STATEMENT_TIMEOUT: &str = "15s";
 pub struct Store {
     pool: PgPool,
     metrics: Arc<Metrics>,
+    issuing: Arc<issuing::Issuing>,
+    token_lookups: Arc<tokens::Lookups>,
 }
 
 /// One running transaction. Dropped without [`Tx::commit`], it rolls back.
@@ -69,11 +76,20 @@ impl Store {
             .max_connections(max_connections)
             .acquire_timeout(ACQUIRE_TIMEOUT)
             .idle_timeout(Duration::from_secs(300))
+            // One that was in use a moment ago is not asked whether it still lives.
+            .test_before_acquire(false)
+            .before_acquire(|connection, use_before| {
+                Box::pin(async move {
+                    Ok(use_before.idle_for < TRUSTED_FOR || connection.ping().await.is_ok())
+                })
+            })
             .after_release(|connection, _| {
                 Box::pin(async { Ok(is_outside_transactions(connection).await) })
             })
             .connect_lazy_with(options);
-        Ok(Self { pool, metrics })
+        let issuing = Arc::new(issuing::Issuing::new(&pool, &metrics));
+        let token_lookups = Arc::new(tokens::Lookups::new(&pool));
+        Ok(Self { pool, metrics, issuing, token_lookups })
     }
 
     /// Brings the schema up to date. Several daemons may do so at once: one waits for the other. A
@@ -130,7 +146,6 @@ impl Tx {
 /// transactions as it believes, would be undone. The driver asks the server whether a statement that
 /// was to begin a transaction did; this one does not.
 async fn is_outside_transactions(connection: &mut sqlx::PgConnection) -> bool {
-    use sqlx::Connection as _;
     matches!(connection.begin_with("SELECT 1").await, Err(sqlx::Error::BeginFailed))
 }
 

@@ -1,9 +1,13 @@
 //! Rows of `token`.
 
+use std::{collections::HashMap, fmt, sync::Arc};
+
 use chrono::{DateTime, Utc};
+use sqlx::PgPool;
 
 use crate::{
     domain::principal::Principal,
+    gather::{Bounds, Gather},
     ids::{PrincipalId, TokenId},
     store::{Store, Tx, error::Error, people},
 };
@@ -67,23 +71,58 @@ pub struct NewToken<'a> {
     pub made_with: Option<TokenId>,
 }
 
-impl Store {
-    /// Looks a token up. Asked on every request, so that a revoked token is refused at once on
-    /// every daemon.
-    ///
-    /// # Errors
-    /// If the database does not answer.
-    pub async fn token(&self, id: TokenId) -> Result<Option<KnownToken>, Error> {
-        let row = sqlx::query!(
-            r#"SELECT t.hash, t.expires_at, t.revoked_at, t.last_used_at, p.id, p.issuer, p.subject, p.kind,
-                      p.groups, p.admin, p.disabled_at
-               FROM token t JOIN principal p ON p.id = t.principal_id
-               WHERE t.id = $1"#,
-            id.uuid()
-        )
-        .fetch_optional(&self.pool)
-        .await?;
-        let Some(row) = row else { return Ok(None) };
+/// Who asks at once is looked up together.
+pub(in crate::store) struct Lookups(Gather<(), TokenId, Result<Option<Arc<KnownToken>>, Error>>);
+
+const BOUNDS: Bounds = Bounds { in_a_batch: 128, at_once: 2, waiting: 4096 };
+
+impl Lookups {
+    pub(in crate::store) fn new(pool: &PgPool) -> Self {
+        let pool = pool.clone();
+        Self(Gather::new(BOUNDS, move |ids: Vec<TokenId>| {
+            let pool = pool.clone();
+            async move {
+                match known_tokens(&pool, &ids).await {
+                    Ok(known) => ids.iter().map(|id| known.of(*id)).collect(),
+                    Err(e) => e.for_each_of(ids.len()),
+                }
+            }
+        }))
+    }
+}
+
+impl fmt::Debug for Lookups {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Lookups").finish_non_exhaustive()
+    }
+}
+
+/// What was found; none for a token that is there but cannot be read.
+struct Known(HashMap<TokenId, Option<Arc<KnownToken>>>);
+
+impl Known {
+    fn of(&self, id: TokenId) -> Result<Option<Arc<KnownToken>>, Error> {
+        match self.0.get(&id) {
+            None => Ok(None),
+            Some(Some(token)) => Ok(Some(Arc::clone(token))),
+            Some(None) => Err(Error::Unreadable("token's principal")),
+        }
+    }
+}
+
+async fn known_tokens(pool: &PgPool, ids: &[TokenId]) -> Result<Known, Error> {
+    let ids: Vec<uuid::Uuid> = ids.iter().map(|id| id.uuid()).collect();
+    let rows = sqlx::query!(
+        r#"SELECT t.id AS token_id, t.hash, t.expires_at, t.revoked_at, t.last_used_at, p.id, p.issuer, p.subject,
+                  p.kind, p.groups, p.admin, p.disabled_at
+           FROM token t JOIN principal p ON p.id = t.principal_id
+           WHERE t.id = ANY ($1)"#,
+        &ids
+    )
+    .fetch_all(pool)
+    .await?;
+    let mut known = HashMap::with_capacity(rows.len());
+    for row in rows {
         let principal = people::Row {
             id: row.id,
             issuer: row.issuer,
@@ -92,14 +131,27 @@ impl Store {
             groups: row.groups,
             admin: row.admin,
         };
-        Ok(Some(KnownToken {
-            principal: principal.try_into()?,
+        let read = Principal::try_from(principal).ok().map(|principal| KnownToken {
+            principal,
             hash: row.hash,
             expires_at: row.expires_at,
             revoked: row.revoked_at.is_some(),
             disabled: row.disabled_at.is_some(),
             last_used_at: row.last_used_at,
-        }))
+        });
+        known.insert(TokenId::from(row.token_id), read.map(Arc::new));
+    }
+    Ok(Known(known))
+}
+
+impl Store {
+    /// Looks a token up. Asked on every request, so that a revoked token is refused at once on
+    /// every daemon.
+    ///
+    /// # Errors
+    /// If the database does not answer.
+    pub async fn token(&self, id: TokenId) -> Result<Option<Arc<KnownToken>>, Error> {
+        self.token_lookups.0.ask((), id).await?
     }
 
     /// Notes that a token was used.

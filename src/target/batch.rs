@@ -1,64 +1,62 @@
-//! Many logins in one transaction: what gathered while the last transaction ran is made in the next.
+//! Many logins in one transaction: what gathered while the last transaction ran is made in the next
+//! ([`Gather`]), in one round trip whatever its size.
 //!
-//! Nobody waits for a batch to fill: a caller puts its login into the queue and then asks for a turn;
-//! whoever gets one takes what is there and makes all of it, and answers the others. A batch takes
-//! four round trips whatever its size: begin and all statements, a look at the groups, a look at the
-//! outcome, commit. If anything about it is not as it should be, nothing of it is kept, and each
-//! caller goes the slow way by itself ([`create`]), which finds out what is wrong with whose login:
-//! so one bad login fails alone.
+//! If anything about a batch is not as it should be, nothing of it is kept, and its halves are made
+//! each by itself: so the good ones are found without knowing what is wrong with whose. A login that
+//! fails alone goes the slow way ([`create`]), which finds out what is wrong, and says so.
 
 use std::{
-    collections::{BTreeSet, HashMap, VecDeque},
+    collections::HashMap,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicI32, Ordering},
     },
 };
 
-use sqlx::{PgConnection, Postgres, pool::PoolConnection, postgres::types::Oid};
-use tokio::sync::{Semaphore, oneshot};
-
-use crate::target::{
-    Created, NewLogin,
-    connect::{Connections, run},
-    create,
-    error::Error,
-    observe,
-    sql::{self, LoginTerms, LoginVerb, Membership},
+use crate::{
+    gather::{Bounds, Gather, NotDone},
+    ids::PrincipalId,
+    target::{
+        Created, NewLogin,
+        connect::Connections,
+        create,
+        error::Error,
+        sound,
+        sql::{self, LoginTerms, LoginVerb, Membership},
+    },
+    telemetry::{labels, metrics::Metrics},
 };
 
-/// Logins in one transaction. From PostgreSQL 16 on a GRANT locks its group until the commit, so
-/// that longer batches under one group keep the other connections waiting.
-const MOST_IN_A_BATCH: usize = 8;
-
-/// Batches at once on one database: where two cores hash the verifiers, more only queue there.
-const AT_ONCE: usize = 4;
-
-/// Logins that may wait. Beyond, a caller is told to try again, before it has waited in vain.
-const MOST_WAITING: usize = 512;
+/// From PostgreSQL 16 on a GRANT locks its group until the commit, so that longer batches under one
+/// group keep the other connections waiting; and where two cores hash the verifiers, more batches at
+/// once only queue there.
+const BOUNDS: Bounds = Bounds { in_a_batch: 8, at_once: 4, waiting: 512 };
 
 /// The queues of one target, one for each database.
 pub(crate) struct Batches {
+    connections: Arc<Connections>,
+    metrics: Arc<Metrics>,
     queues: Mutex<HashMap<String, Arc<Queue>>>,
     /// The server's version, once a login was made the slow way; 0 before. It decides how a GRANT is
     /// written; if the server was upgraded meanwhile, the batch fails and the slow way sets it right.
     version: AtomicI32,
 }
 
+/// Callers take turns, and so do the profiles of one caller, which are told apart by their group.
+type Lane = (PrincipalId, String);
+
 struct Queue {
-    waiting: Mutex<VecDeque<Waiting>>,
+    jobs: Gather<Lane, Job, Outcome>,
     /// Is everybody let into the database? A login that needs CONNECT of its own is made the slow
     /// way, which alone gives it, and would only spoil the batch for the others.
     is_open: AtomicBool,
-    turns: Semaphore,
 }
 
-/// A login in the queue. It owns what it needs: its caller may give up at any time.
-struct Waiting {
+/// A login to be made. It owns what it needs: its caller may give up at any time.
+struct Job {
     statements: Statements,
     role: String,
     group: String,
-    answer: oneshot::Sender<Outcome>,
 }
 
 /// What makes one login, each statement with its semicolon.
@@ -68,33 +66,37 @@ struct Statements {
 }
 
 /// What a batch answers for one login: made, or to be made the slow way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Outcome {
     Made(u32),
     GoSlowly,
 }
 
 impl Batches {
-    pub(crate) fn new() -> Self {
-        Self { queues: Mutex::default(), version: AtomicI32::new(0) }
+    pub(crate) fn new(connections: Arc<Connections>, metrics: Arc<Metrics>) -> Self {
+        Self { connections, metrics, queues: Mutex::default(), version: AtomicI32::new(0) }
     }
 
     /// Makes a login, together with others that are asked for at the same time.
-    pub(crate) async fn create(
-        &self,
-        connections: &Connections,
-        new: &NewLogin<'_>,
-    ) -> Result<Created, Error> {
+    pub(crate) async fn create(&self, new: &NewLogin<'_>) -> Result<Created, Error> {
         let version = self.version.load(Ordering::Relaxed);
         let queue = self.queue(new.database);
         if queue.is_open.load(Ordering::Relaxed)
             && let Some(statements) = statements(new, version)
         {
-            let answer = queue.enter(new, statements)?;
-            if let Outcome::Made(oid) = queue.wait(connections, new.database, answer).await {
-                return Ok(Created { oid });
+            let (role, group) = (new.role.to_string(), new.group_role.to_owned());
+            let lane = (new.asked_by, group.clone());
+            let _queued = self.metrics.queued(labels::Queue::Creations);
+            match queue.jobs.ask(lane, Job { statements, role, group }).await {
+                Ok(Outcome::Made(oid)) => return Ok(Created { oid }),
+                Err(NotDone::Full) => {
+                    self.metrics.queue_was_full(labels::Queue::Creations);
+                    return Err(Error::QueueFull);
+                }
+                Ok(Outcome::GoSlowly) | Err(NotDone::BrokenOff) => {}
             }
         }
-        let created = create::create(connections, new).await?;
+        let created = create::create(&self.connections, new).await?;
         self.version.store(created.server_version, Ordering::Relaxed);
         queue.is_open.store(created.is_open, Ordering::Relaxed);
         Ok(Created { oid: created.oid })
@@ -105,169 +107,56 @@ impl Batches {
         if let Some(queue) = queues.get(database) {
             return Arc::clone(queue);
         }
-        let queue = Arc::new(Queue {
-            waiting: Mutex::default(),
-            is_open: AtomicBool::new(true),
-            turns: Semaphore::new(AT_ONCE),
+        let (connections, name) = (Arc::clone(&self.connections), Arc::<str>::from(database));
+        let metrics = Arc::clone(&self.metrics);
+        let jobs = Gather::new(BOUNDS, move |jobs: Vec<Job>| {
+            let (connections, name) = (Arc::clone(&connections), Arc::clone(&name));
+            metrics.batched(labels::Queue::Creations, jobs.len());
+            async move { make(&connections, &name, &jobs).await }
         });
+        let queue = Arc::new(Queue { jobs, is_open: AtomicBool::new(true) });
         queues.insert(database.to_owned(), Arc::clone(&queue));
         queue
     }
 }
 
-impl Queue {
-    fn enter(
-        &self,
-        new: &NewLogin<'_>,
-        statements: Statements,
-    ) -> Result<oneshot::Receiver<Outcome>, Error> {
-        let (answer, receiver) = oneshot::channel();
-        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        waiting.retain(|one| !one.answer.is_closed());
-        if waiting.len() >= MOST_WAITING {
-            return Err(Error::QueueFull);
-        }
-        waiting.push_back(Waiting {
-            statements,
-            role: new.role.to_string(),
-            group: new.group_role.to_owned(),
-            answer,
-        });
-        Ok(receiver)
-    }
-
-    /// Waits for the answer, and makes batches itself whenever there is a turn to be had.
-    async fn wait(
-        &self,
-        connections: &Connections,
-        database: &str,
-        mut answer: oneshot::Receiver<Outcome>,
-    ) -> Outcome {
-        loop {
-            tokio::select! {
-                biased;
-                // An answer that never comes: whoever made the batch was cancelled in it.
-                outcome = &mut answer => return outcome.unwrap_or(Outcome::GoSlowly),
-                turn = self.turns.acquire() => {
-                    if turn.is_err() {
-                        return Outcome::GoSlowly;
-                    }
-                    let batch = self.take();
-                    if batch.is_empty() {
-                        drop(turn);
-                        return answer.await.unwrap_or(Outcome::GoSlowly);
-                    }
-                    make(connections, database, batch).await;
-                }
+/// Makes as many of these logins as can be made together. A role whose caller gave up meanwhile is
+/// removed by the loop that ends leases.
+async fn make(connections: &Connections, database: &str, jobs: &[Job]) -> Vec<Outcome> {
+    let mut outcomes = vec![Outcome::GoSlowly; jobs.len()];
+    let mut to_try = vec![0..jobs.len()];
+    while let Some(part) = to_try.pop() {
+        let Some(some) = jobs.get(part.clone()) else { continue };
+        let Ok(mut connection) = connections.to(database).await else { break };
+        match sound::make(&mut connection, &in_one(some)).await {
+            Ok(oids) => {
+                let made = oids.into_iter().map(Outcome::Made);
+                outcomes.iter_mut().skip(part.start).zip(made).for_each(|(one, made)| *one = made);
             }
-        }
-    }
-
-    fn take(&self) -> Vec<Waiting> {
-        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        waiting.retain(|one| !one.answer.is_closed());
-        let count = waiting.len().min(MOST_IN_A_BATCH);
-        let mut batch: Vec<_> = waiting.drain(..count).collect();
-        // From 16 on each GRANT locks its group until the commit: two batches that came to the same
-        // groups in different orders would deadlock. Each login carries its own answer with it.
-        batch.sort_by(|one, other| one.group.cmp(&other.group));
-        batch
-    }
-}
-
-/// Makes a batch and answers each of its callers. One who gave up meanwhile leaves a role that the
-/// loop that ends leases removes.
-async fn make(connections: &Connections, database: &str, batch: Vec<Waiting>) {
-    let made = match connections.to(database).await {
-        Ok(connection) => {
-            let mut lent = Lent(Some(connection));
-            let made = lent.try_make(&batch).await;
-            if made.is_some() || lent.roll_back().await {
-                lent.give_back();
+            Err(sqlx::Error::Database(_)) if some.len() > 1 => {
+                let middle = part.start + some.len() / 2;
+                to_try.extend([middle..part.end, part.start..middle]);
             }
-            made
+            Err(sqlx::Error::Database(_)) => {}
+            // The connection broke: whether they were made is not known, and the slow way looks.
+            Err(_) => break,
         }
-        Err(_) => None,
-    };
-    let mut oids = made.unwrap_or_default().into_iter();
-    for one in batch {
-        let outcome = oids.next().map_or(Outcome::GoSlowly, Outcome::Made);
-        // A caller that gave up does not hear it.
-        let _ = one.answer.send(outcome);
     }
+    outcomes
 }
 
-/// A connection in a transaction of ours. Dropped before it was given back (the caller that made the
-/// batch gave up), it is closed, so that nobody else gets it with our transaction open.
-struct Lent(Option<PoolConnection<Postgres>>);
-
-impl Drop for Lent {
-    fn drop(&mut self) {
-        if let Some(connection) = self.0.take() {
-            drop(connection.detach());
-        }
-    }
-}
-
-impl Lent {
-    fn give_back(mut self) {
-        drop(self.0.take());
-    }
-
-    async fn roll_back(&mut self) -> bool {
-        match self.0.as_mut() {
-            Some(connection) => run(connection, "ROLLBACK").await.is_ok(),
-            None => false,
-        }
-    }
-
-    /// The OIDs in the batch's order; none if anything was not as it should be. The fault itself is
-    /// found again, and told, by the slow way.
-    async fn try_make(&mut self, batch: &[Waiting]) -> Option<Vec<u32>> {
-        let connection = self.0.as_mut()?;
-        // All roles before the first GRANT, which locks its group. When we are cancelled here, the
-        // server may go on for a while, and the others make their logins anew: with no group locked
-        // yet, whoever waits there for the name of a role keeps nobody waiting.
-        let mut statements = String::from("BEGIN;");
-        statements.extend(batch.iter().map(|one| one.statements.create.as_str()));
-        statements.extend(batch.iter().map(|one| one.statements.the_rest.as_str()));
-        run(connection, &statements).await.ok()?;
-        let groups: BTreeSet<&str> = batch.iter().map(|one| one.group.as_str()).collect();
-        for group in groups {
-            observe::safe_group(connection, group).await.ok()??;
-        }
-        let oids = sound_logins(connection, batch).await.ok()?;
-        if oids.len() != batch.len() {
-            return None;
-        }
-        run(connection, "COMMIT").await.ok()?;
-        Some(oids)
-    }
-}
-
-/// The same things that the slow way looks at: nothing but what was asked for may be committed.
-const SOUND: &str = "
-SELECT r.oid
-FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS asked (role, group_role, place)
-JOIN pg_roles r ON r.rolname = asked.role
-JOIN pg_roles g ON g.rolname = asked.group_role
-WHERE r.rolcanlogin
-  AND NOT (r.rolinherit OR r.rolsuper OR r.rolcreaterole OR r.rolcreatedb OR r.rolreplication OR r.rolbypassrls)
-  AND (SELECT count(*) = 1 AND bool_and(m.roleid = g.oid AND NOT m.admin_option)
-       FROM pg_auth_members m WHERE m.member = r.oid)
-  AND pg_has_role('pg_signal_backend', 'USAGE')
-  AND has_database_privilege(r.oid, current_database(), 'CONNECT')
-ORDER BY asked.place";
-
-async fn sound_logins(
-    connection: &mut PgConnection,
-    batch: &[Waiting],
-) -> Result<Vec<u32>, sqlx::Error> {
-    let roles: Vec<&str> = batch.iter().map(|one| one.role.as_str()).collect();
-    let groups: Vec<&str> = batch.iter().map(|one| one.group.as_str()).collect();
-    let oids: Vec<Oid> =
-        sqlx::query_scalar(SOUND).bind(roles).bind(groups).fetch_all(connection).await?;
-    Ok(oids.into_iter().map(|oid| oid.0).collect())
+/// The statements that make these logins.
+///
+/// All roles come before the first GRANT, which from 16 on locks its group until the commit; and the
+/// groups come in one order, because two batches that came to them in different ones would deadlock.
+fn in_one(jobs: &[Job]) -> String {
+    let mut by_group: Vec<&Job> = jobs.iter().collect();
+    by_group.sort_by(|one, other| one.group.cmp(&other.group));
+    let creates = jobs.iter().map(|job| job.statements.create.as_str());
+    let rests = by_group.iter().map(|job| job.statements.the_rest.as_str());
+    let mut all: String = creates.chain(rests).collect();
+    all.push_str(&sound::look(jobs.iter().map(|job| (job.role.as_str(), job.group.as_str()))));
+    all
 }
 
 /// None if the server's version is not known yet, or the verifier is malformed.
@@ -297,29 +186,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_batch_comes_to_its_groups_in_one_order_and_takes_no_more_than_it_may() {
-        let queue = Queue {
-            waiting: Mutex::default(),
-            is_open: AtomicBool::new(true),
-            turns: Semaphore::new(AT_ONCE),
+    fn a_batch_makes_all_roles_first_and_comes_to_its_groups_in_one_order() {
+        let job = |role: &str, group: &str| Job {
+            statements: Statements {
+                create: format!("CREATE {role};"),
+                the_rest: format!("GRANT {group} TO {role};"),
+            },
+            role: role.to_owned(),
+            group: group.to_owned(),
         };
-        let mut answers = Vec::new();
-        for (place, group) in ["b", "a", "c", "b", "a", "c", "b", "a", "b", "a"].iter().enumerate()
-        {
-            let (answer, receiver) = oneshot::channel();
-            answers.push(receiver);
-            queue.waiting.lock().unwrap().push_back(Waiting {
-                statements: Statements { create: String::new(), the_rest: String::new() },
-                role: format!("pgv_{place}"),
-                group: (*group).to_owned(),
-                answer,
-            });
-        }
-        // The caller of the second login gives up.
-        drop(answers.remove(1));
-        let roles = || -> Vec<_> { queue.take().into_iter().map(|one| one.role).collect() };
-        let first = ["pgv_4", "pgv_7", "pgv_0", "pgv_3", "pgv_6", "pgv_8", "pgv_2", "pgv_5"];
-        assert_eq!(roles(), first);
-        assert_eq!(roles(), ["pgv_9"]);
+        let text = in_one(&[job("r1", "b"), job("r2", "a"), job("r3", "b")]);
+        assert_eq!(
+            text,
+            "CREATE r1;CREATE r2;CREATE r3;GRANT a TO r2;GRANT b TO r1;GRANT b TO r3;\
+             EXECUTE pgvalet_sound (ARRAY['r1','r2','r3']::text[], ARRAY['b','a','b']::text[])"
+        );
     }
 }

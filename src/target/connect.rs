@@ -20,7 +20,7 @@ use crate::{
     secret::Secret,
     target::{
         error::{self, Error, Meaning},
-        sql,
+        sound, sql,
     },
 };
 
@@ -33,16 +33,21 @@ const KNOCK_AFTER: Duration = Duration::from_millis(200);
 /// A target's connections are scarce, and ours must never be the ones that fill it.
 const MOST_CONNECTIONS: u32 = 8;
 
+/// How long after its last use a connection is taken to be alive.
+const TRUSTED_FOR: Duration = Duration::from_secs(1);
+
 /// After a minute without work nothing of ours is left open there.
 const IDLE_TIME: Duration = Duration::from_mins(1);
 
 /// What each session begins with.
-const SESSION: [(&str, &str); 5] = [
+const SESSION: [(&str, &str); 6] = [
     ("search_path", "pg_catalog, pg_temp"),
     ("statement_timeout", "8s"),
     ("lock_timeout", "5s"),
     ("idle_in_transaction_session_timeout", "10s"),
     ("TimeZone", "UTC"),
+    // Our questions to the catalogue are planned once for each connection, not each time.
+    ("plan_cache_mode", "force_generic_plan"),
 ];
 
 /// The pools of one target.
@@ -164,6 +169,14 @@ impl Connections {
                 .min_connections(0)
                 .acquire_timeout(CONNECT_TIME)
                 .idle_timeout(IDLE_TIME)
+                .after_connect(|connection, _| Box::pin(sound::prepare(connection)))
+                // One that was in use a moment ago is not asked whether it still lives.
+                .test_before_acquire(false)
+                .before_acquire(|connection, use_before| {
+                    Box::pin(async move {
+                        Ok(use_before.idle_for < TRUSTED_FOR || connection.ping().await.is_ok())
+                    })
+                })
                 .after_release(|connection, _| {
                     Box::pin(async { Ok(is_outside_transactions(connection).await) })
                 })

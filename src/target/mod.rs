@@ -13,8 +13,9 @@ use chrono::{DateTime, Utc};
 
 use crate::{
     domain::{lease::Proof, profile::ProfileSpec, role::LoginName, target::Target},
-    ids::TargetId,
+    ids::{PrincipalId, TargetId},
     secret::Secret,
+    telemetry::metrics::Metrics,
 };
 
 pub mod error;
@@ -31,6 +32,7 @@ mod observe;
 mod privileges;
 mod remove;
 pub mod script;
+mod sound;
 mod sql;
 pub mod superuser;
 
@@ -41,14 +43,15 @@ use self::scram::Verifier;
 #[derive(Clone)]
 pub struct Targets {
     application_name: Arc<str>,
+    metrics: Arc<Metrics>,
     handles: Arc<Mutex<HashMap<TargetId, Arc<Handle>>>>,
 }
 
 impl Targets {
     /// None yet. The name shows in the targets' `pg_stat_activity`.
     #[must_use]
-    pub fn new(application_name: &str) -> Self {
-        Self { application_name: application_name.into(), handles: Arc::default() }
+    pub fn new(application_name: &str, metrics: Arc<Metrics>) -> Self {
+        Self { application_name: application_name.into(), metrics, handles: Arc::default() }
     }
 
     /// The target, if it is open in this very version.
@@ -60,14 +63,15 @@ impl Targets {
 
     /// Opens a target in place of its other versions. Nothing is connected before it is needed.
     pub fn open(&self, target: &Target, password: Secret<String>) -> Arc<Handle> {
+        let connections = Arc::new(connect::Connections::new(
+            target.spec.clone(),
+            password,
+            &self.application_name,
+        ));
         let handle = Arc::new(Handle {
             version: target.version,
-            connections: connect::Connections::new(
-                target.spec.clone(),
-                password,
-                &self.application_name,
-            ),
-            batches: batch::Batches::new(),
+            batches: batch::Batches::new(Arc::clone(&connections), Arc::clone(&self.metrics)),
+            connections,
             fences: Mutex::default(),
         });
         let mut handles = self.handles.lock().unwrap_or_else(PoisonError::into_inner);
@@ -110,7 +114,7 @@ impl Targets {
 /// One target.
 pub struct Handle {
     version: i32,
-    connections: connect::Connections,
+    connections: Arc<connect::Connections>,
     batches: batch::Batches,
     /// For each fenced login (by OID) the processes that were signing in when it was fenced, and
     /// might still become sessions of it. Kept between tries, so that those who come later, and
@@ -156,6 +160,8 @@ pub struct NewLogin<'a> {
     pub settings: &'a BTreeMap<String, String>,
     /// Who it is for, to be read in the catalogue.
     pub comment: String,
+    /// Whose request it is: callers take turns.
+    pub asked_by: PrincipalId,
 }
 
 /// A login that was made.
@@ -224,7 +230,7 @@ impl Handle {
         )
     )]
     pub async fn create_login(&self, new: &NewLogin<'_>) -> Result<Created, Error> {
-        self.batches.create(&self.connections, new).await
+        self.batches.create(new).await
     }
 
     /// Moves a login's end.

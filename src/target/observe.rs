@@ -153,7 +153,7 @@ pub(crate) async fn role(connection: &mut PgConnection, name: &str) -> Result<Op
 
 /// Roles that run programs or touch files of the server, end other people's sessions, or connect
 /// outwards from it: whoever reaches one of these has left the database.
-const POWERFUL: [&str; 5] = [
+pub(crate) const POWERFUL: [&str; 5] = [
     "pg_execute_server_program",
     "pg_read_server_files",
     "pg_write_server_files",

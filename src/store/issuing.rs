@@ -1,0 +1,336 @@
+//! What issuing records: the intent before, the activation after. Each is one statement for all that
+//! are asked for at once ([`Gather`]), so that they share one round trip and one durable commit.
+//!
+//! A statement that fails is run again for each of its leases alone: what is wrong with one is no
+//! trouble of the others, and each hears its own fault.
+
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use serde_json::Value;
+use sqlx::{PgPool, types::Json};
+use uuid::Uuid;
+
+use crate::{
+    domain::{
+        audit::Entry,
+        lease::{Granted, Lease},
+        profile::ProfileSpec,
+        role::LoginName,
+    },
+    gather::{Bounds, Gather},
+    ids::{LeaseId, LoginId, PrincipalId},
+    store::{Store, error::Error},
+    telemetry::{labels, metrics::Metrics},
+};
+
+/// While one statement waits for its commit, the next is filled: two commits are under way at most.
+const BOUNDS: Bounds = Bounds { in_a_batch: 64, at_once: 2, waiting: 1024 };
+
+/// How often a statement is run that loses to another transaction (a deadlock: one of them is undone).
+const TRIES: usize = 3;
+
+/// The queues of what issuing records.
+pub(in crate::store) struct Issuing {
+    intents: Queue,
+    activations: Queue,
+}
+
+type Queue = Gather<PrincipalId, Record, Result<bool, Error>>;
+
+/// One lease's part of a statement.
+struct Record {
+    lease_id: LeaseId,
+    /// The columns, by name.
+    row: Value,
+}
+
+/// The intent to issue a lease.
+#[derive(Debug)]
+pub struct Intent<'a> {
+    /// The lease as it will be once it is active.
+    pub lease: &'a Lease,
+    /// The profile that it was decided on.
+    pub profile: &'a ProfileSpec,
+    /// That profile's version.
+    pub profile_version: i32,
+    /// The version of its target.
+    pub target_version: i32,
+    /// How long, and by which rule.
+    pub ttl: &'a Granted,
+    /// Its first login.
+    pub login_id: LoginId,
+    /// That login's role on the target.
+    pub role_name: &'a LoginName,
+    /// When an unfinished creation is given up.
+    pub give_up_at: DateTime<Utc>,
+    /// The idempotency key, and the hash of the request.
+    pub key: Option<(&'a str, &'a [u8])>,
+    /// What the audit says.
+    pub entry: &'a Entry,
+}
+
+/// That a lease and its first login were made.
+#[derive(Debug)]
+pub struct Activation<'a> {
+    /// The lease.
+    pub lease_id: LeaseId,
+    /// Whose it is.
+    pub principal_id: PrincipalId,
+    /// Its login.
+    pub login_id: LoginId,
+    /// That login's OID on the target.
+    pub role_oid: u32,
+    /// What the audit says.
+    pub entry: &'a Entry,
+}
+
+impl std::fmt::Debug for Issuing {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Issuing").finish_non_exhaustive()
+    }
+}
+
+impl Issuing {
+    pub(in crate::store) fn new(pool: &PgPool, metrics: &Arc<Metrics>) -> Self {
+        let queue = |statement: Statement| {
+            let (pool, metrics) = (pool.clone(), Arc::clone(metrics));
+            Gather::new(BOUNDS, move |records: Vec<Record>| {
+                record(pool.clone(), Arc::clone(&metrics), statement, records)
+            })
+        };
+        Self { intents: queue(Statement::Intents), activations: queue(Statement::Activations) }
+    }
+}
+
+impl Store {
+    /// Records the intent to issue a lease: the lease, its first login, its key, its audit entry. False
+    /// if it is not to be issued so: the profile or target is not any more what was decided on, or the
+    /// key belongs to a lease that did not fail.
+    ///
+    /// # Errors
+    /// If the database does not answer.
+    #[tracing::instrument(
+        target = "pgvalet::trace",
+        name = "INSERT audit_entry",
+        skip_all,
+        fields(
+            otel.kind = "client",
+            db.system.name = "postgresql",
+            db.operation.name = "INSERT",
+            db.collection.name = "audit_entry",
+            audit.id = %intent.entry.id,
+        )
+    )]
+    pub async fn record_intent(&self, intent: &Intent<'_>) -> Result<bool, Error> {
+        let lease = intent.lease;
+        let row = serde_json::json!({
+            "id": lease.id.uuid(),
+            "profile_id": lease.profile_id.map(crate::ids::ProfileId::uuid),
+            "profile_version": intent.profile_version,
+            "profile": lease.profile,
+            "target_id": lease.target_id.uuid(),
+            "target_version": intent.target_version,
+            "database": lease.database,
+            "group_role": lease.group_role,
+            "connection_limit": intent.profile.connection_limit,
+            "settings": intent.profile.settings,
+            "principal_id": lease.principal_id.uuid(),
+            "tool": lease.tool,
+            "reason": lease.reason,
+            "ticket": lease.ticket,
+            "ttl": intent.ttl,
+            "created_at": lease.created_at,
+            "expires_at": lease.expires_at,
+            "max_expires_at": lease.max_expires_at,
+            "login_id": intent.login_id.uuid(),
+            "role_name": intent.role_name.as_str(),
+            "give_up_at": intent.give_up_at,
+            "key": intent.key.map(|(key, _)| key),
+            "request_hash": intent.key.map(|(_, hash)| hexadecimal(hash)),
+            "audit_id": intent.entry.id.uuid(),
+            "audit_at": intent.entry.at,
+            "audit_body": body(intent.entry)?,
+        });
+        let record = Record { lease_id: lease.id, row };
+        let _queued = self.metrics.queued(labels::Queue::Intents);
+        self.issuing.intents.ask(lease.principal_id, record).await?
+    }
+
+    /// Records that a lease and its first login were made. False if either was given up or revoked
+    /// meanwhile.
+    ///
+    /// # Errors
+    /// If the database does not answer.
+    #[tracing::instrument(
+        target = "pgvalet::trace",
+        name = "INSERT audit_entry",
+        skip_all,
+        fields(
+            otel.kind = "client",
+            db.system.name = "postgresql",
+            db.operation.name = "INSERT",
+            db.collection.name = "audit_entry",
+            audit.id = %activation.entry.id,
+        )
+    )]
+    pub async fn record_activation(&self, activation: &Activation<'_>) -> Result<bool, Error> {
+        let row = serde_json::json!({
+            "lease_id": activation.lease_id.uuid(),
+            "login_id": activation.login_id.uuid(),
+            "role_oid": activation.role_oid,
+            "audit_id": activation.entry.id.uuid(),
+            "audit_at": activation.entry.at,
+            "audit_body": body(activation.entry)?,
+        });
+        let record = Record { lease_id: activation.lease_id, row };
+        let _queued = self.metrics.queued(labels::Queue::Activations);
+        self.issuing.activations.ask(activation.principal_id, record).await?
+    }
+}
+
+fn body(entry: &Entry) -> Result<String, Error> {
+    entry.canonical().map_err(|_| Error::Unreadable("audit entry"))
+}
+
+fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Statement {
+    Intents,
+    Activations,
+}
+
+async fn record(
+    pool: PgPool,
+    metrics: Arc<Metrics>,
+    statement: Statement,
+    records: Vec<Record>,
+) -> Vec<Result<bool, Error>> {
+    metrics.batched(statement.queue(), records.len());
+    let answers = match statement.run(&pool, &records).await {
+        Ok(held) => records.iter().map(|one| Ok(held.contains(&one.lease_id.uuid()))).collect(),
+        Err(error) if records.len() == 1 || matches!(error, Error::Unavailable(_)) => {
+            error.for_each_of(records.len())
+        }
+        Err(_) => {
+            let mut answers = Vec::with_capacity(records.len());
+            for one in &records {
+                let done = statement.run(&pool, std::slice::from_ref(one)).await;
+                answers.push(done.map(|held| !held.is_empty()));
+            }
+            answers
+        }
+    };
+    let written = answers.iter().filter(|answer| matches!(answer, Ok(true))).count();
+    metrics.audited(u64::try_from(written).unwrap_or(0));
+    answers
+}
+
+impl Statement {
+    const fn queue(self) -> labels::Queue {
+        match self {
+            Self::Intents => labels::Queue::Intents,
+            Self::Activations => labels::Queue::Activations,
+        }
+    }
+
+    /// Runs the statement for these leases; gives those that it held for.
+    async fn run(self, pool: &PgPool, records: &[Record]) -> Result<Vec<Uuid>, Error> {
+        let mut tries = 0;
+        loop {
+            let rows = Json(records.iter().map(|record| &record.row).collect::<Vec<_>>());
+            let done = match self {
+                Self::Intents => intents(pool, rows).await,
+                Self::Activations => activations(pool, rows).await,
+            };
+            tries += 1;
+            match done {
+                Err(Error::LostRace(_)) if tries < TRIES => {}
+                done => return done,
+            }
+        }
+    }
+}
+
+/// The profile is locked against changes until the commit: what is issued is what was decided on. A
+/// key whose lease failed goes over to the new one.
+async fn intents(pool: &PgPool, rows: Json<Vec<&Value>>) -> Result<Vec<Uuid>, Error> {
+    Ok(sqlx::query_scalar!(
+        r#"WITH asked AS (
+               SELECT * FROM jsonb_to_recordset($1::jsonb) AS a (
+                   id uuid, profile_id uuid, profile_version int, profile text, target_id uuid, target_version int,
+                   database text, group_role text, connection_limit int, settings jsonb, principal_id uuid, tool text,
+                   reason text, ticket text, ttl jsonb, created_at timestamptz, expires_at timestamptz,
+                   max_expires_at timestamptz, login_id uuid, role_name text, give_up_at timestamptz, key text,
+                   request_hash text, audit_id uuid, audit_at timestamptz, audit_body text)),
+           decided_on AS (
+               SELECT p.id, p.version FROM profile p
+               WHERE (p.id, p.version) IN (SELECT profile_id, profile_version FROM asked)
+               ORDER BY p.id FOR SHARE OF p),
+           sound AS (
+               SELECT a.* FROM asked a
+               JOIN decided_on p ON p.id = a.profile_id AND p.version = a.profile_version
+               JOIN target t ON t.id = a.target_id AND t.version = a.target_version AND t.removed_at IS NULL),
+           keyed AS (
+               INSERT INTO idempotency AS i (principal_id, key, request_hash, lease_id, created_at)
+               SELECT principal_id, key, decode(request_hash, 'hex'), id, created_at FROM sound WHERE key IS NOT NULL
+               ON CONFLICT (principal_id, key) DO UPDATE
+               SET request_hash = excluded.request_hash, lease_id = excluded.lease_id, created_at = excluded.created_at
+               WHERE EXISTS (SELECT FROM lease l WHERE l.id = i.lease_id AND l.cause = 'failed')
+               RETURNING i.lease_id),
+           intended AS (
+               SELECT * FROM sound WHERE key IS NULL OR id IN (SELECT lease_id FROM keyed)),
+           leases AS (
+               INSERT INTO lease (id, state, profile_id, profile, target_id, database, group_role, connection_limit,
+                                  settings, principal_id, tool, reason, ticket, ttl, created_at, expires_at,
+                                  max_expires_at, login_id)
+               SELECT id, 'provisioning', profile_id, profile, target_id, database, group_role, connection_limit,
+                      settings, principal_id, tool, reason, ticket, ttl, created_at, expires_at, max_expires_at,
+                      login_id
+               FROM intended),
+           logins AS (
+               INSERT INTO login (id, lease_id, target_id, role_name, state, created_at, give_up_at, ends_at, due_at)
+               SELECT login_id, id, target_id, role_name, 'provisioning', created_at, give_up_at, expires_at, give_up_at
+               FROM intended),
+           audited AS (
+               INSERT INTO audit_entry (id, body, created_at) SELECT audit_id, audit_body, audit_at FROM intended),
+           outboxed AS (
+               INSERT INTO outbox (audit_id) SELECT audit_id FROM intended)
+           SELECT id AS "id!" FROM intended"#,
+        rows as _
+    )
+    .fetch_all(pool)
+    .await?)
+}
+
+/// The lease is locked first: so it and its login move together or not at all.
+async fn activations(pool: &PgPool, rows: Json<Vec<&Value>>) -> Result<Vec<Uuid>, Error> {
+    Ok(sqlx::query_scalar!(
+        r#"WITH asked AS (
+               SELECT * FROM jsonb_to_recordset($1::jsonb) AS a (
+                   lease_id uuid, login_id uuid, role_oid bigint, audit_id uuid, audit_at timestamptz, audit_body text)),
+           provisioning AS (
+               SELECT l.id, l.login_id FROM lease l
+               WHERE (l.id, l.login_id) IN (SELECT lease_id, login_id FROM asked) AND l.state = 'provisioning'
+               ORDER BY l.id FOR UPDATE OF l),
+           logins AS (
+               UPDATE login g SET state = 'active', role_oid = a.role_oid, due_at = g.ends_at
+               FROM asked a JOIN provisioning p ON p.id = a.lease_id
+               WHERE g.id = p.login_id AND g.state = 'provisioning' RETURNING g.lease_id),
+           leases AS (
+               UPDATE lease l SET state = 'active' FROM logins g WHERE l.id = g.lease_id RETURNING l.id),
+           audited AS (
+               INSERT INTO audit_entry (id, body, created_at)
+               SELECT audit_id, audit_body, audit_at FROM asked WHERE lease_id IN (SELECT id FROM leases)),
+           outboxed AS (
+               INSERT INTO outbox (audit_id)
+               SELECT audit_id FROM asked WHERE lease_id IN (SELECT id FROM leases))
+           SELECT id AS "id!" FROM leases"#,
+        rows as _
+    )
+    .fetch_all(pool)
+    .await?)
+}
