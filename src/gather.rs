@@ -78,13 +78,10 @@ where
     where
         F: Future<Output = Vec<A>> + Send + 'static,
     {
-        let work = move |jobs| -> Pin<Box<dyn Future<Output = Vec<A>> + Send>> { Box::pin(work(jobs)) };
-        let queue = Queue {
-            lanes: HashMap::new(),
-            order: VecDeque::new(),
-            waiting: 0,
-            turns_taken: 0,
-        };
+        let work =
+            move |jobs| -> Pin<Box<dyn Future<Output = Vec<A>> + Send>> { Box::pin(work(jobs)) };
+        let queue =
+            Queue { lanes: HashMap::new(), order: VecDeque::new(), waiting: 0, turns_taken: 0 };
         Self { shared: Arc::new(Shared { bounds, queue: Mutex::new(queue), work: Box::new(work) }) }
     }
 
@@ -212,12 +209,12 @@ mod tests {
 
     use super::*;
 
+    type Doubling = Gather<&'static str, u32, u32>;
+
     const BOUNDS: Bounds = Bounds { in_a_batch: 4, at_once: 1, waiting: 8 };
 
     /// A queue whose batches wait for a permit each, and are told of.
-    fn held(
-        bounds: Bounds,
-    ) -> (Arc<Gather<&'static str, u32, u32>>, Arc<Semaphore>, mpsc::UnboundedReceiver<Vec<u32>>) {
+    fn held(bounds: Bounds) -> (Arc<Doubling>, Arc<Semaphore>, mpsc::UnboundedReceiver<Vec<u32>>) {
         let (tell, told) = mpsc::unbounded_channel();
         let go = Arc::new(Semaphore::new(0));
         let held = Arc::clone(&go);
@@ -234,7 +231,7 @@ mod tests {
     }
 
     fn asking(
-        gather: &Arc<Gather<&'static str, u32, u32>>,
+        gather: &Arc<Doubling>,
         lane: &'static str,
         job: u32,
     ) -> tokio::task::JoinHandle<Result<u32, NotDone>> {
@@ -242,7 +239,7 @@ mod tests {
         tokio::spawn(async move { gather.ask(lane, job).await })
     }
 
-    async fn until_waiting(gather: &Gather<&'static str, u32, u32>, count: usize) {
+    async fn until_waiting(gather: &Doubling, count: usize) {
         tokio::time::timeout(Duration::from_secs(5), async {
             while gather.waiting() != count {
                 tokio::task::yield_now().await;

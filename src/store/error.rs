@@ -59,7 +59,9 @@ impl Error {
     pub(in crate::store) fn for_each_of<T>(self, count: usize) -> Vec<Result<T, Self>> {
         let text = self.to_string();
         let shared = || match &self {
-            Self::Unavailable(e) => Self::Unavailable(sqlx::Error::Io(io::Error::other(e.to_string()))),
+            Self::Unavailable(e) => {
+                Self::Unavailable(sqlx::Error::Io(io::Error::other(e.to_string())))
+            }
             _ => Self::Database(sqlx::Error::Io(io::Error::other(text.clone()))),
         };
         let mut all: Vec<_> = (1..count).map(|_| Err(shared())).collect();

@@ -124,18 +124,18 @@ impl Batches {
 /// removed by the loop that ends leases.
 async fn make(connections: &Connections, database: &str, jobs: &[Job]) -> Vec<Outcome> {
     let mut outcomes = vec![Outcome::GoSlowly; jobs.len()];
-    let mut to_try = vec![0..jobs.len()];
-    while let Some(part) = to_try.pop() {
-        let Some(some) = jobs.get(part.clone()) else { continue };
+    let mut to_try = vec![(0, jobs.len())];
+    while let Some((start, end)) = to_try.pop() {
+        let Some(some) = jobs.get(start..end) else { continue };
         let Ok(mut connection) = connections.to(database).await else { break };
         match sound::make(&mut connection, &in_one(some)).await {
             Ok(oids) => {
                 let made = oids.into_iter().map(Outcome::Made);
-                outcomes.iter_mut().skip(part.start).zip(made).for_each(|(one, made)| *one = made);
+                outcomes.iter_mut().skip(start).zip(made).for_each(|(one, made)| *one = made);
             }
             Err(sqlx::Error::Database(_)) if some.len() > 1 => {
-                let middle = part.start + some.len() / 2;
-                to_try.extend([middle..part.end, part.start..middle]);
+                let middle = start + some.len() / 2;
+                to_try.extend([(middle, end), (start, middle)]);
             }
             Err(sqlx::Error::Database(_)) => {}
             // The connection broke: whether they were made is not known, and the slow way looks.

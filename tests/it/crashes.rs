@@ -102,10 +102,7 @@ async fn killed_between_the_role_and_its_activation() {
 async fn an_answer_that_is_lost_on_the_way_from_the_target_leaves_nothing() {
     let world = World::start().await;
     world.issue("read", json!({})).await;
-    for mode in [
-        Break::cut_before(&[CREATE]),
-        Break::cut_after(&[CREATE]),
-    ] {
+    for mode in [Break::cut_before(&[CREATE]), Break::cut_after(&[CREATE])] {
         world.target_path.set(mode.clone());
         let answer = world.admin.ask(&world.profile("read"), json!({})).await;
         if answer.status == 201 {
