@@ -197,8 +197,13 @@ impl App {
         let login = &claimed.login;
         let (target, handle) =
             self.handle(login.target_id).await.map_err(|e| Obstacle::new(e.detail()))?;
-        let remove =
-            RemoveLogin { role: &login.role_name, oid: login.role_oid, database: &login.database };
+        let remove = RemoveLogin {
+            role: &login.role_name,
+            oid: login.role_oid,
+            database: &login.database,
+            group_role: &login.group_role,
+            owned_objects: login.owned_objects,
+        };
         let work = tokio::time::timeout(REMOVAL_DEADLINE, handle.remove_login(&remove));
         match self.keeping_claim(claimed, work).await {
             None => Err(Obstacle::new("another daemon goes on with it".to_owned())),

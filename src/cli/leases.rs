@@ -138,6 +138,7 @@ fn show(lease: &Lease, io: &mut Io<'_>) -> Result<(), Failure> {
     ];
     if let Some(proof) = &lease.proof {
         lines.push(("proof", output::proof(proof)));
+        lines.extend(output::proof_details(proof));
     }
     Ok(facts(io, &lines)?)
 }

@@ -7,7 +7,7 @@ use comfy_table::{ColumnConstraint, ContentArrangement, Table, presets};
 
 use crate::{
     cli::{Io, failure::Failure},
-    domain::lease::Proof,
+    domain::lease::{HandedOver, Proof},
 };
 
 /// A text without control characters: what somebody else wrote (a reason, a tool's name) must not
@@ -116,6 +116,35 @@ pub fn proof(proof: &Proof) -> String {
     format!(
         "{role}, {sessions_left} sessions left, {sessions_ended} ended; seen {seen}, took {took_ms} ms"
     )
+}
+
+/// What else a proof says, as facts with their names.
+#[must_use]
+pub fn proof_details(proof: &Proof) -> Vec<(&'static str, String)> {
+    let steps: Vec<_> =
+        proof.steps.iter().map(|took| format!("{} {} ms", took.step.as_str(), took.ms)).collect();
+    let mut details = Vec::new();
+    if !steps.is_empty() {
+        details.push(("steps", steps.join(", ")));
+    }
+    for given in &proof.handed_over {
+        let HandedOver { object, database, to } = given;
+        details.push(("handed over", format!("{object} in database {database}, to {to}")));
+    }
+    let named = i64::try_from(proof.handed_over.len()).unwrap_or(i64::MAX);
+    if proof.objects_handed_over > named {
+        details.push(("handed over", format!("and {} more", proof.objects_handed_over - named)));
+    }
+    if proof.grants_taken_back > 0 {
+        details
+            .push(("taken back", format!("{} grants on others' objects", proof.grants_taken_back)));
+    }
+    details.extend(proof.dropped.iter().map(|what| ("dropped", what.clone())));
+    details.extend(proof.left.iter().map(|what| ("left", what.clone())));
+    if !proof.databases_not_seen.is_empty() {
+        details.push(("not seen", format!("databases {}", proof.databases_not_seen.join(", "))));
+    }
+    details
 }
 
 /// Waits for something; after a second a terminal shows what for, and for how long.

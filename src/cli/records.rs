@@ -135,6 +135,7 @@ fn show(found: ProfileRecord, io: &mut Io<'_>) -> Result<(), Failure> {
         ("max ttl", spec.max_ttl.to_string()),
         ("connections", spec.connection_limit.to_string()),
         ("settings", settings.join(", ")),
+        ("owned objects", spec.owned_objects.as_str().to_owned()),
         ("who may ask", if allow.is_empty() { "nobody".to_owned() } else { allow.join(", ") }),
         ("reason", reason.to_owned()),
     ];

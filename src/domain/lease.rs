@@ -8,7 +8,7 @@ use std::{fmt, str::FromStr};
 use chrono::{DateTime, Utc};
 
 use crate::{
-    domain::{duration::Seconds, role::LoginName},
+    domain::{duration::Seconds, profile::OwnedObjects, role::LoginName},
     ids::{LeaseId, LoginId, PrincipalId, ProfileId, TargetId},
 };
 
@@ -188,6 +188,8 @@ pub struct Login {
     pub database: String,
     /// The role that holds the rights.
     pub group_role: String,
+    /// What becomes of the objects that it owns.
+    pub owned_objects: OwnedObjects,
     /// The role on the target.
     pub role_name: LoginName,
     /// The role's OID there, once known.
@@ -217,8 +219,92 @@ pub struct Proof {
     pub sessions_ended: i64,
     /// When this was seen, by the target's clock.
     pub seen_at: DateTime<Utc>,
-    /// How long the removal took, in milliseconds.
+    /// How long the removal took, in milliseconds. Of several tries, the last one.
     pub took_ms: i64,
+    /// How long each step of it took, in order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub steps: Vec<StepTook>,
+    /// What it owned, the row policies for it alone included, and who has it now: the first twenty.
+    /// Of several tries, the last one; the server's log has all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub handed_over: Vec<HandedOver>,
+    /// How many of these there were.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub objects_handed_over: i64,
+    /// Grants on other people's objects that were taken from it.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub grants_taken_back: i64,
+    /// What concerned nobody else, and is gone with it, such as its default privileges: the first
+    /// twenty.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub dropped: Vec<String>,
+    /// What is left of it, and what to do about it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub left: Vec<String>,
+    /// Databases that do not let our admin in. The cluster's own list says that nothing of the login
+    /// is in them; they were not looked into.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub databases_not_seen: Vec<String>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+const fn is_zero(n: &i64) -> bool {
+    *n == 0
+}
+
+/// A step of a removal, in the order in which they are taken.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize, utoipa::ToSchema,
+)]
+#[serde(rename_all = "kebab-case")]
+pub enum RemovalStep {
+    /// Its memberships are taken away.
+    Memberships,
+    /// It cannot sign in any more.
+    ShutOut,
+    /// Its sessions are ended, and whoever was signing in is waited for.
+    Sessions,
+    /// What it owns is handed over, and what it was granted is taken back.
+    Owned,
+    /// The role is dropped.
+    Drop,
+    /// The target is looked at once more.
+    Look,
+}
+
+impl RemovalStep {
+    /// As it stands in a proof.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Memberships => "memberships",
+            Self::ShutOut => "shut-out",
+            Self::Sessions => "sessions",
+            Self::Owned => "owned",
+            Self::Drop => "drop",
+            Self::Look => "look",
+        }
+    }
+}
+
+/// How long a step of a removal took.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
+pub struct StepTook {
+    /// The step.
+    pub step: RemovalStep,
+    /// How long, in milliseconds.
+    pub ms: i64,
+}
+
+/// An object that a login owned.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
+pub struct HandedOver {
+    /// The object, in PostgreSQL's words.
+    pub object: String,
+    /// Its database.
+    pub database: String,
+    /// The role that has it now.
+    pub to: String,
 }
 
 /// Which rule gave a lease its length.

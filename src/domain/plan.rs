@@ -85,6 +85,7 @@ pub fn profile_change(desired: &ProfileSpec, recorded: Option<&Profile>) -> Chan
         ("max_ttl", desired.max_ttl == now.max_ttl),
         ("connection_limit", desired.connection_limit == now.connection_limit),
         ("settings", desired.settings == now.settings),
+        ("owned_objects", desired.owned_objects == now.owned_objects),
         ("access.allow", desired.allow == now.allow),
         ("access.reason", desired.reason == now.reason),
     ]);

@@ -112,7 +112,7 @@ mod tests {
         domain::{
             duration::Seconds,
             principal::{Kind, LOCAL_ISSUER},
-            profile::{Preset, ProfileSpec},
+            profile::{OwnedObjects, Preset, ProfileSpec},
         },
         ids::TargetId,
     };
@@ -146,6 +146,7 @@ mod tests {
                 max_ttl: Seconds::new(120).unwrap(),
                 connection_limit: 1,
                 settings: BTreeMap::new(),
+                owned_objects: OwnedObjects::Graveyard,
                 allow: allow.iter().map(|rule| rule.parse().unwrap()).collect(),
                 reason,
             },

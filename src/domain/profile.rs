@@ -47,6 +47,53 @@ impl Preset {
     }
 }
 
+/// What becomes of the objects that a login owns when it is removed. Nothing is dropped.
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Default,
+    serde::Serialize,
+    serde::Deserialize,
+    utoipa::ToSchema,
+)]
+#[serde(rename_all = "kebab-case")]
+pub enum OwnedObjects {
+    /// The role [`role::GRAVEYARD`], which can do nothing, owns them.
+    #[default]
+    Graveyard,
+    /// The same, and the profile's group role may go on working with the data in them. It does not own
+    /// them: what an owner left behind (views, rules, index expressions) runs with the owner's rights,
+    /// and any login of the group could alter and drop them.
+    Group,
+}
+
+impl OwnedObjects {
+    /// All of them, as they stand in a file.
+    pub const ALL: [&'static str; 2] = ["graveyard", "group"];
+
+    /// As it stands in a file and in the database.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Graveyard => "graveyard",
+            Self::Group => "group",
+        }
+    }
+
+    /// Reads it back.
+    #[must_use]
+    pub fn from_text(text: &str) -> Option<Self> {
+        match text {
+            "graveyard" => Some(Self::Graveyard),
+            "group" => Some(Self::Group),
+            _ => None,
+        }
+    }
+}
+
 /// Must a caller say why?
 #[derive(
     Debug,
@@ -99,6 +146,9 @@ pub struct ProfileSpec {
     /// session change most of them.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub settings: BTreeMap<String, String>,
+    /// What becomes of the objects that a login owns when it is removed.
+    #[serde(default)]
+    pub owned_objects: OwnedObjects,
     /// Who may ask. Nobody, unless a rule says so.
     #[serde(default)]
     #[schema(value_type = Vec<String>)]
@@ -180,7 +230,7 @@ pub fn faults(spec: &ProfileSpec) -> Vec<(&'static str, String)> {
             match &spec.group_role {
                 None => faults.push(("group_role", "is needed by the preset `custom`: name the existing NOLOGIN role that holds the rights".to_owned())),
                 Some(name) if !is_identifier(name) => faults.push(("group_role", "must be a role name of 1 to 63 bytes".to_owned())),
-                Some(name) if name.starts_with("pg_") || name.starts_with(role::LOGIN_PREFIX) || name.starts_with(role::GROUP_PREFIX) => {
+                Some(name) if name.starts_with("pg_") || name.starts_with(role::LOGIN_PREFIX) || name.starts_with(role::GROUP_PREFIX) || name == role::GRAVEYARD => {
                     faults.push(("group_role", format!("`{name}` is PostgreSQL's or pgvalet's own: name a role of yours")));
                 }
                 Some(_) => {}
@@ -258,6 +308,7 @@ mod tests {
             max_ttl: Seconds::new(7200).unwrap(),
             connection_limit: 3,
             settings: BTreeMap::new(),
+            owned_objects: OwnedObjects::Graveyard,
             allow: Vec::new(),
             reason: Reason::Optional,
         }
@@ -271,7 +322,7 @@ mod tests {
     #[test]
     fn each_fault_names_its_key() {
         type Change = fn(&mut ProfileSpec);
-        let cases: [(&str, Change); 11] = [
+        let cases: [(&str, Change); 12] = [
             ("database", |s| s.database.clear()),
             ("schemas", |s| s.schemas.clear()),
             ("schemas", |s| s.schemas.push("pg_catalog".to_owned())),
@@ -286,6 +337,11 @@ mod tests {
                 s.preset = Preset::Custom;
                 s.schemas.clear();
                 s.group_role = Some("pg_read_all_data".to_owned());
+            }),
+            ("group_role", |s| {
+                s.preset = Preset::Custom;
+                s.schemas.clear();
+                s.group_role = Some(role::GRAVEYARD.to_owned());
             }),
         ];
         for (key, change) in cases {

@@ -12,7 +12,7 @@ use crate::{
         name::Name,
         plan::{Desired, DesiredTarget},
         principal::AllowRule,
-        profile::{self, DEFAULT_CONNECTION_LIMIT, Preset, ProfileSpec, Reason},
+        profile::{self, DEFAULT_CONNECTION_LIMIT, OwnedObjects, Preset, ProfileSpec, Reason},
         target::{self, DEFAULT_SCRAM_ITERATIONS, MAX_SCRAM_ITERATIONS, SslMode, TargetSpec},
     },
 };
@@ -101,6 +101,8 @@ fn read_profile(name: &str, mut table: Table) -> Option<ProfileSpec> {
     let limit = table.integer_in("connection_limit", 1_i32..=1000);
     let settings: BTreeMap<_, _> =
         table.strings_by_name("settings").unwrap_or_default().into_iter().collect();
+    let owned_objects = table.one_of("owned_objects", &OwnedObjects::ALL);
+    let owned_objects = owned_objects.and_then(OwnedObjects::from_text).unwrap_or_default();
     let (allow, reason) = read_access(&mut table);
     let ttl = ttl?;
     let spec = ProfileSpec {
@@ -115,6 +117,7 @@ fn read_profile(name: &str, mut table: Table) -> Option<ProfileSpec> {
         max_ttl: max_ttl.unwrap_or(ttl),
         connection_limit: limit.unwrap_or(DEFAULT_CONNECTION_LIMIT),
         settings,
+        owned_objects,
         allow,
         reason,
     };
@@ -199,6 +202,9 @@ fn write_profile(profile: &ProfileSpec, out: &mut Vec<String>) {
     out.push(format!("ttl = {}", quoted(&profile.ttl.to_string())));
     out.push(format!("max_ttl = {}", quoted(&profile.max_ttl.to_string())));
     out.push(format!("connection_limit = {}", profile.connection_limit));
+    if profile.owned_objects != OwnedObjects::default() {
+        out.push(format!("owned_objects = {}", quoted(profile.owned_objects.as_str())));
+    }
     if !profile.settings.is_empty() {
         let pair = |(name, value): (&String, &String)| format!("{} = {}", key(name), quoted(value));
         let pairs: Vec<_> = profile.settings.iter().map(pair).collect();
@@ -261,6 +267,7 @@ database = "shop"
 preset = "custom"
 group_role = "shop_support"
 ttl = "15m"
+owned_objects = "group"
 "#;
 
     #[test]

@@ -15,6 +15,10 @@ pub const LOGIN_PREFIX: &str = "pgv_";
 /// What the name of every group role that pgvalet makes for a profile begins with.
 pub const GROUP_PREFIX: &str = "pgvg_";
 
+/// The role that owns what removed logins owned. It cannot sign in, is a member of nothing, and holds
+/// nothing but these objects.
+pub const GRAVEYARD: &str = "pgvalet_graveyard";
+
 /// 4 + 20 + 1 + 14 + 1 + 10 + 1 + 12 = 63.
 const PROFILE_LETTERS: usize = 20;
 const WHO_LETTERS: usize = 14;

@@ -267,11 +267,11 @@ async fn intents(pool: &PgPool, rows: Json<Vec<&Value>>) -> Result<Vec<Uuid>, Er
                    max_expires_at timestamptz, login_id uuid, role_name text, give_up_at timestamptz, key text,
                    request_hash text, audit_id uuid, audit_at timestamptz, audit_body text)),
            decided_on AS (
-               SELECT p.id, p.version FROM profile p
+               SELECT p.id, p.version, p.owned_objects FROM profile p
                WHERE (p.id, p.version) IN (SELECT profile_id, profile_version FROM asked)
                ORDER BY p.id FOR SHARE OF p),
            sound AS (
-               SELECT a.* FROM asked a
+               SELECT a.*, p.owned_objects FROM asked a
                JOIN decided_on p ON p.id = a.profile_id AND p.version = a.profile_version
                JOIN target t ON t.id = a.target_id AND t.version = a.target_version AND t.removed_at IS NULL),
            keyed AS (
@@ -286,10 +286,10 @@ async fn intents(pool: &PgPool, rows: Json<Vec<&Value>>) -> Result<Vec<Uuid>, Er
            leases AS (
                INSERT INTO lease (id, state, profile_id, profile, target_id, database, group_role, connection_limit,
                                   settings, principal_id, tool, reason, ticket, ttl, created_at, expires_at,
-                                  max_expires_at, login_id)
+                                  max_expires_at, login_id, owned_objects)
                SELECT id, 'provisioning', profile_id, profile, target_id, database, group_role, connection_limit,
                       settings, principal_id, tool, reason, ticket, ttl, created_at, expires_at, max_expires_at,
-                      login_id
+                      login_id, owned_objects
                FROM intended),
            logins AS (
                INSERT INTO login (id, lease_id, target_id, role_name, state, created_at, give_up_at, ends_at, due_at)

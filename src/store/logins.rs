@@ -10,6 +10,7 @@ use uuid::Uuid;
 use crate::{
     domain::{
         lease::{Cause, Login, Proof, State},
+        profile::OwnedObjects,
         role::LoginName,
     },
     ids::{LeaseId, LoginId, TargetId},
@@ -50,6 +51,7 @@ struct Row {
     target_id: Uuid,
     database: String,
     group_role: String,
+    owned_objects: String,
     role_name: String,
     role_oid: Option<i64>,
     state: String,
@@ -68,6 +70,8 @@ impl Row {
             target_id: TargetId::from(self.target_id),
             database: self.database,
             group_role: self.group_role,
+            owned_objects: OwnedObjects::from_text(&self.owned_objects)
+                .ok_or(Error::Unreadable("owned objects"))?,
             role_name: LoginName::recognise(&self.role_name)
                 .ok_or(Error::Unreadable("role name"))?,
             role_oid: self.role_oid.and_then(|oid| u32::try_from(oid).ok()),
@@ -105,8 +109,8 @@ impl Store {
                  WHERE due_at <= $3 AND state <> 'revoked' AND (claimed_until IS NULL OR claimed_until <= $3)
                    AND target_id <> ALL ($5)
                  ORDER BY due_at LIMIT $4 FOR UPDATE SKIP LOCKED)
-             RETURNING g.id, g.lease_id, g.target_id, l.database, l.group_role, g.role_name, g.role_oid, g.state,
-                       g.cause, g.give_up_at, g.ends_at, g.superseded, g.attempts",
+             RETURNING g.id, g.lease_id, g.target_id, l.database, l.group_role, l.owned_objects, g.role_name, g.role_oid,
+                       g.state, g.cause, g.give_up_at, g.ends_at, g.superseded, g.attempts",
             token,
             until,
             now,

@@ -10,7 +10,7 @@ use crate::{
         duration::Seconds,
         name::Name,
         principal::AllowRule,
-        profile::{Preset, Profile, ProfileSpec, Reason},
+        profile::{OwnedObjects, Preset, Profile, ProfileSpec, Reason},
     },
     ids::{ProfileId, TargetId},
     store::{Store, Tx, error::Error, exactly_one},
@@ -32,6 +32,7 @@ struct Row {
     max_ttl_seconds: i64,
     connection_limit: i32,
     settings: Json<BTreeMap<String, String>>,
+    owned_objects: String,
     allow: Vec<String>,
     reason: String,
 }
@@ -60,6 +61,8 @@ impl TryFrom<Row> for Profile {
                 max_ttl: seconds(row.max_ttl_seconds)?,
                 connection_limit: row.connection_limit,
                 settings: row.settings.0,
+                owned_objects: OwnedObjects::from_text(&row.owned_objects)
+                    .ok_or(Error::Unreadable("owned objects"))?,
                 allow: row.allow.iter().map(rule).collect::<Result<_, _>>()?,
                 reason: match row.reason.as_str() {
                     "optional" => Reason::Optional,
@@ -88,7 +91,8 @@ impl Store {
             Row,
             r#"SELECT p.id, p.target_id, t.name AS target, p.name, p.version, p.prepared_version, p.description,
                       p.database, p.preset, p.schemas, p.group_role, p.ttl_seconds, p.max_ttl_seconds,
-                      p.connection_limit, p.settings AS "settings: Json<BTreeMap<String, String>>", p.allow, p.reason
+                      p.connection_limit, p.settings AS "settings: Json<BTreeMap<String, String>>",
+                      p.owned_objects, p.allow, p.reason
                FROM profile p JOIN target t ON t.id = p.target_id ORDER BY p.name"#
         )
         .fetch_all(&self.pool)
@@ -105,7 +109,8 @@ impl Store {
             Row,
             r#"SELECT p.id, p.target_id, t.name AS target, p.name, p.version, p.prepared_version, p.description,
                       p.database, p.preset, p.schemas, p.group_role, p.ttl_seconds, p.max_ttl_seconds,
-                      p.connection_limit, p.settings AS "settings: Json<BTreeMap<String, String>>", p.allow, p.reason
+                      p.connection_limit, p.settings AS "settings: Json<BTreeMap<String, String>>",
+                      p.owned_objects, p.allow, p.reason
                FROM profile p JOIN target t ON t.id = p.target_id WHERE p.name = $1"#,
             name.as_str()
         )
@@ -125,7 +130,8 @@ impl Tx {
             Row,
             r#"SELECT p.id, p.target_id, t.name AS target, p.name, p.version, p.prepared_version, p.description,
                       p.database, p.preset, p.schemas, p.group_role, p.ttl_seconds, p.max_ttl_seconds,
-                      p.connection_limit, p.settings AS "settings: Json<BTreeMap<String, String>>", p.allow, p.reason
+                      p.connection_limit, p.settings AS "settings: Json<BTreeMap<String, String>>",
+                      p.owned_objects, p.allow, p.reason
                FROM profile p JOIN target t ON t.id = p.target_id WHERE p.name = $1 FOR UPDATE OF p"#,
             name.as_str()
         )
@@ -149,8 +155,8 @@ impl Tx {
         sqlx::query!(
             "INSERT INTO profile (id, name, target_id, version, description, database, preset, schemas, group_role,
                                   effective_group_role, ttl_seconds, max_ttl_seconds, connection_limit, settings,
-                                  allow, reason, created_at, updated_at)
-             VALUES ($1, $2, $3, 1, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $16)",
+                                  allow, reason, created_at, updated_at, owned_objects)
+             VALUES ($1, $2, $3, 1, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $16, $17)",
             id.uuid(),
             spec.name.as_str(),
             target_id.uuid(),
@@ -166,7 +172,8 @@ impl Tx {
             Json(&spec.settings) as _,
             &allow,
             reason_text(spec.reason),
-            now
+            now,
+            spec.owned_objects.as_str()
         )
         .execute(&mut *self.inner)
         .await?;
@@ -188,7 +195,7 @@ impl Tx {
         let done = sqlx::query!(
             "UPDATE profile SET version = version + 1, target_id = $2, description = $3, database = $4, preset = $5,
                     schemas = $6, group_role = $7, effective_group_role = $8, ttl_seconds = $9, max_ttl_seconds = $10,
-                    connection_limit = $11, settings = $12, allow = $13, reason = $14, updated_at = $15
+                    connection_limit = $11, settings = $12, allow = $13, reason = $14, updated_at = $15, owned_objects = $16
              WHERE id = $1",
             id.uuid(),
             target_id.uuid(),
@@ -204,7 +211,8 @@ impl Tx {
             Json(&spec.settings) as _,
             &allow,
             reason_text(spec.reason),
-            now
+            now,
+            spec.owned_objects.as_str()
         )
         .execute(&mut *self.inner)
         .await?;

@@ -109,7 +109,11 @@ impl Connections {
         let mut first = None;
         for database in databases {
             match self.to(database).await {
-                Err(error @ (Error::DatabaseMissing { .. } | Error::LacksRight { .. })) => {
+                Err(
+                    error @ (Error::DatabaseMissing { .. }
+                    | Error::DatabaseClosed { .. }
+                    | Error::LacksRight { .. }),
+                ) => {
                     first.get_or_insert(error);
                 }
                 outcome => return outcome,
@@ -119,6 +123,17 @@ impl Connections {
             address: self.address(),
             source: "no database is known".into(),
         }))
+    }
+
+    /// A connection of its own to a database that may be nobody's concern here: no pool is kept for it.
+    pub(crate) async fn once(&self, database: &str) -> Result<PgConnection, Error> {
+        let options = self.options(database);
+        match timeout(CONNECT_TIME, PgConnection::connect_with(&options)).await {
+            Ok(connected) => connected.map_err(|error| self.not_connected(database, error)),
+            Err(elapsed) => {
+                Err(Error::Unreachable { address: self.address(), source: elapsed.into() })
+            }
+        }
     }
 
     /// Closes everything, and waits for it.
@@ -244,6 +259,11 @@ impl Connections {
             Some(Meaning::NoSuchDatabase) => {
                 Error::DatabaseMissing { database: database.to_owned(), source }
             }
+            Some(Meaning::NotReady) => Error::DatabaseClosed {
+                database: database.to_owned(),
+                remedy: sql::allow_connections(database),
+                source,
+            },
             Some(Meaning::NotAllowed) => Error::LacksRight {
                 action: format!("connect to the database `{database}`"),
                 remedy: sql::grant_connect(database, &self.spec.admin_user),

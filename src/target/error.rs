@@ -108,6 +108,19 @@ pub enum Error {
         #[source]
         source: Source,
     },
+    /// A database that takes no connections.
+    #[error(
+        "the database `{database}` takes no connections: run `{remedy}` as a superuser, or drop it"
+    )]
+    DatabaseClosed {
+        /// The database.
+        database: String,
+        /// The SQL that helps.
+        remedy: String,
+        /// What the server said.
+        #[source]
+        source: Source,
+    },
     /// No such schemas.
     #[error(
         "the database `{database}` has no schema {schemas}: make it, or correct its name in the profile"
@@ -214,6 +227,7 @@ impl Error {
             Self::GroupMissing { .. } => "group_role_missing",
             Self::GroupUnsafe { .. } => "group_role_unsafe",
             Self::DatabaseMissing { .. } => "database_missing",
+            Self::DatabaseClosed { .. } => "database_closed",
             Self::SchemaMissing { .. } => "schema_missing",
             Self::SettingRefused { .. } => "setting_refused",
             Self::LoginUnsafe { .. } => "login_unsafe",
@@ -236,6 +250,7 @@ impl Error {
             Self::Unreachable { .. }
             | Self::ConnectionLost { .. }
             | Self::InRecovery
+            | Self::DatabaseClosed { .. }
             | Self::Blocked { .. }
             | Self::SigningIn { .. }
             | Self::Busy { .. }
@@ -270,6 +285,8 @@ pub(crate) enum Meaning {
     SignInRefused,
     /// 3D000.
     NoSuchDatabase,
+    /// 55000, of a sign-in: `ALLOW_CONNECTIONS` is false.
+    NotReady,
     /// 25006: a standby takes no writes.
     ReadOnly,
     /// 42501.
@@ -292,6 +309,7 @@ pub(crate) fn meaning(sqlstate: &str) -> Meaning {
     match sqlstate {
         "28P01" | "28000" => Meaning::SignInRefused,
         "3D000" => Meaning::NoSuchDatabase,
+        "55000" => Meaning::NotReady,
         "25006" => Meaning::ReadOnly,
         "42501" => Meaning::NotAllowed,
         "2BP01" => Meaning::StillNeeded,
@@ -320,13 +338,6 @@ pub(crate) fn source_of(error: sqlx::Error) -> Source {
         sqlx::Error::Tls(error) => error,
         other => Box::new(other),
     }
-}
-
-/// The DETAIL of a failed statement, which names the objects in the way.
-pub(crate) fn detail_of(error: &sqlx::Error) -> Option<String> {
-    let said = error.as_database_error()?;
-    let said = said.try_downcast_ref::<sqlx::postgres::PgDatabaseError>()?;
-    said.detail().map(str::to_owned)
 }
 
 /// A statement on an open connection failed.
@@ -381,6 +392,7 @@ mod tests {
             ("28P01", Meaning::SignInRefused),
             ("28000", Meaning::SignInRefused),
             ("3D000", Meaning::NoSuchDatabase),
+            ("55000", Meaning::NotReady),
             ("25006", Meaning::ReadOnly),
             ("42501", Meaning::NotAllowed),
             ("2BP01", Meaning::StillNeeded),

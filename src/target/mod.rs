@@ -12,7 +12,12 @@ use std::{
 use chrono::{DateTime, Utc};
 
 use crate::{
-    domain::{lease::Proof, profile::ProfileSpec, role::LoginName, target::Target},
+    domain::{
+        lease::Proof,
+        profile::{OwnedObjects, ProfileSpec},
+        role::LoginName,
+        target::Target,
+    },
     ids::{PrincipalId, TargetId},
     secret::Secret,
     telemetry::metrics::Metrics,
@@ -27,8 +32,12 @@ mod batch;
 mod connect;
 mod create;
 pub mod doctor;
+mod fence;
 mod grants;
+mod handover;
 mod observe;
+mod owned;
+mod prepared;
 mod privileges;
 mod remove;
 pub mod script;
@@ -179,6 +188,10 @@ pub struct RemoveLogin<'a> {
     pub oid: Option<u32>,
     /// The database that it is for.
     pub database: &'a str,
+    /// The role that its sessions worked as.
+    pub group_role: &'a str,
+    /// What becomes of the objects that it owns.
+    pub owned_objects: OwnedObjects,
 }
 
 /// What preparing a profile takes on its target.

@@ -130,6 +130,16 @@ pub(crate) fn let_admin_end_sessions(admin: &str, version: i32) -> String {
     let_admin_act_for("pg_signal_backend", admin, version)
 }
 
+/// Gives our admin everything that `graveyard` has, so that it may hand objects over to it.
+pub(crate) fn let_admin_hand_over(graveyard: &str, admin: &str, version: i32) -> String {
+    let options = if version < GRANTS_HAVE_OPTIONS {
+        ""
+    } else {
+        " WITH ADMIN FALSE, INHERIT TRUE, SET TRUE"
+    };
+    format!("GRANT {} TO {}{options}", identifier(graveyard), identifier(admin))
+}
+
 /// What an administrator runs so that our admin may let logins into a database.
 pub(crate) fn let_admin_grant_connect(database: &str, admin: &str) -> String {
     format!(
@@ -174,6 +184,65 @@ pub(crate) fn create_group(role: &str) -> String {
 /// Lets nobody new in as this login. NOLOGIN is the fence; the rest makes it two and three.
 pub(crate) fn fence(role: &str) -> String {
     format!("ALTER ROLE {} NOLOGIN CONNECTION LIMIT 0 PASSWORD NULL", identifier(role))
+}
+
+/// A statement that gives up soon when somebody holds a lock: it runs together with its own limit in
+/// one transaction, which ends with it.
+pub(crate) fn in_haste(statement: &str) -> String {
+    format!("SET LOCAL lock_timeout = '300ms'; {statement}")
+}
+
+/// Lets a role make things in a place: `SCHEMA …` or `DATABASE …`, quoted.
+pub(crate) fn grant_create(place: &str, role: &str) -> String {
+    format!("GRANT CREATE ON {place} TO {}", identifier(role))
+}
+
+/// Takes that back.
+pub(crate) fn revoke_create(place: &str, role: &str) -> String {
+    format!("REVOKE CREATE ON {place} FROM {}", identifier(role))
+}
+
+/// Takes everything on an object back from a role, in the name of who granted it. `on` is `ON …`, or
+/// `(column) ON …`, quoted.
+pub(crate) fn revoke_as(grantor: &str, on: &str, role: &str) -> String {
+    format!(
+        "SET LOCAL ROLE {}; REVOKE ALL {on} FROM {} CASCADE; RESET ROLE",
+        identifier(grantor),
+        identifier(role)
+    )
+}
+
+/// Undoes a prepared transaction.
+pub(crate) fn rollback_prepared(gid: &str) -> String {
+    format!("ROLLBACK PREPARED {}", literal(gid))
+}
+
+/// Lets sessions into a database again.
+pub(crate) fn allow_connections(database: &str) -> String {
+    format!("ALTER DATABASE {} ALLOW_CONNECTIONS true", identifier(database))
+}
+
+/// Gives everything that a role owns in this database, or that all databases share, to another.
+pub(crate) fn reassign_owned(role: &str, to: &str) -> String {
+    format!("REASSIGN OWNED BY {} TO {}", identifier(role), identifier(to))
+}
+
+/// Takes a role's grants back in this database, and its default privileges, row policies and user
+/// mappings; and drops what it owns, so that it must own nothing else.
+pub(crate) fn drop_owned(role: &str) -> String {
+    format!("DROP OWNED BY {}", identifier(role))
+}
+
+/// Gives one object to a role. `kind` and `identity` are what `pg_identify_object` says, which quotes.
+pub(crate) fn alter_owner(kind: &str, identity: &str, to: &str) -> String {
+    // What SQL calls differently.
+    let kind = match kind {
+        "statistics object" => "statistics",
+        "composite type" => "type",
+        "foreign-data wrapper" => "foreign data wrapper",
+        same => same,
+    };
+    format!("ALTER {} {identity} OWNER TO {}", kind.to_uppercase(), identifier(to))
 }
 
 /// Removes a role.

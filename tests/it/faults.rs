@@ -12,7 +12,7 @@ use crate::support::{
     people::lease_id,
     postgres::own_cluster,
     seconds,
-    sessions::{is_shut_out, sign_in, try_text},
+    sessions::sign_in,
     world::{Plan, World},
 };
 
@@ -90,44 +90,5 @@ async fn a_state_database_that_hangs_is_told_in_time() {
     })
     .await;
     world.issue("read", json!({})).await;
-    world.finish().await;
-}
-
-#[tokio::test]
-async fn a_login_that_owns_something_is_shut_out_and_named_until_it_can_go() {
-    let world = World::start().await;
-    let issued = world.issue("read", json!({})).await;
-    let id = lease_id(&issued);
-    let role = issued["credential"]["user"].as_str().unwrap();
-    let mut target = world.on_target().await;
-    let mut by_hand = async |statement: &str| {
-        let statement = statement.replace("ROLE", &format!("\"{role}\""));
-        sqlx::raw_sql(sqlx::AssertSqlSafe(statement)).execute(&mut target).await.unwrap();
-    };
-    by_hand("GRANT CREATE ON SCHEMA public TO ROLE").await;
-    let mut session = sign_in(&issued).await.unwrap();
-    let make = "SET ROLE NONE; CREATE TABLE public.kept_by_a_login (id int)";
-    sqlx::raw_sql(make).execute(&mut session).await.unwrap();
-
-    let (admin, path) = (world.admin.clone(), format!("/v1/leases/{id}"));
-    let revoking = tokio::spawn(async move { admin.delete(&path).await });
-    eventually("it says what is in the way", seconds(10), async || {
-        let lease = world.admin.lease(&id).await;
-        lease["blocked_by"].as_str().is_some_and(|why| why.contains("kept_by_a_login"))
-    })
-    .await;
-    assert!(is_shut_out(&issued).await);
-    try_text(&mut session, "SELECT 1").await.unwrap_err();
-    let other = world.issue("read", json!({})).await;
-    world.admin.revoke(&lease_id(&other)).await.expect(200);
-    assert_eq!(world.admin.lease(&id).await["state"], "revoking");
-
-    by_hand("DROP TABLE public.kept_by_a_login; REVOKE CREATE ON SCHEMA public FROM ROLE").await;
-    let lease = world.gone(&id, 20).await;
-    assert_eq!((&lease["cause"], &lease["blocked_by"]), (&json!("revoked"), &json!(null)));
-    let answer = revoking.await.unwrap();
-    assert!([200, 202].contains(&answer.status), "{}", answer.text);
-    let steps = world.admin.audit_of(&id).await;
-    assert!(steps.contains(&"login.blocked".to_owned()), "{steps:?}");
     world.finish().await;
 }

@@ -13,15 +13,21 @@ BEGIN
   -- Names mean what they say, and a lock that somebody holds does not stop everything else.
   ALTER ROLE pgvalet_admin SET search_path = pg_catalog, pg_temp;
   ALTER ROLE pgvalet_admin SET lock_timeout = '10s';
+  -- Gets what a removed login owned. It is a member of nothing, and nobody's but the admins'.
+  IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'pgvalet_graveyard') THEN
+    CREATE ROLE pgvalet_graveyard NOLOGIN NOINHERIT;
+  END IF;
   IF tracks_grantors THEN
     -- The options of a grant exist since version 16, hence EXECUTE.
     EXECUTE 'GRANT shop_owner TO pgvalet_admin WITH ADMIN FALSE, INHERIT TRUE, SET FALSE';
     EXECUTE 'GRANT pg_read_all_stats TO pgvalet_admin WITH ADMIN FALSE, INHERIT TRUE, SET FALSE';
     EXECUTE 'GRANT pg_signal_backend TO pgvalet_admin WITH ADMIN FALSE, INHERIT TRUE, SET FALSE';
+    -- To hand an object over takes both: the new owner's rights, and that one may become it.
+    EXECUTE 'GRANT pgvalet_graveyard TO pgvalet_admin WITH ADMIN FALSE, INHERIT TRUE, SET TRUE';
     -- It may hand this group on, and may not use it.
     EXECUTE 'GRANT shop_support TO pgvalet_admin WITH ADMIN TRUE, INHERIT FALSE, SET FALSE';
   ELSE
-    GRANT shop_owner TO pgvalet_admin;
+    GRANT shop_owner, pgvalet_graveyard TO pgvalet_admin;
     -- Up to version 15 CREATEROLE alone may hand shop_support on.
     GRANT pg_read_all_stats, pg_signal_backend TO pgvalet_admin;
   END IF;

@@ -227,6 +227,7 @@ fn launch(
         // Each world keeps some twenty connections, and many tests run at once on a large machine.
         ("max_connections", "1000"),
         ("fsync", "off"),
+        ("max_prepared_transactions", "10"),
     ];
     let settings = settings.map(|(name, value)| (name.to_owned(), value.to_owned()));
     Ok(Cluster::start(Options {
