@@ -8,10 +8,10 @@ use crate::{app::App, app::error::Error, telemetry::metrics::Levels};
 
 /// A login that is not gone so long after its end is overdue: a removal has 40 s at most for one
 /// try, but one that is not stuck takes far less than a second.
-const LATE: TimeDelta = TimeDelta::seconds(30);
+pub(in crate::app) const LATE: TimeDelta = TimeDelta::seconds(30);
 
 /// An entry that is not sealed after this long is worth counting.
-const SEALED_WITHIN: TimeDelta = TimeDelta::seconds(5);
+pub(in crate::app) const SEALED_WITHIN: TimeDelta = TimeDelta::seconds(5);
 
 impl App {
     /// Takes the levels that metrics show.

@@ -19,6 +19,7 @@ pub mod revoke;
 pub mod rotate;
 pub mod show;
 pub mod sign_in;
+pub mod status;
 pub mod targets;
 pub mod tokens;
 

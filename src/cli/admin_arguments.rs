@@ -1,8 +1,8 @@
-//! The arguments of the commands for administrators: tokens, targets, profiles, the audit.
+//! The arguments of the commands for administrators: tokens, targets, profiles, the audit, the live view.
 
 use std::path::PathBuf;
 
-use crate::{domain::name::Name, ids::TokenId};
+use crate::{cli::top::Interval, domain::name::Name, ids::TokenId};
 
 /// `pgvalet token`.
 #[derive(Debug, clap::Args)]
@@ -172,4 +172,18 @@ pub struct Verify {
     /// The key that the checkpoints must be signed with (Ed25519, hexadecimal).
     #[arg(long, value_name = "HEX", requires = "file")]
     pub public_key: Option<String>,
+}
+
+/// `pgvalet top`.
+#[derive(Debug, clap::Args)]
+pub struct Top {
+    /// How long between two looks, such as `500ms`.
+    #[arg(long, value_name = "TIME", default_value = "2s")]
+    pub interval: Interval,
+    /// How many of the last events to show, as far as they fit; 0 for none.
+    #[arg(long, value_name = "N", default_value_t = 20)]
+    pub events: usize,
+    /// Print one look and end.
+    #[arg(long)]
+    pub once: bool,
 }

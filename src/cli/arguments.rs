@@ -5,7 +5,7 @@ use std::{ffi::OsString, path::PathBuf};
 
 use crate::{
     cli::{
-        admin_arguments::{ApplyFile, Audit, PlanFile, Profile, Target, Token},
+        admin_arguments::{ApplyFile, Audit, PlanFile, Profile, Target, Token, Top},
         format::Format,
         target_setup::{BootstrapTarget, Doctor},
     },
@@ -183,6 +183,16 @@ read here and sent along; they are never part of the plan.")]
     Export,
     /// Read, export and verify the audit
     Audit(Audit),
+    /// Watch it live: leases, rates, what waits, targets, the last events
+    #[command(after_help = "\
+Examples:
+  pgvalet top                                  until q or Ctrl-C
+  pgvalet top --interval 500ms
+  pgvalet top --once                           one look, printed; as always when piped
+  pgvalet top --json | jq .status.last_minute
+
+For administrators. Rates are of the last minute, of all daemons; what waits is in the one that answers.")]
+    Top(Top),
 }
 
 /// `pgvalet dev`.

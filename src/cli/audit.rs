@@ -106,6 +106,12 @@ fn write_entry(entry: &Value, globals: &Globals, io: &mut Io<'_>) -> Result<(), 
         writeln!(io.out, "{entry}")?;
         return Ok(());
     }
+    writeln!(io.out, "{}", entry_line(entry))?;
+    Ok(())
+}
+
+/// An entry in one line: when, what, who, and what it says.
+pub(in crate::cli) fn entry_line(entry: &Value) -> String {
     let at = text(entry.pointer("/entry/at"));
     let actor = entry.pointer("/entry/actor");
     let who = match actor.and_then(|actor| actor.get("name")) {
@@ -121,8 +127,7 @@ fn write_entry(entry: &Value, globals: &Globals, io: &mut Io<'_>) -> Result<(), 
         .map(|(key, value)| format!("{key}={}", text(Some(value))))
         .collect();
     let details = details.join(" ");
-    writeln!(io.out, "{at}  {kind:18}  {}  {}", plain(&who), plain(&details))?;
-    Ok(())
+    format!("{at}  {kind:18}  {}  {}", plain(&who), plain(&details))
 }
 
 /// A text as it is, anything else as JSON.

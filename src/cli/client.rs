@@ -14,6 +14,7 @@ use crate::{
         audit::Verification,
         leases::{AskForLease, Lease, ReceivedIssued, Renew, Renewed, Revocation, RevokeSet},
         problem::{PROBLEM_JSON, Problem},
+        status::Status,
     },
     cli::{
         address::{self, Transport},
@@ -297,6 +298,14 @@ impl Client {
         }
         items.truncate(limit);
         Ok(items)
+    }
+
+    /// How the installation stands.
+    ///
+    /// # Errors
+    /// As each of the methods.
+    pub async fn status(&self) -> Result<Answer<Status>, Failure> {
+        self.read(Call::get(&["v1", "status"])).await
     }
 
     /// What the daemon finds when it checks its audit.

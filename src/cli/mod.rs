@@ -24,6 +24,7 @@ pub mod revoke;
 pub mod session;
 pub mod target_setup;
 pub mod tokens;
+pub mod top;
 pub mod verify;
 
 use std::io::{BufRead, Write};
@@ -139,6 +140,7 @@ async fn dispatch(
         RemoteCommand::Plan(given) => Box::pin(code::plan(given, globals, io)).await,
         RemoteCommand::Apply(given) => Box::pin(code::apply(given, globals, io)).await,
         RemoteCommand::Export => Box::pin(code::export(globals, io)).await,
+        RemoteCommand::Top(given) => Box::pin(top::top(given, globals, io)).await,
         RemoteCommand::Audit(given) => Box::pin(audit::audit(given, globals, io)).await,
     }
 }

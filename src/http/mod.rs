@@ -13,6 +13,7 @@ mod metrics;
 mod openapi;
 mod parameters;
 mod problem;
+mod status;
 mod tokens;
 
 #[cfg(test)]
@@ -80,6 +81,7 @@ fn api() -> OpenApiRouter<Arc<App>> {
         .merge(code::routes())
         .merge(tokens::routes())
         .merge(audit::routes())
+        .merge(status::routes())
         .merge(health::routes())
 }
 

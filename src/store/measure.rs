@@ -23,6 +23,23 @@ pub struct Counts {
     pub untold: i64,
 }
 
+/// What happened since an instant.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Recent {
+    /// Leases that were issued.
+    pub issued: i64,
+    /// Leases that were refused.
+    pub refused: i64,
+    /// Leases whose login could not be made.
+    pub failed: i64,
+    /// Leases that were renewed.
+    pub renewed: i64,
+    /// Leases that were given a fresh login.
+    pub rotated: i64,
+    /// Logins that were removed.
+    pub removed: i64,
+}
+
 impl Store {
     /// Counts what is live. A login is overdue if its end was before `late`, or if it is being ended
     /// and nobody looked at it since then, or tried four times in vain (which takes longer than
@@ -53,6 +70,46 @@ impl Store {
         )
         .fetch_one(&self.pool)
         .await?)
+    }
+
+    /// Counts what the audit says since `from`. Its ids grow with time, so that a range of the index
+    /// by kind is all that is read.
+    ///
+    /// # Errors
+    /// If the database does not answer.
+    pub async fn happened_since(&self, from: DateTime<Utc>) -> Result<Recent, Error> {
+        let millis = u64::try_from(from.timestamp_millis()).unwrap_or(0);
+        let first = uuid::Builder::from_unix_timestamp_millis(millis, &[0; 10]).into_uuid();
+        Ok(sqlx::query_as!(
+            Recent,
+            r#"SELECT
+                   count(*) FILTER (WHERE kind = 'lease.activated') AS "issued!",
+                   count(*) FILTER (WHERE kind = 'lease.refused') AS "refused!",
+                   count(*) FILTER (WHERE kind = 'lease.failed') AS "failed!",
+                   count(*) FILTER (WHERE kind = 'lease.renewed') AS "renewed!",
+                   count(*) FILTER (WHERE kind = 'lease.rotated') AS "rotated!",
+                   count(*) FILTER (WHERE kind = 'login.removed') AS "removed!"
+               FROM audit_entry
+               WHERE id >= $1 AND kind IN ('lease.activated', 'lease.refused', 'lease.failed',
+                                           'lease.renewed', 'lease.rotated', 'login.removed')"#,
+            first
+        )
+        .fetch_one(&self.pool)
+        .await?)
+    }
+
+    /// The targets by name, with how many leases are not over on each.
+    ///
+    /// # Errors
+    /// If the database does not answer.
+    pub async fn live_leases_by_target(&self) -> Result<Vec<(String, i64)>, Error> {
+        let rows = sqlx::query!(
+            r#"SELECT t.name, (SELECT count(*) FROM lease l WHERE l.target_id = t.id AND l.state <> 'revoked') AS "leases!"
+               FROM target t WHERE t.removed_at IS NULL ORDER BY t.name"#
+        )
+        .fetch_all(&self.pool)
+        .await?;
+        Ok(rows.into_iter().map(|row| (row.name, row.leases)).collect())
     }
 
     /// Connections of the pool: those in use, and those that idle.

@@ -6,7 +6,14 @@
 //! read by Prometheus at `/metrics` and, if configured, sent by OTLP; units are UCUM, and the
 //! Prometheus names are made from these by its own rules (`.` to `_`, `_seconds`, `_total`).
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{
+    future::Future,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use opentelemetry::{
     KeyValue,
@@ -85,6 +92,8 @@ pub struct Metrics {
     audit_seal: Histogram<f64>,
     audit_broken: Gauge<u64>,
     queue_depth: UpDownCounter<i64>,
+    /// The same, in the order of [`Queue::ALL`], to be read by the daemon itself.
+    waiting: [AtomicU64; Queue::ALL.len()],
     queue_wait: Histogram<f64>,
     queue_refused: Counter<u64>,
     batch_size: Histogram<f64>,
@@ -156,6 +165,7 @@ impl Metrics {
             audit_seal: named.seconds("pgvalet.audit.seal.duration", "How long a pass of sealing takes that sealed something.", &SECONDS),
             audit_broken: named.gauge("pgvalet.audit.chain.broken", "{chain}", "1 if the last check of the audit chain by this daemon found a fault, else 0."),
             queue_depth: meter.i64_up_down_counter("pgvalet.queue.depth").with_unit("{item}").with_description("What waits for a turn, by `queue`: creations, intents, activations, removals.").build(),
+            waiting: Default::default(),
             queue_wait: named.seconds("pgvalet.queue.wait.duration", "How long it waited, by `queue`.", &SECONDS),
             queue_refused: named.counter("pgvalet.queue.refused", "{item}", "What was turned away because the queue was full, by `queue`."),
             batch_size: meter.f64_histogram("pgvalet.batch.size").with_unit("{item}").with_description("How many shared one transaction, by `queue`.").with_boundaries(SIZES.to_vec()).build(),
@@ -254,7 +264,16 @@ impl Metrics {
     #[must_use = "it waits until this is dropped"]
     pub fn queued(self: &Arc<Self>, queue: Queue) -> Queued {
         self.queue_depth.add(1, &[of_queue(queue)]);
+        if let Some(waiting) = self.waiting.get(queue as usize) {
+            waiting.fetch_add(1, Ordering::Relaxed);
+        }
         Queued { metrics: Arc::clone(self), queue, since: Instant::now() }
+    }
+
+    /// How many wait now, by queue.
+    pub fn waiting(&self) -> Vec<(&'static str, u64)> {
+        let counts = Queue::ALL.iter().zip(&self.waiting);
+        counts.map(|(queue, count)| (queue.word(), count.load(Ordering::Relaxed))).collect()
     }
 
     /// A queue was full.
@@ -399,6 +418,9 @@ impl Drop for Queued {
     fn drop(&mut self) {
         let queue = [of_queue(self.queue)];
         self.metrics.queue_depth.add(-1, &queue);
+        if let Some(waiting) = self.metrics.waiting.get(self.queue as usize) {
+            waiting.fetch_sub(1, Ordering::Relaxed);
+        }
         self.metrics.queue_wait.record(self.since.elapsed().as_secs_f64(), &queue);
     }
 }

@@ -24,7 +24,7 @@ enum For {
 use For::{Administrators, Anyone, SignedIn};
 
 /// Each route, who may use it, and the kind of the audit entry that it leaves if it changes something.
-const TABLE: [(&str, &str, For, Option<&str>); 28] = [
+const TABLE: [(&str, &str, For, Option<&str>); 29] = [
     ("get", "/healthz", Anyone, None),
     ("get", "/readyz", Anyone, None),
     ("get", "/v1/whoami", SignedIn, None),
@@ -50,6 +50,7 @@ const TABLE: [(&str, &str, For, Option<&str>); 28] = [
     ("get", "/v1/tokens", SignedIn, None),
     ("post", "/v1/tokens", SignedIn, Some("token.created")),
     ("delete", "/v1/tokens/{id}", SignedIn, Some("token.revoked")),
+    ("get", "/v1/status", Administrators, None),
     ("get", "/v1/audit", Administrators, None),
     ("get", "/v1/audit/verify", Administrators, None),
     ("get", "/v1/audit/export", Administrators, None),

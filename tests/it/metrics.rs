@@ -228,3 +228,32 @@ async fn the_dashboard_and_the_alerts_ask_for_what_is_there() {
     println!("{} names of {} are asked for", asked.len(), there.len());
     world.finish().await;
 }
+
+#[tokio::test]
+async fn the_status_counts_what_happened() {
+    let world = World::start().await;
+    let kept = world.issue("read", json!({})).await;
+    let ended = world.issue("read", json!({})).await;
+    world
+        .admin
+        .renew(kept["lease"]["id"].as_str().unwrap(), json!({ "ttl": "2h" }))
+        .await
+        .expect(200);
+    world.admin.revoke(ended["lease"]["id"].as_str().unwrap()).await.expect(200);
+    let stranger = world.person("stranger", &[]).await;
+    world.put_profile("write", json!({ "preset": "readwrite", "allow": ["person:alice"] })).await;
+    stranger.ask(&world.profile("write"), json!({})).await;
+    let status = world.admin.get("/v1/status").await.expect(200);
+    assert_eq!(status["leases"], json!({ "provisioning": 0, "active": 1, "revoking": 0 }));
+    let last = &status["last_minute"];
+    for (what, count) in
+        [("issued", 2), ("removed", 1), ("renewed", 1), ("refused", 1), ("rotated", 0)]
+    {
+        assert_eq!(last[what], count, "{what}: {last}");
+    }
+    let target = &status["targets"][0];
+    assert_eq!((&target["name"], &target["leases"]), (&json!(world.name), &json!(1)), "{status}");
+    assert_eq!(target["ready"], true, "{status}");
+    assert!(status["parts"].as_array().unwrap().iter().any(|part| part["name"] == "loop leases"));
+    world.finish().await;
+}
