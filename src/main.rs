@@ -91,7 +91,13 @@ async fn serve(given: Serve) -> u8 {
 async fn run_daemon(config: Config) -> anyhow::Result<()> {
     let _telemetry = telemetry::start(&config.log, &config.telemetry)?;
     let mut signals = Signals::listen()?;
-    let daemon = Daemon::start(config).await?;
+    let daemon = tokio::select! {
+        started = Box::pin(Daemon::start(config)) => started?,
+        signal = signals.next() => {
+            tracing::info!(signal, "stopped before it served");
+            return Ok(());
+        }
+    };
     tracing::info!(address = %daemon.address(), version = env!("CARGO_PKG_VERSION"), "pgvalet serves");
     Ok(daemon.run(&mut signals).await?)
 }

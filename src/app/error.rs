@@ -270,6 +270,9 @@ impl Error {
             Self::Throttled { retry_after_seconds } => Some(*retry_after_seconds),
             Self::StillInProgress | Self::Busy => Some(1),
             Self::StateUnavailable(_) | Self::TimedOut { .. } => Some(2),
+            Self::Target {
+                source: target::error::Error::LeftAlone { retry_after, .. }, ..
+            } => Some(retry_after.as_secs().saturating_add(1)),
             Self::Target { source, .. } if source.is_worth_retrying() => Some(2),
             _ => None,
         }

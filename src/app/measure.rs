@@ -4,7 +4,11 @@ use std::time::Duration;
 
 use chrono::TimeDelta;
 
-use crate::{app::App, app::error::Error, telemetry::metrics::Levels};
+use crate::{
+    app::{App, error::Error},
+    domain::breaker::State,
+    telemetry::{labels::Breaker, metrics::Levels},
+};
 
 /// A login that is not gone so long after its end is overdue: a removal has 40 s at most for one
 /// try, but one that is not stuck takes far less than a second.
@@ -30,6 +34,13 @@ impl App {
             }
             skew = skew.max(probe.skew);
         }
+        let breakers = [
+            (Breaker::Closed, State::Closed),
+            (Breaker::Open, State::Open),
+            (Breaker::HalfOpen, State::HalfOpen),
+        ]
+        .map(|(label, state)| (label, u64::try_from(self.targets.breakers(state)).unwrap_or(0)));
+        self.metrics.breakers(&breakers);
         self.metrics.measured(&Levels {
             leases: vec![
                 ("provisioning", count(counts.provisioning)),

@@ -5,6 +5,7 @@ pub mod apply;
 pub mod ask;
 pub mod bootstrap;
 pub mod doctor;
+pub mod ending;
 pub mod error;
 pub mod history;
 pub mod issue;
@@ -67,6 +68,8 @@ pub struct App {
     pub(in crate::app) preparing: Mutex<()>,
     /// Wakes the loops.
     pub(in crate::app) nudges: Nudges,
+    /// Where proofs gather.
+    pub(in crate::app) proofs: ending::Proofs,
     /// Changes whenever a login was removed, for those who wait for it.
     pub(in crate::app) removed: watch::Sender<u64>,
     /// What the loops last did.
@@ -165,6 +168,8 @@ impl App {
     /// Puts the parts together.
     #[must_use]
     pub fn new(parts: Parts) -> Self {
+        let nudges = Nudges::default();
+        let proofs = ending::proofs(&parts.store, parts.clock, &nudges);
         Self {
             store: parts.store,
             targets: parts.targets,
@@ -176,7 +181,8 @@ impl App {
             times: parts.times,
             offers: offers::Offers::default(),
             preparing: Mutex::new(()),
-            nudges: Nudges::default(),
+            nudges,
+            proofs,
             removed: watch::Sender::new(0),
             loops: readiness::Loops::default(),
             metrics: parts.metrics,
@@ -219,7 +225,12 @@ impl App {
             return Ok(handle);
         }
         let password = self.store.target_password(target.id, &self.keys).await?;
-        Ok(self.targets.open(target, password))
+        let cluster = self.store.target_cluster(target.id).await?;
+        let handle = self.targets.open(target, password);
+        if let Some(cluster) = cluster {
+            handle.expect_cluster(cluster);
+        }
+        Ok(handle)
     }
 }
 

@@ -53,8 +53,14 @@ impl App {
         };
         let mut tx = self.store.begin().await?;
         match tx.mark_profile_prepared(profile.id, profile.version).await {
-            // Changed meanwhile: whoever changed it prepares it anew.
-            Err(store::error::Error::NotOneRow(_)) => return Ok(prepared),
+            // Changed meanwhile, perhaps by another daemon, which may have prepared it already: then our
+            // grants came after its own. It is prepared anew before the next lease.
+            Err(store::error::Error::NotOneRow(_)) => {
+                tx.mark_profile_unprepared(profile.id).await?;
+                tx.audit(&entry).await?;
+                tx.commit().await?;
+                return Ok(prepared);
+            }
             marked => marked?,
         }
         tx.audit(&entry).await?;

@@ -10,7 +10,12 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use futures_util::future::join_all;
 
-use crate::{app::App, domain::target::Target, target::Server, telemetry::labels::Outcome};
+use crate::{
+    app::App,
+    domain::target::Target,
+    target::{Server, TOLERATED_SKEW},
+    telemetry::labels::Outcome,
+};
 
 /// One part.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -90,7 +95,16 @@ impl App {
     async fn state_part(&self) -> Part {
         let name = "state database".to_owned();
         match tokio::time::timeout(PROBE_DEADLINE, self.store.ping()).await {
-            Ok(Ok(())) => Part { name, ready: true, detail: "answers".to_owned() },
+            Ok(Ok(())) => {
+                let ahead = self.clock.ahead();
+                let detail = if ahead.abs() > TOLERATED_SKEW {
+                    let seconds = ahead.num_seconds();
+                    format!("answers; its clock is {seconds} s ahead of this machine's and is used")
+                } else {
+                    "answers".to_owned()
+                };
+                Part { name, ready: true, detail }
+            }
             Ok(Err(_)) | Err(_) => {
                 Part { name, ready: false, detail: "does not answer".to_owned() }
             }

@@ -1,6 +1,5 @@
-//! Carry out what [`next_step`] says for one login that is due: either a move of our own record, or
-//! work on the target with its outcome recorded after. What cannot be done is given back, named, and
-//! tried again for ever.
+//! End what is due: claim it, record that it ends ([`crate::app::ending`]), remove it from its target,
+//! record the outcome. What cannot be done is given back, named, and tried again for ever.
 
 use std::time::Duration;
 
@@ -8,15 +7,14 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::{
     app::{App, error::Error, own_entry},
-    domain::{
-        audit::Event,
-        backoff,
-        lease::{Cause, Proof, State},
-        reconcile::{Recorded, Step, next_step},
-    },
+    domain::{audit::Event, backoff, lease::Proof},
     ids::TargetId,
-    store::{self, logins::Claimed},
-    target::{self, RemoveLogin},
+    rng,
+    store::{
+        self,
+        logins::{But, Claimed},
+    },
+    target::{self, RemoveLogin, TOLERATED_SKEW},
     telemetry::labels::RevokeStep,
 };
 
@@ -33,37 +31,85 @@ const SOON: TimeDelta = TimeDelta::seconds(1);
 /// What stands in the way of a removal.
 struct Obstacle {
     why: String,
-    /// Does it pass by itself within a minute?
-    passing: bool,
+    again: Again,
+}
+
+/// When it is tried again.
+enum Again {
+    /// After a wait that grows with each try.
+    Later,
+    /// It passes by itself within a minute.
+    Soon,
+    /// Nothing was tried: the target is left alone for so long.
+    After(Duration),
 }
 
 impl Obstacle {
     const fn new(why: String) -> Self {
-        Self { why, passing: false }
+        Self { why, again: Again::Later }
     }
 }
 
 /// How long one removal may take. What takes longer is given back and goes on where it stopped.
 const REMOVAL_DEADLINE: Duration = Duration::from_secs(40);
 
+/// What was due and claimed.
+pub struct Due {
+    /// Was anything?
+    pub found_any: bool,
+    /// What is to be removed from its target now.
+    pub to_remove: Vec<Claimed>,
+}
+
 impl App {
-    /// Claims up to `limit` logins that are due, of all targets but those given.
+    /// Makes the time of this daemon that of the state database.
     ///
     /// # Errors
     /// If our database does not answer.
-    pub async fn claim_due(&self, but: &[TargetId], limit: i64) -> Result<Vec<Claimed>, Error> {
-        let now = self.clock.now();
-        let claimed = self.store.claim_due_logins(now, now + CLAIM, but, limit).await?;
-        self.metrics.claimed(claimed.len());
-        Ok(claimed)
+    pub async fn agree_on_time(&self) -> Result<(), Error> {
+        let sent = self.clock.now();
+        let there = self.store.now().await?;
+        let corrected = self.clock.agree(sent, there, self.clock.now());
+        if corrected.is_some_and(|_| (there - sent).abs() > TOLERATED_SKEW) {
+            let milliseconds = self.clock.ahead().num_milliseconds();
+            tracing::warn!(
+                milliseconds,
+                "the state database's clock is ahead of this machine's by so much (behind, if negative): its time is used; set one of them right"
+            );
+        }
+        Ok(())
     }
 
-    /// When the next login is due, if any will be.
+    /// Claims up to `limit` logins that are due, but for those of targets that are `full`. Gives whether
+    /// there were any, and those that are to be removed from their targets: that they end is recorded.
     ///
     /// # Errors
     /// If our database does not answer.
-    pub async fn next_due(&self) -> Result<Option<DateTime<Utc>>, Error> {
-        Ok(self.store.next_due_login().await?)
+    pub async fn claim_due(&self, full: Vec<TargetId>, limit: i64) -> Result<Due, Error> {
+        let now = self.clock.now();
+        let but = But { full, left_alone: self.left_alone() };
+        let claimed = self.store.claim_due_logins(now, now + CLAIM, &but, limit).await?;
+        self.metrics.claimed(claimed.len());
+        let found_any = !claimed.is_empty();
+        Ok(Due { found_any, to_remove: self.begin_ending(claimed).await? })
+    }
+
+    /// When there is something to claim next, if ever: a login is due, but for those of targets that are
+    /// `full`, or a target is no longer left alone.
+    ///
+    /// # Errors
+    /// If our database does not answer.
+    pub async fn next_due(&self, full: Vec<TargetId>) -> Result<Option<DateTime<Utc>>, Error> {
+        let waits = self.targets.left_alone().into_iter().map(|(_, wait)| wait);
+        let soonest = waits.min().and_then(|wait| TimeDelta::from_std(wait).ok());
+        let asked_again = soonest.map(|wait| self.clock.now() + wait);
+        let but = But { full, left_alone: self.left_alone() };
+        let due_at = self.store.next_due_login(&but).await?;
+        Ok(due_at.into_iter().chain(asked_again).min())
+    }
+
+    fn left_alone(&self) -> Vec<TargetId> {
+        self.targets.left_alone().into_iter().map(|(id, _)| id).collect()
     }
 
     /// Forgets idempotency keys after a day: a client that has not tried again by then will not.
@@ -75,8 +121,8 @@ impl App {
         Ok(())
     }
 
-    /// Takes a claimed login as far as it goes now. A claim that was lost meanwhile (somebody revoked
-    /// the lease, or another daemon took over) is no error: whoever has it goes on.
+    /// Removes a claimed login that is ending. A claim that was lost meanwhile (another daemon took over)
+    /// is no error: whoever has it goes on.
     ///
     /// # Errors
     /// If our database does not answer; the claim then ends by itself.
@@ -86,110 +132,23 @@ impl App {
         skip_all,
         fields(lease.id = %claimed.login.lease_id, login.id = %claimed.login.id)
     )]
-    pub async fn carry_out(&self, mut claimed: Claimed) -> Result<(), Error> {
-        loop {
-            let login = &claimed.login;
-            let recorded = Recorded {
-                state: login.state,
-                give_up_at: login.give_up_at,
-                ends_at: login.ends_at,
-                superseded: claimed.superseded,
-            };
-            let done = match next_step(recorded, self.clock.now()) {
-                Step::Wait(until) => Some(self.give_back(&claimed, until).await),
-                Step::Done => Some(Ok(())),
-                Step::StartRevoking(cause) => match self.recorded_end(&claimed, cause).await {
-                    Ok(true) => {
-                        claimed.login.state = State::Revoking;
-                        claimed.login.cause = Some(cause);
-                        None
-                    }
-                    Ok(false) => Some(Ok(())),
-                    Err(e) => Some(Err(e)),
-                },
-                Step::Remove => {
-                    let removing = Box::pin(self.remove(&claimed));
-                    Some(self.metrics.revoking(RevokeStep::Total, removing).await)
-                }
-            };
-            match done {
-                None => {}
-                Some(Err(store::error::Error::NotOneRow(_))) => return Ok(()),
-                Some(done) => return Ok(done?),
-            }
+    pub async fn carry_out(&self, claimed: Claimed) -> Result<(), Error> {
+        let removing = Box::pin(self.remove(claimed));
+        match self.metrics.revoking(RevokeStep::Total, removing).await {
+            Err(store::error::Error::NotOneRow(_)) => Ok(()),
+            done => Ok(done?),
         }
-    }
-
-    async fn give_back(
-        &self,
-        claimed: &Claimed,
-        until: DateTime<Utc>,
-    ) -> Result<(), store::error::Error> {
-        let mut tx = self.store.begin().await?;
-        tx.release_login(claimed, until).await?;
-        tx.commit().await
-    }
-
-    async fn recorded_end(
-        &self,
-        claimed: &Claimed,
-        cause: Cause,
-    ) -> Result<bool, store::error::Error> {
-        let recording = self.record_end(claimed, cause);
-        self.metrics.revoking(RevokeStep::Record, recording).await
-    }
-
-    /// Records that a login ends, and its lease with it if it is the lease's present one. False if
-    /// somebody else moved it meanwhile.
-    #[tracing::instrument(
-        target = "pgvalet::trace",
-        name = "record end",
-        skip_all,
-        fields(otel.kind = "client", db.system.name = "postgresql", lease.id = %claimed.login.lease_id)
-    )]
-    async fn record_end(
-        &self,
-        claimed: &Claimed,
-        cause: Cause,
-    ) -> Result<bool, store::error::Error> {
-        let login = &claimed.login;
-        let now = self.clock.now();
-        let mut tx = self.store.begin().await?;
-        if !tx.start_revoking_login(login.id, login.state, cause, now).await? {
-            return Ok(false);
-        }
-        if cause != Cause::Rotated && tx.is_present_login(login.lease_id, login.id).await? {
-            if tx.start_revoking_lease(login.lease_id, cause).await? {
-                let event = Event::LeaseRevoking { lease_id: login.lease_id, cause };
-                tx.audit(&own_entry(now, event)).await?;
-            }
-            // Logins of earlier rotations that are still in their grace end with the lease.
-            for (login_id, role) in tx.start_revoking_logins_of(login.lease_id, cause, now).await? {
-                let event =
-                    Event::LoginRevoking { lease_id: login.lease_id, login_id, role, cause };
-                tx.audit(&own_entry(now, event)).await?;
-            }
-        }
-        let event = Event::LoginRevoking {
-            lease_id: login.lease_id,
-            login_id: login.id,
-            role: login.role_name.to_string(),
-            cause,
-        };
-        tx.audit(&own_entry(now, event)).await?;
-        tx.commit().await?;
-        Ok(true)
     }
 
     /// Removes a login from its target and records the proof, or what stands in the way.
-    async fn remove(&self, claimed: &Claimed) -> Result<(), store::error::Error> {
-        let removing = Box::pin(self.remove_from_target(claimed));
+    async fn remove(&self, claimed: Claimed) -> Result<(), store::error::Error> {
+        let removing = Box::pin(self.remove_from_target(&claimed));
         match self.metrics.revoking(RevokeStep::Target, removing).await {
             Ok(proof) => {
-                let recording = self.record_removal(claimed, &proof);
+                let recording = self.record_removal(claimed, proof);
                 self.metrics.revoking(RevokeStep::Proof, recording).await
             }
-            Err(obstacle) => self.record_blocked(claimed, &obstacle).await,
+            Err(obstacle) => self.record_blocked(&claimed, &obstacle).await,
         }
     }
 
@@ -209,10 +168,16 @@ impl App {
             None => Err(Obstacle::new("another daemon goes on with it".to_owned())),
             Some(Ok(Ok(proof))) => Ok(proof),
             Some(Ok(Err(e))) => {
-                let passing = matches!(e, target::error::Error::SigningIn { .. });
+                let again = match e {
+                    target::error::Error::SigningIn { .. } => Again::Soon,
+                    target::error::Error::LeftAlone { retry_after, .. } => {
+                        Again::After(retry_after)
+                    }
+                    _ => Again::Later,
+                };
                 let why =
                     Error::target(target.spec.name.as_str(), Some(login.lease_id), e).detail();
-                Err(Obstacle { why, passing })
+                Err(Obstacle { why, again })
             }
             Some(Err(_)) => {
                 let name = &target.spec.name;
@@ -242,53 +207,27 @@ impl App {
         }
     }
 
-    #[tracing::instrument(
-        target = "pgvalet::trace",
-        name = "record removal",
-        skip_all,
-        fields(otel.kind = "client", db.system.name = "postgresql", lease.id = %claimed.login.lease_id)
-    )]
-    async fn record_removal(
-        &self,
-        claimed: &Claimed,
-        proof: &Proof,
-    ) -> Result<(), store::error::Error> {
-        let login = &claimed.login;
-        let cause = login.cause.unwrap_or(Cause::Failed);
-        let now = self.clock.now();
-        let mut tx = self.store.begin().await?;
-        tx.finish_login(claimed, proof, now).await?;
-        let event = Event::LoginRemoved {
-            lease_id: login.lease_id,
-            login_id: login.id,
-            role: login.role_name.to_string(),
-            cause,
-            proof: proof.clone(),
-        };
-        tx.audit(&own_entry(now, event)).await?;
-        if let Some(cause) = tx.finish_lease(login.lease_id, now).await? {
-            tx.audit(&own_entry(now, Event::LeaseRevoked { lease_id: login.lease_id, cause }))
-                .await?;
-        }
-        tx.commit().await?;
-        if cause == Cause::Expired {
-            self.metrics.expired((now - login.ends_at).to_std().unwrap_or_default());
-        }
-        self.tell_removed();
-        self.nudges.audit.notify_one();
-        Ok(())
-    }
-
     async fn record_blocked(
         &self,
         claimed: &Claimed,
         obstacle: &Obstacle,
     ) -> Result<(), store::error::Error> {
-        let Obstacle { why, passing } = obstacle;
+        let Obstacle { why, again } = obstacle;
         let login = &claimed.login;
         let now = self.clock.now();
-        let wait = backoff::wait_after(login.attempts.saturating_add(1));
-        let again_at = now + if *passing { wait.min(SOON) } else { wait };
+        let jitter = rng::bytes().map_or(0.0, |[byte]: [u8; 1]| f64::from(byte) / 255.0);
+        let wait = backoff::wait_after(login.attempts.saturating_add(1), jitter);
+        let again_at = match again {
+            Again::Later => now + wait,
+            Again::Soon => now + wait.min(SOON),
+            Again::After(wait) => now + TimeDelta::from_std(*wait).unwrap_or(SOON),
+        };
+        if matches!(again, Again::After(_)) && login.attempts > 0 {
+            // What stood in its way is on record, and nothing was tried since.
+            let mut tx = self.store.begin().await?;
+            tx.release_login(claimed, again_at).await?;
+            return tx.commit().await;
+        }
         let mut tx = self.store.begin().await?;
         if tx.release_blocked_login(claimed, why, again_at).await? {
             let event = Event::LoginBlocked {

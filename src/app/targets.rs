@@ -118,6 +118,11 @@ impl App {
             SealedPassword::seal(&self.keys, id, rng::bytes()?, password).map_err(Error::from)
         };
         let sealed = password.map(seal).transpose()?;
+        // A cluster made anew at the same address: daemons refuse to work there until it is recorded.
+        let leads_elsewhere = match (&recorded, cluster_id) {
+            (Some(_), Some(seen)) => tx.cluster_id(id).await?.is_some_and(|known| known != seen),
+            _ => false,
+        };
         let target = spec.name.to_string();
         let event = match (recorded, sealed) {
             (None, None) => return Err(password_missing(&spec.name, "is new")),
@@ -125,11 +130,16 @@ impl App {
                 tx.create_target(id, spec, &sealed, now).await.map_err(name_taken)?;
                 Event::TargetCreated { target_id: id, target }
             }
-            (Some(_), None) if change.action == Action::Keep => return Ok(Action::Keep),
+            (Some(_), None) if change.action == Action::Keep && !leads_elsewhere => {
+                return Ok(Action::Keep);
+            }
             (Some(_), sealed) => {
                 tx.change_target(id, spec, sealed.as_ref(), now).await?;
                 let mut changed: Vec<String> =
                     change.changed.iter().map(|key| (*key).to_owned()).collect();
+                if leads_elsewhere {
+                    changed.push("cluster".to_owned());
+                }
                 if sealed.is_some() {
                     changed.push("admin.password".to_owned());
                 }

@@ -4,6 +4,7 @@
 pub mod access;
 pub mod audit;
 pub mod backoff;
+pub mod breaker;
 pub mod diagnosis;
 pub mod duration;
 pub mod lease;

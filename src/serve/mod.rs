@@ -53,6 +53,8 @@ pub enum Error {
     Signer(#[from] crate::app::history::NoSigner),
     #[error("could not begin to check tokens")]
     Tokens(#[from] identity::token::Error),
+    #[error("could not ask the state database for the time: {}", .0.detail())]
+    Time(crate::app::error::Error),
     #[error("no randomness")]
     Randomness(#[from] rng::NoRandomness),
     #[error("lease.nudge = {0:?} is not a cron expression of six fields, seconds first")]
@@ -249,6 +251,7 @@ async fn build_app(
         },
         metrics,
     });
+    app.agree_on_time().await.map_err(Error::Time)?;
     Ok((Arc::new(app), store, targets))
 }
 

@@ -68,6 +68,32 @@ impl Tx {
         self.audited += 1;
         Ok(())
     }
+
+    /// The same for many entries at once.
+    ///
+    /// # Errors
+    /// If the database does not answer.
+    pub async fn audit_all(&mut self, entries: &[Entry]) -> Result<(), Error> {
+        let (mut ids, mut bodies, mut instants) = (Vec::new(), Vec::new(), Vec::new());
+        for entry in entries {
+            ids.push(entry.id.uuid());
+            bodies.push(entry.canonical().map_err(|_| Error::Unreadable("audit entry"))?);
+            instants.push(entry.at);
+        }
+        sqlx::query!(
+            "WITH written AS (
+                 INSERT INTO audit_entry (id, body, created_at)
+                 SELECT * FROM unnest($1::uuid[], $2::text[], $3::timestamptz[]) RETURNING id)
+             INSERT INTO outbox (audit_id) SELECT id FROM written",
+            &ids,
+            &bodies,
+            &instants
+        )
+        .execute(&mut *self.inner)
+        .await?;
+        self.audited += u64::try_from(entries.len()).unwrap_or(u64::MAX);
+        Ok(())
+    }
 }
 
 impl Store {

@@ -279,31 +279,4 @@ impl Tx {
         .await?;
         Ok(())
     }
-
-    /// Records that a lease is over, if each of its logins is. Gives its cause if it is.
-    ///
-    /// # Errors
-    /// If the database does not answer.
-    pub async fn finish_lease(
-        &mut self,
-        id: LeaseId,
-        now: DateTime<Utc>,
-    ) -> Result<Option<Cause>, Error> {
-        // Two logins of one lease may be removed in the same instant, each seeing the other's row as
-        // it was: the lock makes the second look again.
-        sqlx::query!("SELECT id FROM lease WHERE id = $1 FOR UPDATE", id.uuid())
-            .fetch_optional(&mut *self.inner)
-            .await?;
-        let cause = sqlx::query_scalar!(
-            r#"UPDATE lease SET state = 'revoked', ended_at = $2
-               WHERE id = $1 AND state = 'revoking'
-                 AND NOT EXISTS (SELECT FROM login WHERE lease_id = $1 AND state <> 'revoked')
-               RETURNING cause AS "cause!""#,
-            id.uuid(),
-            now
-        )
-        .fetch_optional(&mut *self.inner)
-        .await?;
-        Ok(cause.as_deref().map(str::parse).transpose()?)
-    }
 }

@@ -4,12 +4,11 @@
 //! that slept through its claim's end cannot overwrite what another did meanwhile.
 
 use chrono::{DateTime, Utc};
-use sqlx::types::Json;
 use uuid::Uuid;
 
 use crate::{
     domain::{
-        lease::{Cause, Login, Proof, State},
+        lease::{Cause, Login, State},
         profile::OwnedObjects,
         role::LoginName,
     },
@@ -26,6 +25,19 @@ pub struct Claimed {
     pub superseded: bool,
     /// What must be shown when the work is given back.
     pub token: Uuid,
+}
+
+/// What is left out of claims.
+#[derive(Debug, Clone, Default)]
+pub struct But {
+    /// Targets whose logins wait for their turn already.
+    pub full: Vec<TargetId>,
+    /// Targets on which nothing can be done now. That a lease there ends is recorded all the same.
+    pub left_alone: Vec<TargetId>,
+}
+
+fn uuids(targets: &[TargetId]) -> Vec<Uuid> {
+    targets.iter().map(|target| target.uuid()).collect()
 }
 
 /// A login to be made.
@@ -86,8 +98,7 @@ impl Row {
 }
 
 impl Store {
-    /// Takes up to `limit` logins that are due and that nobody works on, of all targets but those
-    /// given.
+    /// Takes up to `limit` logins that are due and that nobody works on, but for those left out.
     ///
     /// # Errors
     /// If the database does not answer.
@@ -95,10 +106,10 @@ impl Store {
         &self,
         now: DateTime<Utc>,
         until: DateTime<Utc>,
-        but: &[TargetId],
+        but: &But,
         limit: i64,
     ) -> Result<Vec<Claimed>, Error> {
-        let but: Vec<Uuid> = but.iter().map(|target| target.uuid()).collect();
+        let (full, left_alone) = (uuids(&but.full), uuids(&but.left_alone));
         let token = Uuid::now_v7();
         let rows = sqlx::query_as!(
             Row,
@@ -107,7 +118,7 @@ impl Store {
              WHERE l.id = g.lease_id AND g.id IN (
                  SELECT id FROM login
                  WHERE due_at <= $3 AND state <> 'revoked' AND (claimed_until IS NULL OR claimed_until <= $3)
-                   AND target_id <> ALL ($5)
+                   AND target_id <> ALL ($5) AND (state <> 'revoking' OR target_id <> ALL ($6))
                  ORDER BY due_at LIMIT $4 FOR UPDATE SKIP LOCKED)
              RETURNING g.id, g.lease_id, g.target_id, l.database, l.group_role, l.owned_objects, g.role_name, g.role_oid,
                        g.state, g.cause, g.give_up_at, g.ends_at, g.superseded, g.attempts",
@@ -115,7 +126,8 @@ impl Store {
             until,
             now,
             limit,
-            &but
+            &full,
+            &left_alone
         )
         .fetch_all(&self.pool)
         .await?;
@@ -148,13 +160,19 @@ impl Store {
         exactly_one(&done)
     }
 
-    /// When the next login is due, if any will ever be: no earlier than the end of its claim.
+    /// When the next login is due, if any will ever be: no earlier than the end of its claim. But for
+    /// those left out.
     ///
     /// # Errors
     /// If the database does not answer.
-    pub async fn next_due_login(&self) -> Result<Option<DateTime<Utc>>, Error> {
+    pub async fn next_due_login(&self, but: &But) -> Result<Option<DateTime<Utc>>, Error> {
+        let (full, left_alone) = (uuids(&but.full), uuids(&but.left_alone));
         Ok(sqlx::query_scalar!(
-            "SELECT min(greatest(due_at, coalesce(claimed_until, due_at))) FROM login WHERE state <> 'revoked'"
+            "SELECT min(greatest(due_at, coalesce(claimed_until, due_at))) FROM login
+             WHERE state <> 'revoked' AND target_id <> ALL ($1)
+               AND (state <> 'revoking' OR target_id <> ALL ($2))",
+            &full,
+            &left_alone
         )
         .fetch_one(&self.pool)
         .await?)
@@ -412,29 +430,5 @@ impl Tx {
         .execute(&mut *self.inner)
         .await?;
         Ok(before.as_deref() != Some(why))
-    }
-
-    /// Records that a login was seen to be gone.
-    ///
-    /// # Errors
-    /// [`Error::NotOneRow`] if the claim is no longer ours, or it is not revoking.
-    pub async fn finish_login(
-        &mut self,
-        claimed: &Claimed,
-        proof: &Proof,
-        now: DateTime<Utc>,
-    ) -> Result<(), Error> {
-        let done = sqlx::query!(
-            "UPDATE login SET state = 'revoked', proof = $3, removed_at = $4, blocked_by = NULL,
-                    claim_token = NULL, claimed_until = NULL
-             WHERE id = $1 AND claim_token = $2 AND state = 'revoking'",
-            claimed.login.id.uuid(),
-            claimed.token,
-            Json(proof) as _,
-            now
-        )
-        .execute(&mut *self.inner)
-        .await?;
-        exactly_one(&done)
     }
 }

@@ -5,6 +5,7 @@
 //! state that it leaves. Statements are checked against the schema at compile time (`.sqlx/`).
 
 pub mod audit;
+pub mod ending;
 pub mod error;
 pub mod idempotency;
 pub mod installation;
@@ -20,6 +21,7 @@ pub mod tokens;
 
 use std::{str::FromStr, sync::Arc, time::Duration};
 
+use chrono::{DateTime, Utc};
 use sqlx::{
     Connection as _, PgPool, Postgres, Transaction,
     postgres::{PgConnectOptions, PgPoolOptions},
@@ -111,6 +113,16 @@ impl Store {
     pub async fn begin(&self) -> Result<Tx, Error> {
         let inner = self.pool.begin().await?;
         Ok(Tx { inner, metrics: Arc::clone(&self.metrics), audited: 0 })
+    }
+
+    /// What the database's clock says.
+    ///
+    /// # Errors
+    /// If it does not answer.
+    pub async fn now(&self) -> Result<DateTime<Utc>, Error> {
+        Ok(sqlx::query_scalar!(r#"SELECT clock_timestamp() AS "now!""#)
+            .fetch_one(&self.pool)
+            .await?)
     }
 
     /// Does the database answer?

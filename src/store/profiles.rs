@@ -238,6 +238,17 @@ impl Tx {
         exactly_one(&done)
     }
 
+    /// Records that it is not known what a profile's group role holds.
+    ///
+    /// # Errors
+    /// If the database does not answer.
+    pub async fn mark_profile_unprepared(&mut self, id: ProfileId) -> Result<(), Error> {
+        sqlx::query!("UPDATE profile SET prepared_version = NULL WHERE id = $1", id.uuid())
+            .execute(&mut *self.inner)
+            .await?;
+        Ok(())
+    }
+
     /// Removes a profile. Its leases keep what they need.
     ///
     /// # Errors

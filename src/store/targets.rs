@@ -138,6 +138,18 @@ impl Store {
     }
 }
 
+impl Store {
+    /// Which cluster a target was recorded as, if it is known.
+    ///
+    /// # Errors
+    /// If the database does not answer.
+    pub async fn target_cluster(&self, id: TargetId) -> Result<Option<i64>, Error> {
+        Ok(sqlx::query_scalar!("SELECT cluster_id FROM target WHERE id = $1", id.uuid())
+            .fetch_one(&self.pool)
+            .await?)
+    }
+}
+
 impl Tx {
     /// One target by name, locked until the transaction ends.
     ///

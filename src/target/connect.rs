@@ -3,7 +3,12 @@
 //! Every session is bounded, because other people work there: it waits neither long for a lock nor
 //! for its own statements, and finds names only in the system's catalogue.
 
-use std::{collections::HashMap, path::Path, sync::PoisonError, time::Duration};
+use std::{
+    collections::HashMap,
+    path::Path,
+    sync::{Arc, PoisonError},
+    time::Duration,
+};
 
 use sqlx::{
     ConnectOptions, Connection as _, PgConnection, PgPool, Postgres,
@@ -12,6 +17,7 @@ use sqlx::{
 };
 use tokio::{
     net::{TcpStream, UnixStream},
+    sync::Semaphore,
     time::{Instant, timeout},
 };
 
@@ -20,6 +26,7 @@ use crate::{
     secret::Secret,
     target::{
         error::{self, Error, Meaning},
+        gate::Gate,
         sound, sql,
     },
 };
@@ -30,8 +37,9 @@ const CONNECT_TIME: Duration = Duration::from_secs(5);
 /// A pool that has given no connection by then may be waiting at a closed port.
 const KNOCK_AFTER: Duration = Duration::from_millis(200);
 
-/// A target's connections are scarce, and ours must never be the ones that fill it.
-const MOST_CONNECTIONS: u32 = 8;
+/// Callers that may wait for a connection. What a target's trouble costs is bounded by it: beyond, they
+/// are refused at once.
+const MOST_WAITING: usize = 128;
 
 /// How long after its last use a connection is taken to be alive.
 const TRUSTED_FOR: Duration = Duration::from_secs(1);
@@ -55,21 +63,51 @@ pub(crate) struct Connections {
     spec: TargetSpec,
     password: Secret<String>,
     application_name: String,
+    most: u32,
+    gate: Arc<Gate>,
+    waiting: Semaphore,
     pools: std::sync::Mutex<HashMap<String, PgPool>>,
 }
 
 impl Connections {
-    pub(crate) fn new(spec: TargetSpec, password: Secret<String>, application_name: &str) -> Self {
+    /// At most `most` to each database. A target's connections are scarce, and ours must never be the
+    /// ones that fill it.
+    pub(crate) fn new(
+        spec: TargetSpec,
+        password: Secret<String>,
+        application_name: &str,
+        most: u32,
+        gate: Arc<Gate>,
+    ) -> Self {
         Self {
             spec,
             password,
             application_name: application_name.to_owned(),
+            most,
+            gate,
+            waiting: Semaphore::new(MOST_WAITING),
             pools: std::sync::Mutex::default(),
         }
     }
 
     /// A connection to one database.
     pub(crate) async fn to(&self, database: &str) -> Result<PoolConnection<Postgres>, Error> {
+        let _waits = self.waiting.try_acquire().map_err(|_| Error::QueueFull)?;
+        self.gate.admit()?;
+        let asked = self.ask(database).await;
+        let asked = match self.gate.check_cluster() {
+            // The next one looks anew where the address leads.
+            Err(error) if asked.is_ok() => {
+                self.abandon();
+                Err(error)
+            }
+            _ => asked,
+        };
+        self.gate.note(&asked);
+        asked
+    }
+
+    async fn ask(&self, database: &str) -> Result<PoolConnection<Postgres>, Error> {
         let pool = self.pool(database);
         if pool.size() == 0 {
             self.knock().await?;
@@ -178,13 +216,20 @@ impl Connections {
 
     fn pool(&self, database: &str) -> PgPool {
         let mut pools = self.pools.lock().unwrap_or_else(PoisonError::into_inner);
+        let gate = Arc::clone(&self.gate);
         let make = || {
             PgPoolOptions::new()
-                .max_connections(MOST_CONNECTIONS)
+                .max_connections(self.most)
                 .min_connections(0)
                 .acquire_timeout(CONNECT_TIME)
                 .idle_timeout(IDLE_TIME)
-                .after_connect(|connection, _| Box::pin(sound::prepare(connection)))
+                .after_connect(move |connection, _| {
+                    let gate = Arc::clone(&gate);
+                    Box::pin(async move {
+                        gate.look(connection).await;
+                        sound::prepare(connection).await
+                    })
+                })
                 // One that was in use a moment ago is not asked whether it still lives.
                 .test_before_acquire(false)
                 .before_acquire(|connection, use_before| {
@@ -249,6 +294,10 @@ impl Connections {
     }
 
     fn not_connected(&self, database: &str, error: sqlx::Error) -> Error {
+        // All are in use for as long as their statements take: the target answers.
+        if matches!(error, sqlx::Error::PoolTimedOut) && self.gate.may_be_lent_out() {
+            return Error::Busy { doing: "lend a connection", source: error::source_of(error) };
+        }
         let meaning = error::meaning_of(&error);
         let is_tls = matches!(error, sqlx::Error::Tls(_));
         let source = error::source_of(error);

@@ -199,6 +199,24 @@ pub enum Error {
         #[source]
         source: Source,
     },
+    /// It could not be signed in to several times in a row, and is left alone for a moment.
+    #[error("the target is left alone for a moment, since it failed several times in a row: {why}")]
+    LeftAlone {
+        /// When to try again.
+        retry_after: std::time::Duration,
+        /// The latest failure, in words.
+        why: String,
+    },
+    /// The address leads to another cluster than the one that was recorded: nothing is done there.
+    #[error(
+        "the target's address leads to another PostgreSQL cluster (system identifier {seen}) than the one that was recorded ({expected}): correct the address, or record the other cluster under a name of its own"
+    )]
+    AnotherCluster {
+        /// The recorded one.
+        expected: i64,
+        /// The one that answered.
+        seen: i64,
+    },
     /// More logins wait to be made than can be made in time.
     #[error("too many logins are asked for at once: try again in a few seconds")]
     QueueFull,
@@ -237,6 +255,8 @@ impl Error {
             Self::Blocked { .. } => "login_blocked",
             Self::SigningIn { .. } => "login_signing_in",
             Self::Busy { .. } => "target_busy",
+            Self::LeftAlone { .. } => "target_left_alone",
+            Self::AnotherCluster { .. } => "target_is_another_cluster",
             Self::QueueFull => "queue_full",
             Self::Failure { .. } => "target_failure",
         }
@@ -254,10 +274,12 @@ impl Error {
             | Self::Blocked { .. }
             | Self::SigningIn { .. }
             | Self::Busy { .. }
+            | Self::LeftAlone { .. }
             | Self::QueueFull => true,
             Self::Tls { .. }
             | Self::RefusedAdmin { .. }
             | Self::TooOld { .. }
+            | Self::AnotherCluster { .. }
             | Self::LacksRight { .. }
             | Self::GroupMissing { .. }
             | Self::GroupUnsafe { .. }

@@ -7,12 +7,15 @@
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::{
+    clock::Clock,
     domain::{
+        breaker,
         lease::Proof,
         profile::{OwnedObjects, ProfileSpec},
         role::LoginName,
@@ -33,6 +36,7 @@ mod connect;
 mod create;
 pub mod doctor;
 mod fence;
+mod gate;
 mod grants;
 mod handover;
 mod observe;
@@ -47,6 +51,15 @@ pub mod superuser;
 
 pub use self::error::Error;
 use self::scram::Verifier;
+
+/// Connections to each database for all but removals: batches of creations, and a few that are not.
+const MOST_CONNECTIONS: u32 = 6;
+
+/// Connections to each database for removals.
+const MOST_REMOVING: u32 = 4;
+
+/// Clocks that are closer than this are taken for right.
+pub const TOLERATED_SKEW: TimeDelta = TimeDelta::seconds(2);
 
 /// The targets that are in use. Copies share the same connections.
 #[derive(Clone)]
@@ -72,20 +85,30 @@ impl Targets {
 
     /// Opens a target in place of its other versions. Nothing is connected before it is needed.
     pub fn open(&self, target: &Target, password: Secret<String>) -> Arc<Handle> {
-        let connections = Arc::new(connect::Connections::new(
-            target.spec.clone(),
-            password,
-            &self.application_name,
-        ));
+        let gate = Arc::new(gate::Gate::default());
+        let connections = |password, most| {
+            let gate = Arc::clone(&gate);
+            connect::Connections::new(
+                target.spec.clone(),
+                password,
+                &self.application_name,
+                most,
+                gate,
+            )
+        };
+        let removing = connections(password.duplicate(), MOST_REMOVING);
+        let connections = Arc::new(connections(password, MOST_CONNECTIONS));
         let handle = Arc::new(Handle {
             version: target.version,
             batches: batch::Batches::new(Arc::clone(&connections), Arc::clone(&self.metrics)),
             connections,
+            removing,
+            gate,
             fences: Mutex::default(),
         });
         let mut handles = self.handles.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(older) = handles.insert(target.id, Arc::clone(&handle)) {
-            older.connections.abandon();
+            older.abandon();
         }
         handle
     }
@@ -94,7 +117,7 @@ impl Targets {
     pub fn forget(&self, id: TargetId) {
         let mut handles = self.handles.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(handle) = handles.remove(&id) {
-            handle.connections.abandon();
+            handle.abandon();
         }
     }
 
@@ -102,10 +125,27 @@ impl Targets {
     #[must_use]
     pub fn connections(&self) -> (u64, u64) {
         let handles = self.handles.lock().unwrap_or_else(PoisonError::into_inner);
-        let each = handles.values().map(|handle| handle.connections.counts());
+        let each = handles
+            .values()
+            .flat_map(|handle| [handle.connections.counts(), handle.removing.counts()]);
         each.fold((0, 0), |(used, idle), (more_used, more_idle)| {
             (used + more_used, idle + more_idle)
         })
+    }
+
+    /// The targets that are left alone now, because they could not be signed in to several times in a row;
+    /// each with how long yet.
+    #[must_use]
+    pub fn left_alone(&self) -> Vec<(TargetId, Duration)> {
+        let handles = self.handles.lock().unwrap_or_else(PoisonError::into_inner);
+        handles.iter().filter_map(|(id, handle)| Some((*id, handle.gate.wait()?))).collect()
+    }
+
+    /// How many targets have a breaker in this state.
+    #[must_use]
+    pub fn breakers(&self, state: breaker::State) -> usize {
+        let handles = self.handles.lock().unwrap_or_else(PoisonError::into_inner);
+        handles.values().filter(|handle| handle.gate.breaker() == state).count()
     }
 
     /// Closes all, and waits until they are.
@@ -116,6 +156,7 @@ impl Targets {
         };
         for handle in handles {
             handle.connections.close().await;
+            handle.removing.close().await;
         }
     }
 }
@@ -123,7 +164,10 @@ impl Targets {
 /// One target.
 pub struct Handle {
     version: i32,
+    gate: Arc<gate::Gate>,
     connections: Arc<connect::Connections>,
+    /// Removals have connections of their own, so that neither they nor issuing wait for the other.
+    removing: connect::Connections,
     batches: batch::Batches,
     /// For each fenced login (by OID) the processes that were signing in when it was fenced, and
     /// might still become sessions of it. Kept between tries, so that those who come later, and
@@ -204,13 +248,26 @@ pub struct Prepared {
 }
 
 impl Handle {
+    /// From now on nothing is done on another cluster than this one.
+    pub fn expect_cluster(&self, system_identifier: i64) {
+        self.gate.expect_cluster(system_identifier);
+    }
+
+    fn abandon(&self) {
+        self.connections.abandon();
+        self.removing.abandon();
+    }
+
     /// Asks the target about itself.
     ///
     /// # Errors
     /// When it does not answer, or does not let our admin in.
     pub async fn probe(&self) -> Result<Server, Error> {
         let mut connection = self.connections.to_cluster(None).await?;
-        observe::facts(&mut connection).await.map(|facts| facts.server)
+        let sent = Clock.now();
+        let server = observe::facts(&mut connection).await?.server;
+        self.gate.note_clock(sent, server.now, Clock.now());
+        Ok(server)
     }
 
     /// Tries what our admin can do here, for these group roles; nothing of it stays.
@@ -243,7 +300,12 @@ impl Handle {
         )
     )]
     pub async fn create_login(&self, new: &NewLogin<'_>) -> Result<Created, Error> {
-        self.batches.create(new).await
+        let new = NewLogin {
+            valid_until: self.gate.there(new.valid_until),
+            comment: new.comment.clone(),
+            ..*new
+        };
+        self.batches.create(&new).await
     }
 
     /// Moves a login's end.
@@ -256,6 +318,7 @@ impl Handle {
         oid: u32,
         until: DateTime<Utc>,
     ) -> Result<(), Error> {
+        let until = self.gate.there(until);
         create::set_valid_until(&self.connections, role, oid, until).await
     }
 
@@ -277,7 +340,7 @@ impl Handle {
         )
     )]
     pub async fn remove_login(&self, login: &RemoveLogin<'_>) -> Result<Proof, Error> {
-        remove::remove(&self.connections, &self.fences, login).await
+        remove::remove(&self.removing, &self.fences, login).await
     }
 
     /// What [`Handle::prepare_profile`] would run.

@@ -42,7 +42,7 @@ struct FactsRow {
 
 /// A cluster's own number, made by initdb. Everybody may ask for it, unless that was taken away, and
 /// PostgreSQL looks at that right before it runs anything, so that no CASE gets round it.
-const SYSTEM_IDENTIFIER: &str = "(SELECT system_identifier FROM pg_control_system())";
+pub(crate) const SYSTEM_IDENTIFIER: &str = "(SELECT system_identifier FROM pg_control_system())";
 
 const FACTS: &str = "\
        current_setting('server_version_num')::int AS version_num,
@@ -95,6 +95,15 @@ pub(crate) async fn facts_to_change(connection: &mut PgConnection) -> Result<Fac
         return Err(Error::InRecovery);
     }
     Ok(facts)
+}
+
+/// Which cluster this is, if it may be asked, and what its clock says.
+pub(crate) async fn whereabouts(
+    connection: &mut PgConnection,
+    system_identifier: &str,
+) -> Result<(Option<i64>, DateTime<Utc>), sqlx::Error> {
+    let query = format!("SELECT {system_identifier}, clock_timestamp()");
+    sqlx::query_as(sqlx::AssertSqlSafe(query)).fetch_one(connection).await
 }
 
 /// A role as the catalogue shows it.

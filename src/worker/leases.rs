@@ -22,14 +22,14 @@ use crate::{
 /// The name that the loop has in logs and in `/readyz`.
 const NAME: &str = "leases";
 
-/// Logins taken at a time.
-const BATCH: i64 = 32;
+/// Logins taken at a time: they share the transaction that records that they end.
+const BATCH: i64 = 64;
 
-/// Removals at once on one target: fewer than its connections, so that issuing finds one free.
-const AT_ONCE: usize = 3;
+/// Removals at once on one target: as many as it has connections for them.
+const AT_ONCE: usize = 4;
 
 /// Logins in hand from which on a target is left out of further claims.
-const IN_HAND: usize = 32;
+const IN_HAND: usize = 64;
 
 /// The shortest sleep while something is due that cannot be claimed now.
 const SHORTEST_SLEEP: Duration = Duration::from_millis(50);
@@ -108,16 +108,17 @@ async fn pass(
     tasks: &Tasks,
     hands: &Arc<Hands>,
 ) -> Result<Duration, crate::app::error::Error> {
+    app.agree_on_time().await?;
     loop {
-        let claimed = app.claim_due(&hands.full(), BATCH).await?;
-        if claimed.is_empty() {
+        let due = app.claim_due(hands.full(), BATCH).await?;
+        if !due.found_any {
             break;
         }
-        for claimed in claimed {
+        for claimed in due.to_remove {
             carry_out(app, tasks, hands, claimed);
         }
     }
-    let until = match app.next_due().await? {
+    let until = match app.next_due(hands.full()).await? {
         Some(due_at) => (due_at - clock.now()).min(LOOKS_EVERY),
         None => LOOKS_EVERY,
     };

@@ -1,6 +1,7 @@
 //! A lease ends by itself, on time, whatever is done with it.
 
 use chrono::Utc;
+use pgvalet::ids::LeaseId;
 use serde_json::json;
 
 use crate::support::{
@@ -78,5 +79,26 @@ async fn the_target_itself_shuts_the_login_out_when_the_daemon_cannot() {
     world.start_daemon().await;
     let lease = world.gone(&lease_id(&issued), 5).await;
     assert_eq!(lease["cause"], "expired");
+    world.finish().await;
+}
+
+/// All that are due are recorded in one transaction: one whose row somebody keeps locked (a daemon that
+/// stands still amid a transaction) must not keep the others waiting.
+#[tokio::test]
+async fn a_lease_whose_row_is_locked_holds_up_no_other() {
+    let world = World::start().await;
+    let locked = lease_id(&world.issue("read", json!({ "ttl": "3s" })).await);
+    let free = lease_id(&world.issue("read", json!({ "ttl": "3s" })).await);
+    let mut state = world.on_state().await;
+    let id: LeaseId = locked.parse().unwrap();
+    let lock = format!("BEGIN; SELECT FROM lease WHERE id = '{}' FOR UPDATE", id.uuid());
+    sqlx::raw_sql(sqlx::AssertSqlSafe(lock)).execute(&mut state).await.unwrap();
+
+    let lease = world.gone(&free, 8).await;
+    assert!(milliseconds(&lease["expires_at"], &lease["ended_at"]) < 2000, "{lease}");
+    assert_eq!(world.admin.lease(&locked).await["state"], "active");
+    sqlx::raw_sql("ROLLBACK").execute(&mut state).await.unwrap();
+    drop(state);
+    assert_eq!(world.gone(&locked, 8).await["cause"], "expired");
     world.finish().await;
 }

@@ -17,6 +17,8 @@ mod support;
 
 mod api_faults;
 mod audit;
+mod breaker;
+mod clocks;
 mod command_line;
 mod crashes;
 mod endpoints;

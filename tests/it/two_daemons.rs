@@ -1,9 +1,15 @@
 //! Two daemons on one state database.
 
 use rustix::process::Signal;
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::support::{milliseconds, people::lease_id, sessions::is_shut_out, world::World};
+use crate::support::{
+    eventually, milliseconds,
+    people::lease_id,
+    seconds,
+    sessions::{is_shut_out, try_text},
+    world::World,
+};
 
 #[tokio::test]
 async fn a_lease_of_one_is_revoked_through_the_other_and_ends_without_its_maker() {
@@ -70,4 +76,54 @@ async fn one_that_sleeps_through_an_expiry_is_stood_in_for_and_does_no_harm_when
     world.admin.revoke(&lease_id(&fresh)).await.expect(200);
     assert!(second.stop().await.success());
     world.finish().await;
+}
+
+/// Stopped at any point of what it does, and woken a minute or a moment later: its claims are over by
+/// then and others have done its work, which must not be done, recorded or told a second time.
+#[tokio::test]
+async fn one_that_is_paused_amid_many_removals_does_none_of_them_twice() {
+    let mut world = World::start().await;
+    let mut second = world.another_daemon().await;
+    let ids: Vec<_> = issue_many(&world, 24, "8s").await.iter().map(lease_id).collect();
+    let mut state = world.on_state().await;
+    eventually("the first login is gone", seconds(30), async || {
+        let gone = "SELECT count(*) FROM login WHERE state = 'revoked'";
+        try_text(&mut state, gone).await.unwrap() != "0"
+    })
+    .await;
+    world.daemon.signal(Signal::STOP);
+    let here = world.admin.clone();
+    world.admin = here.at(&second.url);
+    for id in &ids {
+        world.gone(id, 60).await;
+    }
+    world.daemon.signal(Signal::CONT);
+    world.admin = here;
+    // Connections that stood still amid a request are ended, ours to it and its to the databases; so
+    // each look is over a new one.
+    let ready = format!("{}/readyz", world.daemon.url);
+    eventually("it is ready again", seconds(20), async || {
+        reqwest::get(&ready).await.is_ok_and(|answer| answer.status() == 200)
+    })
+    .await;
+    assert!(second.stop().await.success(), "{}", second.log());
+    let passed = "SELECT count(*) FROM audit_entry WHERE kind = 'login.removed'";
+    let removed: usize = try_text(&mut state, passed).await.unwrap().parse().unwrap();
+    assert!(removed >= ids.len(), "{removed} removals are on record");
+    let twice = "SELECT count(*) FROM (
+        SELECT FROM audit_entry WHERE kind IN ('login.removed', 'lease.revoked', 'login.revoking', 'lease.revoking')
+        GROUP BY kind, lease_id HAVING count(*) <> 1) AS twice";
+    assert_eq!(try_text(&mut state, twice).await.unwrap(), "0", "something was recorded twice");
+    drop(state);
+    world.finish().await;
+}
+
+/// A few at a time: a machine that runs other tests as well is slow to answer all at once.
+async fn issue_many(world: &World, count: usize, ttl: &str) -> Vec<Value> {
+    let mut all = Vec::new();
+    while all.len() < count {
+        let one = |_| world.issue("read", json!({ "ttl": ttl }));
+        all.extend(futures_util::future::join_all((0..4).map(one)).await);
+    }
+    all
 }
