@@ -194,6 +194,8 @@ async fn the_dashboard_and_the_alerts_ask_for_what_is_there() {
     let issued = world.issue("read", json!({ "ttl": "1s" })).await;
     world.gone(issued["lease"]["id"].as_str().unwrap(), 20).await;
     let revoked = world.issue("read", json!({})).await;
+    let id = revoked["lease"]["id"].as_str().unwrap();
+    world.admin.renew(id, json!({ "ttl": "2h" })).await.expect(200);
     world.admin.revoke(revoked["lease"]["id"].as_str().unwrap()).await;
     let scrape = first_levels(&format!("{}/metrics", world.daemon.url)).await;
     let there = scrape.names();
