@@ -6,12 +6,9 @@
 use std::fmt::Write as _;
 
 use crate::{
-    domain::target::Way,
+    domain::{role::GRAVEYARD, target::Way},
     target::{scram::Verifier, sql},
 };
-
-/// The role that gets what removed logins owned.
-pub const GRAVEYARD: &str = "pgvalet_graveyard";
 
 /// What is to be set up.
 #[derive(Debug)]

@@ -6,12 +6,11 @@ use sqlx::{Connection as _, FromRow, PgConnection};
 use crate::{
     domain::{
         diagnosis::{Finding, Severity},
-        role::LoginName,
+        role::{GRAVEYARD, LoginName},
         target::Way,
     },
     target::{
         Server,
-        bootstrap::GRAVEYARD,
         connect::{Connections, run},
         error::{self, Error, Meaning, Source},
         observe::{self, Facts},

@@ -5,7 +5,7 @@
 //! remove means "make sure it is gone".
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, HashMap},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -48,6 +48,7 @@ pub mod script;
 mod sound;
 mod sql;
 pub mod superuser;
+mod together;
 
 pub use self::error::Error;
 use self::scram::Verifier;
@@ -96,15 +97,21 @@ impl Targets {
                 gate,
             )
         };
-        let removing = connections(password.duplicate(), MOST_REMOVING);
+        let removing = Arc::new(connections(password.duplicate(), MOST_REMOVING));
         let connections = Arc::new(connections(password, MOST_CONNECTIONS));
+        let fences = Arc::default();
         let handle = Arc::new(Handle {
             version: target.version,
             batches: batch::Batches::new(Arc::clone(&connections), Arc::clone(&self.metrics)),
+            removals: together::Removals::new(
+                Arc::clone(&removing),
+                Arc::clone(&fences),
+                Arc::clone(&self.metrics),
+            ),
             connections,
             removing,
             gate,
-            fences: Mutex::default(),
+            fences,
         });
         let mut handles = self.handles.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(older) = handles.insert(target.id, Arc::clone(&handle)) {
@@ -167,12 +174,13 @@ pub struct Handle {
     gate: Arc<gate::Gate>,
     connections: Arc<connect::Connections>,
     /// Removals have connections of their own, so that neither they nor issuing wait for the other.
-    removing: connect::Connections,
+    removing: Arc<connect::Connections>,
     batches: batch::Batches,
+    removals: together::Removals,
     /// For each fenced login (by OID) the processes that were signing in when it was fenced, and
     /// might still become sessions of it. Kept between tries, so that those who come later, and
     /// cannot get in, do not put the removal off for ever.
-    fences: Mutex<HashMap<u32, BTreeSet<i32>>>,
+    fences: Arc<fence::Fences>,
 }
 
 /// What a target says of itself and of our admin there.
@@ -340,6 +348,11 @@ impl Handle {
         )
     )]
     pub async fn remove_login(&self, login: &RemoveLogin<'_>) -> Result<Proof, Error> {
+        if let Some(proof) = self.removals.remove(login).await {
+            return Ok(proof);
+        }
+        // It is never closed: without a turn it would merely not wait for one.
+        let _turn = self.removals.alone.acquire().await.ok();
         remove::remove(&self.removing, &self.fences, login).await
     }
 

@@ -25,8 +25,8 @@ const NAME: &str = "leases";
 /// Logins taken at a time: they share the transaction that records that they end.
 const BATCH: i64 = 64;
 
-/// Removals at once on one target: as many as it has connections for them.
-const AT_ONCE: usize = 4;
+/// Removals at once on one target: as many as it takes together, on fewer connections.
+const AT_ONCE: usize = 16;
 
 /// Logins in hand from which on a target is left out of further claims.
 const IN_HAND: usize = 64;
