@@ -122,6 +122,11 @@ impl Daemon {
         tokio::task::spawn_blocking(move || command.output()).await.unwrap().unwrap()
     }
 
+    /// The number of its process.
+    pub(crate) fn pid(&self) -> Pid {
+        self.running.as_ref().expect("it runs").pid()
+    }
+
     /// Ends it without warning.
     pub(crate) fn kill(&mut self) {
         drop(self.running.take().expect("it runs"));

@@ -1,12 +1,16 @@
 //! What the tests stand on.
 
+pub(crate) mod books;
 pub(crate) mod chaos;
+pub(crate) mod clients;
 pub(crate) mod daemon;
+pub(crate) mod kills;
 pub(crate) mod otlp;
 pub(crate) mod people;
 pub(crate) mod postgres;
 pub(crate) mod sessions;
 pub(crate) mod versions;
+pub(crate) mod wire;
 pub(crate) mod world;
 
 use std::time::{Duration, Instant};

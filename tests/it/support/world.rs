@@ -22,6 +22,7 @@ use crate::support::{
     postgres::{Postgres, shared},
     seconds,
     sessions::try_text,
+    wire::{Judge, Side, Wire},
 };
 
 /// What a world is to be like.
@@ -33,6 +34,10 @@ pub(crate) struct Plan {
     pub(crate) settings: &'static str,
     /// Variables that the daemon is started with.
     pub(crate) environment: Vec<(String, String)>,
+    /// Asked at every statement between the daemon and its databases.
+    pub(crate) judge: Option<Judge>,
+    /// What the daemon logs; everything if empty.
+    pub(crate) log: &'static str,
     /// The cluster of the state database; the shared one if none.
     pub(crate) state_on: Option<Arc<Postgres>>,
     /// The cluster of the shop; the shared one if none.
@@ -54,6 +59,7 @@ pub(crate) struct World {
     /// Between the daemon and the state's cluster.
     pub(crate) state_path: Proxy,
     state: Arc<Postgres>,
+    _wires: Vec<Wire>,
     folder: TempDir,
     settings: String,
     more_daemons: u32,
@@ -78,8 +84,17 @@ impl World {
             Some(own) => own,
             None => shared().await,
         };
+        let (mut state_port, mut target_port, mut wires) =
+            (state.port(), target.port(), Vec::new());
+        if let Some(judge) = plan.judge {
+            for (side, port) in [(Side::State, &mut state_port), (Side::Target, &mut target_port)] {
+                let wire = Wire::before(*port, side, Arc::clone(&judge)).await;
+                *port = wire.port();
+                wires.push(wire);
+            }
+        }
         let (state_path, target_path) =
-            (Proxy::before(state.port()).await, Proxy::before(target.port()).await);
+            (Proxy::before(state_port).await, Proxy::before(target_port).await);
         let state_password = state.make_state(&format!("{name}_state")).await;
         let members = [("read", 1), ("read", 2), ("write", 1), ("write", 2), ("acme", 1)];
         let members = members.map(|(profile, tenant)| (format!("pgvg_{name}_{profile}"), tenant));
@@ -96,9 +111,11 @@ impl World {
             .unwrap();
         let settings = format!(
             "listen = \"127.0.0.1:0\"\ndata_dir = \"data\"\n\n[state]\nurl = {{ file = \"state.url\" }}\n\n\
-             [master_key]\nfile = \"master.key\"\n\n[log]\nformat = \"json\"\nfilter = \"trace\"\n\n\
+             [master_key]\nfile = \"master.key\"\n\n[log]\nformat = \"json\"\nfilter = \"{}\"\n\n\
              [lease]\n{}\n\n{}\n",
-            plan.lease, plan.settings
+            if plan.log.is_empty() { "trace" } else { plan.log },
+            plan.lease,
+            plan.settings
         );
         let secrets = Secrets::default();
         secrets.remember(&state_password);
@@ -117,6 +134,7 @@ impl World {
             target_path,
             state_path,
             state,
+            _wires: wires,
             folder,
             settings,
             more_daemons: 0,
