@@ -6,6 +6,7 @@ use std::{
     io::{BufRead as _, BufReader},
     path::Path,
     process::{Child, Command, Stdio},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -20,7 +21,7 @@ pub(crate) struct Playground {
     pub(crate) port: u16,
     /// From the start of the process until it served and the demo was set up.
     pub(crate) ready_after: Duration,
-    folder: tempfile::TempDir,
+    folder: Arc<tempfile::TempDir>,
 }
 
 impl Playground {
@@ -32,6 +33,17 @@ impl Playground {
             std::os::unix::fs::PermissionsExt::from_mode(0o711),
         )
         .unwrap();
+        Self::start_in(Arc::new(folder))
+    }
+
+    /// Stops it, and starts it once more with what it kept.
+    pub(crate) fn start_again(self) -> Self {
+        let folder = Arc::clone(&self.folder);
+        drop(self);
+        Self::start_in(folder)
+    }
+
+    fn start_in(folder: Arc<tempfile::TempDir>) -> Self {
         let began = Instant::now();
         let mut child = Command::new(env!("CARGO_BIN_EXE_pgvalet"))
             .args(["dev", "--data"])

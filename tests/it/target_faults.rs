@@ -124,31 +124,34 @@ async fn is_refused(world: &World, status: u16, code: &str) {
     }
 }
 
+/// Waits until a lease that is over says what keeps it from being removed.
+async fn waits(world: &World, id: &str) {
+    eventually("the short lease waits", seconds(40), async || {
+        let lease = world.admin.lease(id).await;
+        assert_ne!(lease["state"], "revoked", "{lease}");
+        lease["blocked_by"].is_string()
+    })
+    .await;
+}
+
 /// Does something to the target that ends the daemon's sessions there; what is asked for is refused
 /// with the code; when it is undone, what should have ended meanwhile ends, and issuing goes on.
-async fn refused_until_undone(faults: &[(&str, &str)], status: u16, code: &str) {
+async fn refused_until_undone((fault, undo): (&str, &str), status: u16, code: &str) {
     let world = World::start().await;
     let short = world.issue("read", json!({ "ttl": "5s" })).await;
     let long = world.issue("read", json!({})).await;
-    for (fault, undo) in faults {
-        let by_hand = async |statement: &str| {
-            let statement = statement.replace("ADMIN", &world.shop());
-            let end = format!(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '{}'",
-                world.shop()
-            );
-            world.target.run("postgres", &[&statement, &end]).await;
-        };
-        by_hand(fault).await;
-        is_refused(&world, status, code).await;
-        eventually("the short lease waits", seconds(20), async || {
-            let lease = world.admin.lease(&lease_id(&short)).await;
-            assert_ne!(lease["state"], "revoked", "{lease}");
-            lease["blocked_by"].is_string()
-        })
-        .await;
-        by_hand(undo).await;
-    }
+    let by_hand = async |statement: &str| {
+        let statement = statement.replace("ADMIN", &world.shop());
+        let end = format!(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '{}'",
+            world.shop()
+        );
+        world.target.run("postgres", &[&statement, &end]).await;
+    };
+    by_hand(fault).await;
+    is_refused(&world, status, code).await;
+    waits(&world, &lease_id(&short)).await;
+    by_hand(undo).await;
     let lease = world.gone(&lease_id(&short), 60).await;
     assert_eq!(lease["cause"], "expired");
     sign_in(&long).await.unwrap();
@@ -163,7 +166,7 @@ async fn refused_until_undone(faults: &[(&str, &str)], status: u16, code: &str) 
 #[tokio::test]
 async fn too_many_connections() {
     let full = ("ALTER ROLE ADMIN CONNECTION LIMIT 0", "ALTER ROLE ADMIN CONNECTION LIMIT -1");
-    refused_until_undone(&[full], 503, "target_unreachable").await;
+    refused_until_undone(full, 503, "target_unreachable").await;
 }
 
 #[tokio::test]
@@ -171,7 +174,7 @@ async fn the_admins_password_is_changed_behind_our_back() {
     // The verifier of before cannot be read back, so the name is the way to undo it.
     let locked =
         ("ALTER ROLE ADMIN VALID UNTIL '2001-01-01'", "ALTER ROLE ADMIN VALID UNTIL 'infinity'");
-    refused_until_undone(&[locked], 502, "target_refused_admin").await;
+    refused_until_undone(locked, 502, "target_refused_admin").await;
 }
 
 #[tokio::test]
@@ -180,7 +183,7 @@ async fn a_target_that_refuses_writes() {
         "ALTER ROLE ADMIN SET default_transaction_read_only = on",
         "ALTER ROLE ADMIN RESET default_transaction_read_only",
     );
-    refused_until_undone(&[read_only], 502, "target_failure").await;
+    refused_until_undone(read_only, 503, "target_in_recovery").await;
 }
 
 #[tokio::test]
@@ -196,12 +199,7 @@ async fn a_target_that_comes_back_as_a_standby() {
     fs::write(&signal, "").unwrap();
     postgres.start_again().await;
     is_refused(&world, 503, "target_in_recovery").await;
-    eventually("the short lease waits", seconds(20), async || {
-        let lease = world.admin.lease(&lease_id(&short)).await;
-        assert_ne!(lease["state"], "revoked", "{lease}");
-        lease["blocked_by"].is_string()
-    })
-    .await;
+    waits(&world, &lease_id(&short)).await;
     sign_in(&long).await.unwrap();
 
     postgres.stop().await;

@@ -127,8 +127,11 @@ const NOTHING: [(&str, &str); 6] = [
 
 /// Ends every lease, and gives what does not balance then.
 pub(crate) async fn at_the_end(world: &World, ledger: &Ledger) -> (Vec<String>, Counts) {
-    let answer = world.admin.post("/v1/revocations", &json!({ "target": world.name })).await;
-    assert!([200, 202].contains(&answer.status), "{}", answer.text);
+    eventually("every lease is revoked", seconds(60), async || {
+        let answer = world.admin.post("/v1/revocations", &json!({ "target": world.name })).await;
+        [200, 202].contains(&answer.status)
+    })
+    .await;
     let mut state = world.on_state().await;
     eventually("every login is removed", seconds(60), async || {
         text(&mut state, "SELECT count(*) FROM login WHERE state <> 'revoked'").await == "0"
