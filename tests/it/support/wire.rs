@@ -257,7 +257,11 @@ fn kind_of(sql: &str) -> String {
     let bare = |word: &str| -> String {
         word.chars().filter(|c| c.is_ascii_alphanumeric() || *c == '_').collect()
     };
-    let sql = sql.replace([';', '('], " ");
+    // A bound that goes before a statement does not say what it is.
+    let parts: Vec<&str> = sql.split(';').collect();
+    let is_bound = |part: &&&str| part.trim_start().starts_with("SET LOCAL");
+    let named: Vec<&str> = parts.iter().filter(|part| !is_bound(part)).copied().collect();
+    let sql = if named.is_empty() { parts } else { named }.join(" ").replace('(', " ");
     let words: Vec<String> = sql.split_whitespace().map(bare).collect();
     let after = |keyword: &str| {
         let at = words.iter().position(|word| word == keyword)?;
