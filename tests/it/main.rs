@@ -17,6 +17,7 @@ mod support;
 
 mod api_faults;
 mod audit;
+mod batches;
 mod breaker;
 mod clocks;
 mod command_line;
