@@ -80,7 +80,8 @@ async fn whoever_gives_up_spoils_nothing_for_the_others() {
         .map(|place| {
             let (person, profile) = (world.admin.clone(), world.profile("read"));
             tokio::spawn(async move {
-                let asking = person.post("/v1/leases", &json!({ "profile": profile }));
+                let wish = json!({ "profile": profile });
+                let asking = person.post("/v1/leases", &wish);
                 if place % 2 == 0 {
                     // Gone before it can be answered: the daemon sees the connection close.
                     let _ =
