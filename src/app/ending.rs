@@ -1,5 +1,13 @@
 //! What ending records, for all logins that were claimed, or seen to be gone, at the same time: their
 //! moves, audit entries and outbox rows in one transaction.
+//!
+//! Several daemons share the work. A claim ends by itself, so one that was paused may wake up amid what
+//! another has done since. Its record is fenced: every move asks for the claim's token and the state
+//! that it leaves. On the target it can do no harm: a role's name holds its login's id and is never
+//! minted twice, its OID is looked at first, and what is left to send (NOLOGIN, end sessions, drop) is
+//! what the other one sent, to the same role or to none. A role that it still makes after its login was
+//! given up is recorded as due again ([`crate::app::issue`]). What is due is so by the clock of the state
+//! database ([`crate::clock`]), which is the same for all.
 
 use chrono::{DateTime, Utc};
 

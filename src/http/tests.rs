@@ -359,6 +359,7 @@ async fn the_description_lists_every_route_with_its_problems() {
     GET /v1/leases/{id}
     GET /v1/profiles
     GET /v1/profiles/{name}
+    GET /v1/status
     GET /v1/targets
     GET /v1/targets/{name}
     GET /v1/targets/{name}/doctor
