@@ -19,7 +19,7 @@ use std::{process::ExitCode, time::Instant};
 
 use crate::support::kills::{self, Killer};
 
-#[expect(dead_code, unreachable_pub, reason = "the tests use the rest of it")]
+#[expect(dead_code, reason = "the tests use the rest of it")]
 #[path = "../tests/it/support/mod.rs"]
 mod support;
 
