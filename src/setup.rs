@@ -9,8 +9,8 @@ use crate::{
     rng,
     secret::Secret,
     target::{
-        bootstrap::{self, Harden, Setup},
-        scram,
+        bootstrap::{self, Bounds, Harden, Setup},
+        printed, scram,
         superuser::{Address, Failed, Server},
     },
 };
@@ -35,7 +35,8 @@ const USAGE: u8 = 2;
 const UNAVAILABLE: u8 = 5;
 
 async fn set_up(given: &BootstrapTarget, io: &mut Io<'_>) -> Result<(), Fault> {
-    let names = [&given.databases, &given.owners, &given.groups].into_iter().flatten();
+    let lists = [&given.databases, &given.owners, &given.groups, &given.settings];
+    let names = lists.into_iter().flatten();
     // A script with a name of two lines would not mean what it seems to.
     let is_name = |name: &str| is_identifier(name) && !name.contains(char::is_control);
     if let Some(wrong) = names.chain([&given.admin]).find(|name| !is_name(name)) {
@@ -60,7 +61,7 @@ async fn set_up(given: &BootstrapTarget, io: &mut Io<'_>) -> Result<(), Fault> {
             show_password(given, password.as_ref(), &mut *io.out)
         }
         _ => {
-            let script = bootstrap::script(&setup, &steps);
+            let script = printed::script(&setup, &steps);
             write!(io.out, "{script}").map_err(output)?;
             show_password(given, password.as_ref(), &mut *io.err)
         }
@@ -79,16 +80,24 @@ fn setup_of(
         }
         None => None,
     };
+    let way = Way::from_text(&given.way).unwrap_or(Way::Direct);
+    let usual = Bounds::USUAL_SETTINGS.map(str::to_owned);
+    let bounds = Bounds {
+        longest_life: *given.longest_life,
+        most_connections: given.most_connections,
+        settings: usual.into_iter().chain(given.settings.clone()).collect(),
+    };
     let chosen = |word: &str| given.harden.iter().any(|given| given == word);
     Ok(Setup {
         version,
         admin: given.admin.clone(),
         verifier,
-        way: Way::Direct,
+        way,
         databases: given.databases.clone(),
         groups: given.groups.clone(),
         owners: given.owners.clone(),
         harden: Harden::ALL.into_iter().filter(|(word, _)| chosen(word)).map(|(_, h)| h).collect(),
+        bounds,
     })
 }
 

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::domain::name::Name;
+use crate::domain::{name::Name, target::Way};
 
 /// `pgvalet bootstrap-target`.
 #[derive(Debug, clap::Args)]
@@ -24,6 +24,12 @@ pub struct BootstrapTarget {
         value_parser = clap::value_parser!(i32).range(13..=99)
     )]
     pub server_version: Option<i32>,
+    /// How pgvalet is to act there: with CREATEROLE of its own; through functions that belong to a
+    /// superuser; or, where there is none to be had, through functions that belong to roles which share
+    /// the logins (16 and later). The latter two do not slow down with many live logins, and the
+    /// role can do no more than what the functions do.
+    #[arg(long, value_name = "WAY", default_value = "direct", value_parser = Way::ALL)]
+    pub way: String,
     /// The role to make for pgvalet.
     #[arg(long, value_name = "ROLE", default_value = "pgvalet_admin")]
     pub admin: String,
@@ -46,6 +52,16 @@ pub struct BootstrapTarget {
         value_parser = ["schema", "temporary", "connect", "other-databases"]
     )]
     pub harden: Vec<String>,
+    /// Let a login have this setting besides the usual ones (functions and shards); may be given several
+    /// times. Nothing that only a superuser may set: the functions could set it.
+    #[arg(long = "allow-setting", value_name = "NAME")]
+    pub settings: Vec<String>,
+    /// How long a login may live at most, all renewals included (functions and shards).
+    #[arg(long, value_name = "LENGTH", default_value = "100d")]
+    pub longest_life: humantime::Duration,
+    /// How many connections a login may have at most (functions and shards).
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub most_connections: u32,
     /// Make a password for the role and print it once: on standard output with --apply, else on
     /// standard error. Only its SCRAM verifier is sent.
     #[arg(long, conflicts_with = "password_file")]

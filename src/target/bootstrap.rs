@@ -3,11 +3,11 @@
 //!
 //! Every statement may run twice. `deploy/bootstrap-target.sql` is what this file writes.
 
-use std::fmt::Write as _;
+use std::time::Duration;
 
 use crate::{
     domain::{role::GRAVEYARD, target::Way},
-    target::{scram::Verifier, sql},
+    target::{installed, scram::Verifier, sql},
 };
 
 /// What is to be set up.
@@ -29,6 +29,35 @@ pub struct Setup {
     pub owners: Vec<String>,
     /// What is to be taken from everybody.
     pub harden: Vec<Harden>,
+    /// What functions may do at most; nothing where the admin acts itself.
+    pub bounds: Bounds,
+}
+
+/// What the functions may do at most.
+#[derive(Debug, Clone)]
+pub struct Bounds {
+    /// From a login's making to its last end, renewals included.
+    pub longest_life: Duration,
+    /// Sessions at once, for one login.
+    pub most_connections: u32,
+    /// Settings that a login may be given.
+    pub settings: Vec<String>,
+}
+
+impl Bounds {
+    /// What profiles need most: all of them can be set by any session anyway.
+    pub const USUAL_SETTINGS: [&'static str; 10] = [
+        "application_name",
+        "default_transaction_read_only",
+        "idle_in_transaction_session_timeout",
+        "idle_session_timeout",
+        "lock_timeout",
+        "search_path",
+        "statement_timeout",
+        "timezone",
+        "transaction_timeout",
+        "work_mem",
+    ];
 }
 
 /// What can be taken from everybody, and so from leased logins, which have nothing else.
@@ -83,11 +112,22 @@ pub fn steps(setup: &Setup) -> Result<Vec<Step>, Unsuitable> {
             "PostgreSQL {major} is too old: 13 is the oldest that pgvalet manages"
         )));
     }
+    if setup.way == Way::Shards && setup.version < sql::GRANTS_HAVE_OPTIONS {
+        return Err(Unsuitable(
+            "shards are for PostgreSQL 16 and later: before, the direct way does not slow down with live logins".to_owned(),
+        ));
+    }
     let mut plan = Plan { setup, steps: Vec::new() };
     plan.admin();
     plan.rights();
+    if setup.way == Way::Shards {
+        plan.shards();
+    }
     for database in &setup.databases {
         plan.database(database);
+    }
+    if setup.way == Way::Functions {
+        plan.adopt();
     }
     plan.harden();
     Ok(plan.steps)
@@ -119,11 +159,12 @@ impl Plan<'_> {
 
     fn admin(&mut self) {
         let admin = sql::identifier(&self.setup.admin);
+        let create_role = if self.acts_itself() { "CREATEROLE" } else { "NOCREATEROLE" };
         self.add(
             "The role that pgvalet signs in as. INHERIT: up to 15 it decides whether granting as an owner and ending sessions work.",
             &[
                 create_missing(&self.setup.admin, ""),
-                format!("ALTER ROLE {admin} LOGIN INHERIT CREATEROLE CONNECTION LIMIT 32"),
+                format!("ALTER ROLE {admin} LOGIN INHERIT {create_role} CONNECTION LIMIT 32"),
             ],
         );
         self.add(
@@ -148,9 +189,45 @@ impl Plan<'_> {
         self.setup.version >= sql::GRANTS_HAVE_OPTIONS
     }
 
+    /// Or does it only call functions?
+    fn acts_itself(&self) -> bool {
+        self.setup.way == Way::Direct
+    }
+
     fn rights(&mut self) {
         let setup = self.setup;
-        let admin = sql::identifier(&setup.admin);
+        if self.acts_itself() {
+            self.rights_to_act();
+        } else {
+            self.add(
+                "To tell a client that is just signing in from the server's own processes, which a removal need not wait for.",
+                &[self.act_for("pg_read_all_stats")],
+            );
+            self.add(
+                "What a removed login owned is given to this role, which can do nothing.",
+                &[create_missing(GRAVEYARD, " NOLOGIN NOINHERIT")],
+            );
+        }
+        if !setup.owners.is_empty() {
+            let grants: Vec<_> = setup.owners.iter().map(|owner| self.act_for(owner)).collect();
+            self.add(
+                "To grant on what these own, as they would, now and for what they make later. From 16 on it cannot become them; their rights it has.",
+                &grants,
+            );
+        }
+        if !setup.groups.is_empty() && self.acts_itself() && self.grants_have_options() {
+            let grant = |group: &String| sql::let_admin_grant(group, &setup.admin, setup.version);
+            let grants: Vec<_> = setup.groups.iter().map(grant).collect();
+            self.add(
+                "To hand out roles that were there before. It has nothing of them itself.",
+                &grants,
+            );
+        }
+    }
+
+    /// What the admin needs besides where it acts itself.
+    fn rights_to_act(&mut self) {
+        let admin = sql::identifier(&self.setup.admin);
         self.add(
             "To end the sessions of a login that is revoked, and to tell a client that is just signing in from the server's own processes, which a removal need not wait for.",
             &[self.act_for("pg_signal_backend"), self.act_for("pg_read_all_stats")],
@@ -167,26 +244,70 @@ impl Plan<'_> {
                 format!("GRANT {} TO {admin}{options}", sql::identifier(GRAVEYARD)),
             ],
         );
-        if !setup.owners.is_empty() {
-            let grants: Vec<_> = setup.owners.iter().map(|owner| self.act_for(owner)).collect();
-            self.add(
-                "To grant on what these own, as they would, now and for what they make later. From 16 on it cannot become them; their rights it has.",
-                &grants,
-            );
-        }
-        if !setup.groups.is_empty() && self.grants_have_options() {
-            let grant = |group: &String| sql::let_admin_grant(group, &setup.admin, setup.version);
-            let grants: Vec<_> = setup.groups.iter().map(grant).collect();
-            self.add(
-                "To hand out roles that were there before. It has nothing of them itself.",
-                &grants,
-            );
-        }
+    }
+
+    /// The roles that make logins for the admin, which may not.
+    fn shards(&mut self) {
+        let setup = self.setup;
+        let mut statements = vec![
+            create_missing(installed::SHARDS, " NOLOGIN"),
+            sql::let_admin_act_for("pg_signal_backend", installed::SHARDS, setup.version),
+            format!(
+                "GRANT {} TO {} WITH ADMIN FALSE, INHERIT TRUE, SET TRUE",
+                sql::identifier(GRAVEYARD),
+                sql::identifier(installed::SHARDS)
+            ),
+        ];
+        let grant = |group: &String| sql::let_admin_grant(group, installed::SHARDS, setup.version);
+        statements.extend(setup.groups.iter().map(grant));
+        self.add(
+            "What the roles have in common that make, shut out and drop logins: they end sessions, give what a login owned away, and hand out the groups, of which they have nothing themselves.",
+            &statements,
+        );
     }
 
     fn database(&mut self, database: &str) {
-        let grant = sql::let_admin_grant_connect(database, &self.setup.admin);
-        self.add("To get in, and to let logins in where not everybody is let in.", &[grant]);
+        let setup = self.setup;
+        if self.acts_itself() {
+            let grant = sql::let_admin_grant_connect(database, &setup.admin);
+            self.add("To get in, and to let logins in where not everybody is let in.", &[grant]);
+            return;
+        }
+        self.add("To get in.", &[sql::grant_connect(database, &setup.admin)]);
+        if self.grants_have_options() {
+            let role = sql::connect_role_name(database);
+            let mut statements = vec![
+                create_missing(&role, " NOLOGIN NOINHERIT"),
+                sql::grant_connect(database, &role),
+            ];
+            if setup.way == Way::Shards {
+                statements.push(sql::let_admin_grant(&role, installed::SHARDS, setup.version));
+            }
+            self.add(
+                "Lets logins in where not everybody is let in: they inherit this role, which holds nothing else.",
+                &statements,
+            );
+        }
+        let why = match setup.way {
+            Way::Direct | Way::Functions => {
+                "What the admin may have done for it, in this database: these functions have the rights of who runs this, a superuser. They take nothing but what is listed here, and touch only roles that they made."
+            }
+            Way::Shards => {
+                "What the admin may have done for it, in this database. Roles with CREATEROLE share the logins among them, so that none gets slow; the functions have their rights, take nothing but what is listed here, and touch only roles that they made."
+            }
+        };
+        self.push(Some(database), why, &[installed::install(setup, database)], true);
+    }
+
+    /// Once, wherever the functions are.
+    fn adopt(&mut self) {
+        let Some(database) = self.setup.databases.first() else { return };
+        self.push(
+            Some(database),
+            "Logins and group roles that the admin made itself before, are the functions' to end from now on.",
+            &[installed::adopt(self.setup)],
+            true,
+        );
     }
 
     fn harden(&mut self) {
@@ -247,72 +368,10 @@ fn dollar_quoted(body: &str) -> String {
     format!("DO {tag}\n{body}\n{tag}")
 }
 
-/// The steps as a script for psql. What is not chosen stands in comments.
-#[must_use]
-pub fn script(setup: &Setup, steps: &[Step]) -> String {
-    let mut text = format!(
-        "\
--- Makes the role that pgvalet manages logins with on one PostgreSQL cluster, with the rights that it needs and no more.
--- For PostgreSQL {}, the way \"{}\". Written by `pgvalet bootstrap-target`; `--apply` runs it. May run twice.
--- A superuser runs it, or a managed service's administrator: whoever may grant the roles named below.
-",
-        setup.version / 10_000,
-        setup.way.as_str(),
-    );
-    if setup.way == Way::Direct && setup.version < sql::GRANTS_HAVE_OPTIONS {
-        text.push_str(NEARLY_SUPERUSER);
-    }
-    text.push_str("\n\\set ON_ERROR_STOP on\n");
-    if setup.verifier.is_none() {
-        let _ =
-            writeln!(text, "-- The password is yours to set, in psql: \\password {}", setup.admin);
-    }
-    let mut at: Option<&str> = None;
-    for step in steps {
-        text.push('\n');
-        if let Some(database) = step.database.as_deref()
-            && at != Some(database)
-        {
-            let _ = writeln!(text, "\\connect {}", sql::identifier(database));
-            at = Some(database);
-        }
-        for line in wrapped(&step.why) {
-            let _ = writeln!(text, "-- {line}");
-        }
-        for line in step.sql.lines() {
-            let comment = if step.is_chosen { "" } else { "--   " };
-            let _ = writeln!(text, "{comment}{line}");
-        }
-    }
-    text
-}
-
-const NEARLY_SUPERUSER: &str = "\
---
--- Up to version 15, CREATEROLE is nearly a superuser's right: whoever holds it may grant themselves roles that run programs on the
--- server. Keep that password, and who may reach the server with it (pg_hba.conf), accordingly; or use `--way functions`.
-";
-
-/// Lines of a comment.
-fn wrapped(text: &str) -> Vec<String> {
-    let mut lines = vec![String::new()];
-    for word in text.split(' ') {
-        let Some(line) = lines.last_mut() else { continue };
-        if !line.is_empty() && line.len() + word.len() > 125 {
-            lines.push(word.to_owned());
-        } else {
-            if !line.is_empty() {
-                line.push(' ');
-            }
-            line.push_str(word);
-        }
-    }
-    lines
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::target::printed::script;
 
     fn setup(version: i32) -> Setup {
         Setup {
@@ -324,6 +383,11 @@ mod tests {
             groups: Vec::new(),
             owners: vec!["orders_owner".to_owned()],
             harden: Vec::new(),
+            bounds: Bounds {
+                longest_life: Duration::from_hours(24 * 100),
+                most_connections: 100,
+                settings: vec!["statement_timeout".to_owned()],
+            },
         }
     }
 
@@ -372,6 +436,19 @@ mod tests {
                 "REVOKE CONNECT, TEMPORARY ON DATABASE template1 FROM PUBLIC;",
             ]
         );
+    }
+
+    #[test]
+    fn an_admin_that_calls_functions_may_make_no_role() {
+        let script = script_of(&Setup { way: Way::Functions, ..setup(150_000) });
+        assert!(
+            script.contains("LOGIN INHERIT NOCREATEROLE")
+                && !script.contains("pg_signal_backend\" TO")
+        );
+        assert!(!script.contains("{{"), "everything is filled in");
+        assert!(steps(&Setup { way: Way::Shards, ..setup(150_000) }).is_err(), "for 16 and later");
+        let shards = script_of(&Setup { way: Way::Shards, ..setup(160_000) });
+        assert!(shards.contains("pg_signal_backend\" TO \"pgvalet_shards\""));
     }
 
     #[test]

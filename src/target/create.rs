@@ -17,6 +17,7 @@ use crate::{
         error::{self, Error, Meaning},
         observe::{self, Facts, Role},
         sql::{self, LoginTerms, LoginVerb, Membership},
+        way,
     },
 };
 
@@ -28,6 +29,7 @@ const MAKE: &str = "make a login";
 /// A login that was made, and what making the next ones takes on this server.
 pub(crate) struct Made {
     pub(crate) oid: u32,
+    /// 0 where our admin calls functions, which need no statements of ours.
     pub(crate) server_version: i32,
     /// Is everybody let into the database, so that a login needs no CONNECT of its own?
     pub(crate) is_open: bool,
@@ -68,18 +70,24 @@ async fn set_valid_until_once(
 ) -> Result<(), Error> {
     const MOVE: &str = "move the end of a login";
     let mut connection = connections.to_cluster(None).await?;
+    let facts = observe::facts_to_change(&mut connection).await?;
     let mut tx = connection.begin().await.map_err(error::failed(MOVE))?;
     let found = observe::role(&mut tx, login.as_str()).await?;
     if found.is_none_or(|role| role.oid != Oid(oid)) {
         return Err(Error::Gone { role: login.to_string() });
     }
-    run(&mut tx, &sql::valid_until(login.as_str(), until)).await.map_err(error::failed(MOVE))?;
+    let statement = facts.way.valid_until(login.as_str(), oid, until);
+    run(&mut tx, &statement).await.map_err(error::failed(MOVE))?;
     tx.commit().await.map_err(error::failed(MOVE))
 }
 
 async fn create_once(connections: &Connections, new: &NewLogin<'_>) -> Result<Made, Error> {
     let mut connection = connections.to(new.database).await?;
     let facts = observe::facts_to_change(&mut connection).await?;
+    if facts.way.calls() {
+        let oid = way::issue(&mut connection, new).await?;
+        return Ok(Made { oid, server_version: 0, is_open: false });
+    }
     if !facts.server.may_create_roles {
         return Err(Error::LacksRight {
             action: "create roles".to_owned(),
@@ -185,7 +193,7 @@ async fn let_in(
     new: &NewLogin<'_>,
     is_open: bool,
 ) -> Result<Option<Role>, Error> {
-    let name = connect_role_name(new.database);
+    let name = sql::connect_role_name(new.database);
     let existing = if facts.grants_have_options() { observe::role(tx, &name).await? } else { None };
     if is_open {
         return Ok(existing);
@@ -211,13 +219,6 @@ async fn let_in(
         .await
         .map_err(error::failed("let a login into its database"))?;
     Ok(Some(role))
-}
-
-/// `pgvc_` and the database, cut to PostgreSQL's 63 bytes.
-fn connect_role_name(database: &str) -> String {
-    let mut name = format!("{}{database}", observe::CONNECT_PREFIX);
-    name.truncate(name.floor_char_boundary(63));
-    name
 }
 
 async fn may_connect(tx: &mut PgConnection, role: &str) -> Result<bool, Error> {
@@ -310,16 +311,4 @@ async fn check(
         }
     }
     Ok(login.oid.0)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_name_of_a_connect_role_fits() {
-        assert_eq!(connect_role_name("shop"), "pgvc_shop");
-        assert_eq!(connect_role_name(&"x".repeat(63)).len(), 63);
-        assert!(connect_role_name(&"ü".repeat(31)).len() <= 63);
-    }
 }

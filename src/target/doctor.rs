@@ -13,6 +13,8 @@ use crate::{
         Server,
         connect::{Connections, run},
         error::{self, Error, Meaning, Source},
+        hardening,
+        installed::{self, SCHEMA},
         observe::{self, Facts},
         sql::{self, Membership},
     },
@@ -52,14 +54,19 @@ pub(crate) async fn examine(
     findings.extend(about_the_admin(&mut connection, &facts).await?);
     if !facts.server.in_recovery {
         let mut tx = connection.begin().await.map_err(error::failed(EXAMINE))?;
-        let tried = a_life(&mut tx, &facts, trial, groups).await;
+        let tried = if facts.way.calls() {
+            a_life_by_calls(&mut tx, &facts, trial, groups).await
+        } else {
+            a_life(&mut tx, &facts, trial, groups).await
+        };
         tx.rollback().await.map_err(error::failed(EXAMINE))?;
         findings.extend(tried?);
     }
     for database in connections.databases() {
         match connections.to(database).await {
             Ok(mut connection) => {
-                findings.extend(about_a_database(&mut connection, &facts, database).await?);
+                findings
+                    .extend(hardening::about_a_database(&mut connection, &facts, database).await?);
             }
             Err(error) => {
                 let mend = match &error {
@@ -70,8 +77,9 @@ pub(crate) async fn examine(
             }
         }
     }
-    findings.extend(about_other_databases(&mut connection, connections.databases()).await?);
-    Ok(Examined { server: facts.server, way: Way::Direct, findings })
+    findings
+        .extend(hardening::about_other_databases(&mut connection, connections.databases()).await?);
+    Ok(Examined { server: facts.server, way: facts.way, findings })
 }
 
 fn about_the_server(facts: &Facts) -> Vec<Finding> {
@@ -246,6 +254,90 @@ async fn a_life(
     Ok(findings)
 }
 
+/// The same through functions: one login in the first group that may be handed out.
+async fn a_life_by_calls(
+    tx: &mut PgConnection,
+    facts: &Facts,
+    trial: &LoginName,
+    groups: &[Group],
+) -> Result<Vec<Finding>, Error> {
+    let mut findings = vec![about_the_functions(tx).await?];
+    let mut handed_out = None;
+    for group in groups {
+        findings.push(match observe::role(tx, &group.role).await? {
+            None if !group.is_given => {
+                let found = format!("the group role `{}` is made when its profile is prepared", group.role);
+                Finding::bad("group", Severity::Note, found, None)
+            }
+            _ => match attempt(tx, &format!("SELECT {SCHEMA}.check_group({})", sql::literal(&group.role))).await? {
+                Ok(()) => {
+                    handed_out = Some(&group.role);
+                    Finding::good("group", format!("the functions hand out `{}`", group.role))
+                }
+                Err(why) => Finding::bad(
+                    "group",
+                    Severity::Broken,
+                    format!("the functions do not hand out `{}`: {why}; run `pgvalet bootstrap-target` with --group", group.role),
+                    None,
+                ),
+            },
+        });
+    }
+    let Some(group) = handed_out else { return Ok(findings) };
+    let (name, group) = (sql::literal(trial.as_str()), sql::literal(group));
+    let issue = format!(
+        "SELECT {SCHEMA}.issue(ARRAY[{name}], ARRAY[{group}], ARRAY[{}], ARRAY[clock_timestamp() + interval '1 minute'], ARRAY[1], ARRAY['pgvalet doctor'], ARRAY['{{}}'::jsonb])",
+        sql::literal(NOBODYS_VERIFIER)
+    );
+    let way = facts.way;
+    for (check, what, statement) in [
+        ("create_login", "make a login", issue),
+        ("fence", "shut a login out", way.fence(trial.as_str())),
+        (
+            "graveyard",
+            "give away what a login owned",
+            format!("SELECT {SCHEMA}.take_back({name}, NULL)"),
+        ),
+        ("drop", "drop a login", way.drop_role(trial.as_str())),
+    ] {
+        findings.push(match attempt(tx, &statement).await? {
+            Ok(()) => Finding::good(check, format!("the functions {what}")),
+            Err(why) => Finding::bad(
+                check,
+                Severity::Broken,
+                format!("the functions do not {what}: {why}; run `pgvalet bootstrap-target` again"),
+                None,
+            ),
+        });
+    }
+    Ok(findings)
+}
+
+/// Of a password that nobody has.
+const NOBODYS_VERIFIER: &str = "SCRAM-SHA-256$4096:AAAAAAAAAAAAAAAAAAAAAA==$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
+
+/// Are they as new as this daemon?
+async fn about_the_functions(tx: &mut PgConnection) -> Result<Finding, Error> {
+    const CHECK: &str = "functions";
+    let installed: i32 = sqlx::query_scalar("SELECT pgvalet_admin.version()")
+        .fetch_one(tx)
+        .await
+        .map_err(error::failed("say which functions it has"))?;
+    Ok(if installed == installed::VERSION {
+        Finding::good(CHECK, format!("the functions are of version {installed}"))
+    } else {
+        Finding::bad(
+            CHECK,
+            Severity::Risk,
+            format!(
+                "the functions are of version {installed}, and this daemon's of {}: run `pgvalet bootstrap-target` again",
+                installed::VERSION
+            ),
+            None,
+        )
+    })
+}
+
 async fn a_group(
     tx: &mut PgConnection,
     facts: &Facts,
@@ -324,108 +416,6 @@ async fn giving_away(tx: &mut PgConnection, facts: &Facts, role: &str) -> Result
             give,
         ),
     })
-}
-
-#[derive(FromRow)]
-struct DatabaseSeen {
-    is_open: bool,
-    may_let_in: bool,
-    has_temporary: bool,
-    has_create: bool,
-}
-
-/// What everybody has stands under OID 0.
-const DATABASE: &str = "\
-WITH of_all AS (
-    SELECT a.privilege_type FROM pg_database d,
-           aclexplode(coalesce(d.datacl, acldefault('d', d.datdba))) a
-    WHERE d.datname = current_database() AND a.grantee = 0
-)
-SELECT EXISTS (SELECT FROM of_all WHERE privilege_type = 'CONNECT') AS is_open,
-       has_database_privilege(current_database(), 'CONNECT WITH GRANT OPTION') AS may_let_in,
-       EXISTS (SELECT FROM of_all WHERE privilege_type = 'TEMPORARY') AS has_temporary,
-       EXISTS (SELECT FROM pg_namespace n, aclexplode(coalesce(n.nspacl, acldefault('n', n.nspowner))) a
-               WHERE n.nspname = 'public' AND a.grantee = 0 AND a.privilege_type = 'CREATE') AS has_create";
-
-async fn about_a_database(
-    connection: &mut PgConnection,
-    facts: &Facts,
-    database: &str,
-) -> Result<Vec<Finding>, Error> {
-    let seen: DatabaseSeen = sqlx::query_as(DATABASE)
-        .fetch_one(connection)
-        .await
-        .map_err(error::failed("say what everybody may do"))?;
-    let name = sql::identifier(database);
-    let mut findings = Vec::new();
-    findings.push(match (seen.is_open, seen.may_let_in) {
-        (true, true) => {
-            Finding::good("connect", format!("everybody may connect to `{database}`; so may logins"))
-        }
-        (true, false) => Finding::bad(
-            "connect",
-            Severity::Note,
-            format!("everybody may connect to `{database}`; were it closed, the admin could not let logins in"),
-            sql::let_admin_grant_connect(database, &facts.admin),
-        ),
-        (false, true) => {
-            Finding::good("connect", format!("the admin may let logins into `{database}`"))
-        }
-        (false, false) => Finding::bad(
-            "connect",
-            Severity::Broken,
-            format!("the admin may not let logins into `{database}`, which is closed"),
-            sql::let_admin_grant_connect(database, &facts.admin),
-        ),
-    });
-    if seen.has_create {
-        findings.push(Finding::bad(
-            "schema_public",
-            Severity::Risk,
-            format!("everybody, and so each login, may make tables and functions in schema public of `{database}`"),
-            "REVOKE CREATE ON SCHEMA public FROM PUBLIC".to_owned(),
-        ));
-    }
-    if seen.has_temporary {
-        findings.push(Finding::bad(
-            "temporary",
-            Severity::Note,
-            format!("everybody may make temporary tables in `{database}`"),
-            format!("REVOKE TEMPORARY ON DATABASE {name} FROM PUBLIC"),
-        ));
-    }
-    Ok(findings)
-}
-
-const OTHERS: &str = "\
-SELECT d.datname::text FROM pg_database d
-WHERE d.datallowconn AND d.datname <> ALL ($1)
-  AND EXISTS (SELECT FROM aclexplode(coalesce(d.datacl, acldefault('d', d.datdba))) a
-              WHERE a.grantee = 0 AND a.privilege_type = 'CONNECT') ORDER BY 1";
-
-async fn about_other_databases(
-    connection: &mut PgConnection,
-    databases: &[String],
-) -> Result<Option<Finding>, Error> {
-    let open: Vec<String> = sqlx::query_scalar(OTHERS)
-        .bind(databases)
-        .fetch_all(connection)
-        .await
-        .map_err(error::failed("list its databases"))?;
-    let close = |name: &String| {
-        format!("REVOKE CONNECT, TEMPORARY ON DATABASE {} FROM PUBLIC", sql::identifier(name))
-    };
-    Ok((!open.is_empty()).then(|| {
-        Finding::bad(
-            "other_databases",
-            Severity::Note,
-            format!(
-                "everybody, and so each login, may connect to databases that the target does not name: {}",
-                open.join(", ")
-            ),
-            open.iter().map(close).collect::<Vec<_>>().join("; "),
-        )
-    }))
 }
 
 /// Cause by cause.

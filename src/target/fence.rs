@@ -18,7 +18,7 @@ use crate::target::{
     error::{self, Error, Meaning},
     prepared,
     remove::{REMOVE, Removal},
-    sql,
+    sql, way,
 };
 
 /// How long one try waits for sessions to go.
@@ -64,6 +64,9 @@ SELECT DISTINCT g.rolname::text, m.rolname::text
 FROM pg_auth_members a
 JOIN pg_roles g ON g.oid = a.roleid JOIN pg_roles m ON m.oid = a.member
 WHERE a.member = $1 OR (a.roleid = $1 AND m.rolname <> current_user) ORDER BY 1, 2";
+        if self.facts.way.calls() {
+            return Ok(());
+        }
         let mut patience = Patience::lasting(time);
         let mut out_of_reach = BTreeSet::new();
         loop {
@@ -111,6 +114,11 @@ WHERE a.member = $1 OR (a.roleid = $1 AND m.rolname <> current_user) ORDER BY 1,
             }
             let Err(error) = self.try_fence(connection).await else { return told };
             match error::meaning_of(&error) {
+                Some(Meaning::Conflict) if self.facts.way.calls() => {
+                    way::take_memberships(connection, self.name())
+                        .await
+                        .map_err(error::failed(REMOVE))?;
+                }
                 Some(Meaning::Conflict) => {}
                 Some(Meaning::NotAllowed) => return Err(self.not_our_admins(error)),
                 _ => return Err(error::failed("keep a login from signing in")(error)),
@@ -140,7 +148,7 @@ WHERE a.member = $1 OR (a.roleid = $1 AND m.rolname <> current_user) ORDER BY 1,
     }
 
     async fn try_fence(&self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
-        run(connection, &sql::in_haste(&sql::fence(self.name()))).await
+        run(connection, &sql::in_haste(&self.facts.way.fence(self.name()))).await
     }
 
     /// Ends sessions until there are none, and nobody is left who was signing in at the fence. A
@@ -195,21 +203,20 @@ WHERE a.member = $1 OR (a.roleid = $1 AND m.rolname <> current_user) ORDER BY 1,
         connection: &mut PgConnection,
         oid: u32,
     ) -> Result<usize, Error> {
-        const END: &str =
-            "SELECT pid, pg_terminate_backend(pid) FROM pg_stat_activity WHERE usesysid = $1";
-        let told: Vec<(i32, bool)> =
-            sqlx::query_as(END).bind(Oid(oid)).fetch_all(connection).await.map_err(|error| {
-                match error::meaning_of(&error) {
-                    Some(Meaning::NotAllowed) => Error::LacksRight {
-                        action: "end sessions of a login".to_owned(),
-                        remedy: sql::let_admin_end_sessions(
-                            &self.facts.admin,
-                            self.facts.server.version_num,
-                        ),
-                        source: Some(error::source_of(error)),
-                    },
-                    _ => error::failed("end sessions of a login")(error),
-                }
+        let told: Vec<(i32, bool)> = sqlx::query_as(self.facts.way.end_sessions())
+            .bind(Oid(oid))
+            .fetch_all(connection)
+            .await
+            .map_err(|error| match error::meaning_of(&error) {
+                Some(Meaning::NotAllowed) => Error::LacksRight {
+                    action: "end sessions of a login".to_owned(),
+                    remedy: sql::let_admin_end_sessions(
+                        &self.facts.admin,
+                        self.facts.server.version_num,
+                    ),
+                    source: Some(error::source_of(error)),
+                },
+                _ => error::failed("end sessions of a login")(error),
             })?;
         self.ended.extend(told.iter().map(|(pid, _)| *pid));
         Ok(told.len())

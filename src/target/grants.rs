@@ -105,7 +105,7 @@ async fn difference(
 
     let mut plan = Plan { group: &name, spec, wanted, prepared: Prepared::default() };
     if group.is_none() {
-        if !facts.server.may_create_roles {
+        if !facts.server.may_create_roles && !facts.way.calls() {
             return Err(Error::LacksRight {
                 action: "create roles".to_owned(),
                 remedy: format!("ALTER ROLE {} CREATEROLE", sql::identifier(&facts.admin)),
@@ -113,8 +113,7 @@ async fn difference(
             });
         }
         let comment = format!("pgvalet group role of profile {}", spec.name);
-        plan.prepared.statements.push(sql::create_group(&name));
-        plan.prepared.statements.push(sql::comment_on_role(&name, &comment));
+        plan.prepared.statements.extend(facts.way.make_group(&name, &comment));
     }
     plan.schemas(facts, &seen)?;
     plan.objects(facts, &seen);

@@ -30,6 +30,7 @@ pub mod error;
 pub mod scram;
 
 pub mod bootstrap;
+pub mod printed;
 
 mod batch;
 mod connect;
@@ -39,6 +40,8 @@ mod fence;
 mod gate;
 mod grants;
 mod handover;
+mod hardening;
+mod installed;
 mod observe;
 mod owned;
 mod prepared;
@@ -49,6 +52,7 @@ mod sound;
 mod sql;
 pub mod superuser;
 mod together;
+mod way;
 
 pub use self::error::Error;
 use self::scram::Verifier;

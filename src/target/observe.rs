@@ -4,21 +4,20 @@ use chrono::{DateTime, Utc};
 use sqlx::{FromRow, PgConnection, postgres::types::Oid};
 
 use crate::{
-    domain::role::GROUP_PREFIX,
+    domain::{role::GROUP_PREFIX, target::Way},
     target::{
         Server,
         error::{self, Error, Meaning},
-        sql,
+        sql, way,
     },
 };
-
-/// What the name of every role that only holds CONNECT begins with.
-pub(crate) const CONNECT_PREFIX: &str = "pgvc_";
 
 /// What a target says of itself, and the name of our admin there.
 pub(crate) struct Facts {
     pub(crate) server: Server,
     pub(crate) admin: String,
+    /// How our admin acts here.
+    pub(crate) way: Way,
 }
 
 impl Facts {
@@ -38,6 +37,8 @@ struct FactsRow {
     admin_is_superuser: bool,
     may_create_roles: bool,
     may_end_sessions: bool,
+    has_functions: Option<bool>,
+    shares: Option<bool>,
 }
 
 /// A cluster's own number, made by initdb. Everybody may ask for it, unless that was taken away, and
@@ -51,8 +52,21 @@ const FACTS: &str = "\
        rolname::text AS admin,
        rolsuper AS admin_is_superuser,
        rolsuper OR rolcreaterole AS may_create_roles,
-       rolsuper OR pg_has_role(oid, 'pg_signal_backend', 'USAGE') AS may_end_sessions
-FROM pg_roles WHERE rolname = current_user";
+       rolsuper OR pg_has_role(oid, 'pg_signal_backend', 'USAGE') AS may_end_sessions,
+       installed.has_functions, installed.shares
+FROM pg_roles
+-- Functions of somebody else would run with our admin's rights: those that bootstrap-target installed
+-- are a superuser's, or of whoever made the role that the shards have in common.
+LEFT JOIN LATERAL (
+    SELECT bool_or(p.proname = 'issue') AS has_functions, bool_or(p.proname = 'shard') AS shares
+    FROM pg_namespace n JOIN pg_roles o ON o.oid = n.nspowner JOIN pg_proc p ON p.pronamespace = n.oid
+    WHERE NOT pg_roles.rolcreaterole AND n.nspname = 'pgvalet_admin'
+      AND has_schema_privilege(n.oid, 'USAGE')
+      AND (o.rolsuper OR EXISTS (
+          SELECT FROM pg_auth_members m JOIN pg_roles s ON s.oid = m.roleid
+          WHERE s.rolname = 'pgvalet_shards' AND m.member = o.oid AND m.admin_option))
+) installed ON true
+WHERE rolname = current_user";
 
 /// Asks the target about itself.
 pub(crate) async fn facts(connection: &mut PgConnection) -> Result<Facts, Error> {
@@ -66,7 +80,13 @@ pub(crate) async fn facts(connection: &mut PgConnection) -> Result<Facts, Error>
     if row.version_num < sql::OLDEST {
         return Err(Error::TooOld { major: row.version_num / 10_000 });
     }
+    let way = match (row.has_functions, row.shares) {
+        (Some(true), Some(true)) => Way::Shards,
+        (Some(true), _) => Way::Functions,
+        _ => Way::Direct,
+    };
     Ok(Facts {
+        way,
         admin: row.admin,
         server: Server {
             system_identifier: row.system_identifier,
@@ -75,7 +95,7 @@ pub(crate) async fn facts(connection: &mut PgConnection) -> Result<Facts, Error>
             in_recovery: row.in_recovery,
             admin_is_superuser: row.admin_is_superuser,
             may_create_roles: row.may_create_roles,
-            may_end_sessions: row.may_end_sessions,
+            may_end_sessions: row.may_end_sessions || way.calls(),
         },
     })
 }
@@ -235,7 +255,7 @@ impl Reached {
 
 /// Do we make and keep roles of such a name? They are members of nothing.
 fn is_managed(name: &str) -> bool {
-    name.starts_with(GROUP_PREFIX) || name.starts_with(CONNECT_PREFIX)
+    name.starts_with(GROUP_PREFIX) || name.starts_with(sql::CONNECT_PREFIX)
 }
 
 /// Finds a group role, and makes sure that handing it out hands out grants and nothing more.
@@ -277,6 +297,9 @@ pub(crate) async fn check_may_grant(
     facts: &Facts,
     group: &Role,
 ) -> Result<(), Error> {
+    if facts.way.calls() {
+        return way::check_group(connection, &group.name).await;
+    }
     let may = if facts.grants_have_options() {
         sqlx::query_scalar("SELECT pg_has_role($1, 'MEMBER WITH ADMIN OPTION')")
             .bind(group.oid)

@@ -16,7 +16,7 @@ use crate::{
         handover,
         observe::{self, Role},
         remove::{DROP_TIME, Removal},
-        sql,
+        sql, way,
     },
 };
 
@@ -110,6 +110,9 @@ impl Removal<'_> {
         connection: &mut PgConnection,
         role: Oid,
     ) -> Result<(), Error> {
+        if self.facts.way.calls() {
+            return self.go_through_databases(connections, connection, role).await;
+        }
         self.check_graveyard(connection).await?;
         self.act_for(connection).await?;
         let done = self.go_through_databases(connections, connection, role).await;
@@ -168,7 +171,12 @@ impl Removal<'_> {
         };
         let mut patience = Patience::lasting(DROP_TIME);
         let done = loop {
-            match handover::take_back(&mut there, self, role).await {
+            let done = if self.facts.way.calls() {
+                way::take_back(&mut there, self.name(), role).await
+            } else {
+                handover::take_back(&mut there, self, role).await
+            };
+            match done {
                 Err(error) if error.is_conflict() && patience.wait().await => {}
                 outcome => break outcome,
             }

@@ -9,8 +9,8 @@ use crate::{
     domain::role::GROUP_PREFIX,
     target::{
         connect::run,
-        observe::{CONNECT_PREFIX, POWERFUL},
-        sql,
+        observe::POWERFUL,
+        sql::{self, CONNECT_PREFIX},
     },
 };
 

@@ -18,6 +18,9 @@ pub(crate) const OLDEST: i32 = 130_000;
 const LISTS: [&str; 4] =
     ["search_path", "temp_tablespaces", "local_preload_libraries", "session_preload_libraries"];
 
+/// What the name of every role that only holds CONNECT begins with.
+pub(crate) const CONNECT_PREFIX: &str = "pgvc_";
+
 /// A name, quoted.
 pub(crate) fn identifier(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
@@ -174,6 +177,14 @@ pub(crate) fn comment_on_role(role: &str, comment: &str) -> String {
 /// Moves the end of a login.
 pub(crate) fn valid_until(role: &str, until: DateTime<Utc>) -> String {
     format!("ALTER ROLE {} VALID UNTIL {}", identifier(role), instant(until))
+}
+
+/// The role that lets logins into a database which is not open to everybody: `pgvc_` and the
+/// database, cut to PostgreSQL's 63 bytes.
+pub(crate) fn connect_role_name(database: &str) -> String {
+    let mut name = format!("{CONNECT_PREFIX}{database}");
+    name.truncate(name.floor_char_boundary(63));
+    name
 }
 
 /// Makes a role that cannot sign in.
@@ -333,7 +344,7 @@ pub(crate) fn default_privileges(
 }
 
 /// With its offset, because VALID UNTIL without one is read in the session's time zone.
-fn instant(instant: DateTime<Utc>) -> String {
+pub(crate) fn instant(instant: DateTime<Utc>) -> String {
     literal(&instant.format("%Y-%m-%d %H:%M:%S%.6f+00").to_string())
 }
 
@@ -400,6 +411,13 @@ mod tests {
             grant_membership("g", "u", Membership::ToBecome, 160_000),
             "GRANT \"g\" TO \"u\" WITH ADMIN FALSE, INHERIT FALSE, SET TRUE"
         );
+    }
+
+    #[test]
+    fn the_name_of_a_connect_role_fits() {
+        assert_eq!(connect_role_name("shop"), "pgvc_shop");
+        assert_eq!(connect_role_name(&"x".repeat(63)).len(), 63);
+        assert!(connect_role_name(&"ü".repeat(31)).len() <= 63);
     }
 
     #[test]
