@@ -299,15 +299,16 @@ impl Plan<'_> {
         self.push(Some(database), why, &[installed::install(setup, database)], true);
     }
 
-    /// Once, wherever the functions are.
+    /// Once, wherever the functions are. Before 16 nobody can tell who made a role.
     fn adopt(&mut self) {
         let Some(database) = self.setup.databases.first() else { return };
-        self.push(
-            Some(database),
-            "Logins and group roles that the admin made itself before, are the functions' to end from now on.",
-            &[installed::adopt(self.setup)],
-            true,
-        );
+        let why = if self.grants_have_options() {
+            "Logins and group roles that the admin made itself before, are the functions' to end from now on."
+        } else {
+            "Logins and group roles that were made before, are the functions' to end from now on. Run this if no other pgvalet works on this cluster: it would have its logins, too."
+        };
+        let statements = [installed::adopt(self.setup)];
+        self.push(Some(database), why, &statements, self.grants_have_options());
     }
 
     fn harden(&mut self) {
