@@ -97,6 +97,10 @@ id!(
     ProfileId, "prf", "profile"
 );
 id!(
+    /// A standing role.
+    StandingRoleId, "str", "standing role"
+);
+id!(
     /// A principal: who asks.
     PrincipalId, "prn", "principal"
 );

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, num::NonZeroU32};
 use chrono::{DateTime, Utc};
 
 use crate::{
-    domain::{plan::Action, profile::ProfileSpec, target::TargetSpec},
+    domain::{plan::Action, profile::ProfileSpec, schedule::Schedule, target::TargetSpec},
     ids::{PrincipalId, ProfileId, TargetId, TokenId},
     secret::Secret,
 };
@@ -36,9 +36,25 @@ pub struct Target {
     pub id: TargetId,
     /// Grows with each change.
     pub version: i32,
+    /// How the password of its administrator stands.
+    #[serde(default)]
+    pub admin_rotation: AdminRotation,
     /// What is known of it.
     #[serde(flatten)]
     pub spec: TargetSpec,
+}
+
+/// How the password of a target's administrator stands.
+#[derive(Debug, Clone, Default, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
+pub struct AdminRotation {
+    /// When it was last renewed.
+    pub rotated_at: Option<DateTime<Utc>>,
+    /// When it is to be renewed next; none if never by itself.
+    pub due_at: Option<DateTime<Utc>>,
+    /// What stood in the way of the latest try.
+    pub blocked_by: Option<String>,
+    /// Since when the target refuses every password that is recorded: give it the one that holds.
+    pub refused_at: Option<DateTime<Utc>>,
 }
 
 /// `PUT /v1/targets/{name}`.
@@ -71,6 +87,10 @@ pub struct PutTarget {
     #[serde(default)]
     #[schema(value_type = Option<u32>, minimum = 1, maximum = 1_000_000)]
     pub scram_iterations: Option<NonZeroU32>,
+    /// When the administrator's password is renewed; every 90 days if left out. Unless it is `never`,
+    /// a password that is sent here is renewed at once.
+    #[serde(default)]
+    pub rotate_admin: Option<Schedule>,
 }
 
 /// A profile.
@@ -107,7 +127,7 @@ pub struct Code {
 /// One line of a plan, or of what an apply did.
 #[derive(Debug, Clone, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
 pub struct PlanLine {
-    /// `target` or `profile`.
+    /// `target`, `profile` or `standing-role`.
     pub what: String,
     /// Its name.
     pub name: String,

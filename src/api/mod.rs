@@ -5,6 +5,7 @@ pub mod admin;
 pub mod audit;
 pub mod leases;
 pub mod problem;
+pub mod standing;
 pub mod status;
 
 /// A page of a list, newest first.

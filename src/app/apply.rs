@@ -14,6 +14,8 @@ use crate::{
         plan::{self, Action, Desired, DesiredTarget},
         profile::{Profile, ProfileSpec},
         profile_file,
+        schedule::Schedule,
+        standing::{StandingRole, StandingRoleSpec},
         target::Target,
     },
     identity::Admin,
@@ -35,7 +37,7 @@ pub struct Code {
 /// One line of a plan, or of what was done.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PlannedLine {
-    /// `target` or `profile`.
+    /// `target`, `profile` or `standing-role`.
     pub what: &'static str,
     /// Its name.
     pub name: String,
@@ -81,6 +83,8 @@ impl App {
             }
             lines.push(line);
         }
+        let roles = self.store.standing_roles().await?;
+        lines.extend(desired.standing_roles.iter().map(|spec| standing_role_line(spec, &roles)));
         Ok(lines)
     }
 
@@ -124,8 +128,14 @@ impl App {
             self.write_profile(&mut tx, admin, origin, spec).await?;
             lines.push(profile_line(spec, known));
         }
+        let roles = self.store.standing_roles().await?;
+        for spec in &desired.standing_roles {
+            self.write_standing_role(&mut tx, admin, origin, spec).await?;
+            lines.push(standing_role_line(spec, &roles));
+        }
         tx.commit().await?;
         self.nudges.audit.notify_one();
+        self.nudges.rotations.notify_one();
 
         for line in lines.iter_mut().filter(|line| line.what == "profile") {
             match self.make_on_target(admin, origin, &line.name).await {
@@ -141,7 +151,7 @@ impl App {
         Ok(lines)
     }
 
-    /// All targets and profiles as a file that applies to nothing new.
+    /// All targets, profiles and standing roles as a file that applies to nothing new.
     ///
     /// # Errors
     /// If our database does not answer.
@@ -149,7 +159,9 @@ impl App {
         let (targets, profiles) = (self.store.targets().await?, self.store.profiles().await?);
         let targets: Vec<_> = targets.into_iter().map(|target| target.spec).collect();
         let profiles: Vec<_> = profiles.into_iter().map(|profile| profile.spec).collect();
-        Ok(profile_file::write(&targets, &profiles))
+        let roles = self.store.standing_roles().await?;
+        let roles: Vec<_> = roles.into_iter().map(|role| role.spec).collect();
+        Ok(profile_file::write(&targets, &profiles, &roles))
     }
 
     /// Reads a file and checks it against what is recorded.
@@ -172,6 +184,18 @@ impl App {
                     spec.name
                 );
                 faults.push(Fault { field: "target", message });
+            }
+        }
+        let profiles = self.store.profiles().await?;
+        for spec in &desired.standing_roles {
+            let there = desired.profiles.iter().any(|profile| profile.name == spec.profile)
+                || profiles.iter().any(|profile| profile.spec.name == spec.profile);
+            if !there {
+                let message = format!(
+                    "standing role `{}` names profile `{}`, which is neither in the file nor recorded",
+                    spec.name, spec.profile
+                );
+                faults.push(Fault { field: "profile", message });
             }
         }
         if faults.is_empty() { Ok(desired) } else { Err(Error::Invalid(faults)) }
@@ -238,13 +262,38 @@ fn password_of<'a>(
 
 fn target_line(desired: &DesiredTarget, recorded: Option<&Target>) -> PlannedLine {
     let change = plan::target_change(&desired.spec, recorded);
+    let mut notes = Vec::new();
+    let is_new = recorded.is_none() || plan::needs_password(&change.changed);
+    if is_new && desired.spec.rotate_admin != Schedule::Never {
+        notes.push(format!(
+            "the password of `{}` is renewed at once, and the one that was typed is over; `rotate_admin = \"never\"` keeps it",
+            desired.spec.admin_user
+        ));
+    }
     PlannedLine {
         what: "target",
         name: desired.spec.name.to_string(),
         action: change.action,
         changed: change.changed,
         statements: Vec::new(),
-        notes: Vec::new(),
+        notes,
+    }
+}
+
+fn standing_role_line(desired: &StandingRoleSpec, recorded: &[StandingRole]) -> PlannedLine {
+    let recorded = recorded.iter().find(|role| role.spec.name == desired.name);
+    let change = plan::standing_role_change(desired, recorded);
+    let mut notes = Vec::new();
+    if desired.allow.is_empty() {
+        notes.push("nobody may read its credential: access.allow is empty".to_owned());
+    }
+    PlannedLine {
+        what: "standing-role",
+        name: desired.name.to_string(),
+        action: change.action,
+        changed: change.changed,
+        statements: Vec::new(),
+        notes,
     }
 }
 

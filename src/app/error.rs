@@ -62,6 +62,12 @@ pub enum Error {
         /// For which profile.
         profile: String,
     },
+    /// No rule of the standing role allows the caller.
+    #[error("the credential of `{standing_role}` is not the caller's to read")]
+    NotReadable {
+        /// Its name.
+        standing_role: String,
+    },
     /// The same idempotency key with another request.
     #[error("the idempotency key was used for another request")]
     KeyReused,
@@ -174,7 +180,9 @@ impl Error {
             Self::NotFound { .. } => "not_found",
             Self::Invalid(_) => "invalid_request",
             Self::File(_) => "invalid_file",
-            Self::Refused { refusal: Refusal::NoRule { .. }, .. } => "not_allowed",
+            Self::Refused { refusal: Refusal::NoRule { .. }, .. } | Self::NotReadable { .. } => {
+                "not_allowed"
+            }
             Self::Refused { refusal: Refusal::ReasonNeeded, .. } => "reason_required",
             Self::KeyReused => "idempotency_key_reused",
             Self::StillInProgress => "request_in_progress",
@@ -195,9 +203,9 @@ impl Error {
         match self {
             Self::TokenMissing | Self::TokenRefused => Kind::Unauthenticated,
             Self::Throttled { .. } => Kind::Throttled,
-            Self::Forbidden { .. } | Self::Refused { refusal: Refusal::NoRule { .. }, .. } => {
-                Kind::Forbidden
-            }
+            Self::Forbidden { .. }
+            | Self::NotReadable { .. }
+            | Self::Refused { refusal: Refusal::NoRule { .. }, .. } => Kind::Forbidden,
             Self::NotFound { .. } => Kind::NotFound,
             Self::Invalid(_)
             | Self::File(_)
@@ -241,6 +249,9 @@ impl Error {
             Self::Refused { refusal: Refusal::ReasonNeeded, profile } => {
                 format!("profile `{profile}` wants a reason: send `reason`")
             }
+            Self::NotReadable { standing_role } => format!(
+                "standing role `{standing_role}` does not allow you: its access.allow must name who may read it, administrators too"
+            ),
             Self::KeyReused => "this Idempotency-Key was used for another request: use a new key for a new wish".to_owned(),
             Self::StillInProgress => "the first request with this Idempotency-Key is not answered yet: try again in a second".to_owned(),
             Self::LeaseOver { state: State::Revoked, cause: Some(cause) } => {

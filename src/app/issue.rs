@@ -390,7 +390,7 @@ impl App {
 /// or no longer, a member of the role then fails, where the login's own setting would only warn.
 /// Within `options` a space and a backslash are escaped by a backslash
 /// (<https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-CONNECT-OPTIONS>).
-fn session_options(group_role: &str) -> String {
+pub(in crate::app) fn session_options(group_role: &str) -> String {
     let escaped = group_role.replace('\\', "\\\\").replace(' ', "\\ ");
     format!("-c role={escaped}")
 }

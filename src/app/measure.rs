@@ -17,6 +17,13 @@ pub(in crate::app) const LATE: TimeDelta = TimeDelta::seconds(30);
 /// An entry that is not sealed after this long is worth counting.
 pub(in crate::app) const SEALED_WITHIN: TimeDelta = TimeDelta::seconds(5);
 
+/// What a target that does not let its administrator in is told apart by.
+const REFUSED: &str = "target_refused_admin";
+
+fn count_of(count: usize) -> u64 {
+    u64::try_from(count).unwrap_or(u64::MAX)
+}
+
 impl App {
     /// Takes the levels that metrics show.
     ///
@@ -27,7 +34,13 @@ impl App {
         let counts = self.store.counts(now - LATE, now - SEALED_WITHIN).await?;
         let count = |count: i64| u64::try_from(count).unwrap_or(0);
         let (mut ready, mut unready, mut skew) = (0, 0, Duration::ZERO);
+        let mut probed = Vec::new();
         for probe in self.probe_targets().await {
+            match probe.server {
+                Ok(_) => probed.push((probe.id, probe.name, false)),
+                Err(REFUSED) => probed.push((probe.id, probe.name, true)),
+                Err(_) => {}
+            }
             match probe.server {
                 Ok(server) if !server.in_recovery => ready += 1,
                 Ok(_) | Err(_) => unready += 1,
@@ -41,6 +54,8 @@ impl App {
         ]
         .map(|(label, state)| (label, u64::try_from(self.targets.breakers(state)).unwrap_or(0)));
         self.metrics.breakers(&breakers);
+        self.note_refused_admins(&probed).await?;
+        let overdue = self.overdue().await?;
         self.metrics.measured(&Levels {
             leases: vec![
                 ("provisioning", count(counts.provisioning)),
@@ -49,6 +64,8 @@ impl App {
             ],
             overdue: count(counts.overdue),
             stuck: count(counts.stuck),
+            standing_roles_overdue: count_of(overdue.standing_roles),
+            admins_overdue: count_of(overdue.admins),
             unsealed: count(counts.unsealed),
             untold: count(counts.untold),
             targets_ready: ready,

@@ -18,8 +18,12 @@ pub mod reconcile;
 pub mod renew;
 pub mod revoke;
 pub mod rotate;
+pub mod rotate_admin;
+pub mod rotate_standing;
+pub mod rotations;
 pub mod show;
 pub mod sign_in;
+pub mod standing;
 pub mod status;
 pub mod targets;
 pub mod tokens;
@@ -38,17 +42,21 @@ use crate::{
     },
     identity::{Caller, throttle::Throttle, token::Tokens},
     ids::{AuditId, RequestId, TargetId},
-    store::{Store, seal::KeyRing},
-    target::{Handle, Targets},
+    store::{Store, admin_rotation::AdminSecrets, seal::KeyRing},
+    target::{AdminPasswords, Handle, Reread, Targets},
     telemetry::metrics::Metrics,
 };
 
+/// Renewals of administrators' passwords that are ours until the claim ends, and how they stand.
+pub use crate::store::admin_rotation::{AdminRotation, ClaimedAdmin};
 /// An entry of the audit as it is listed.
 pub use crate::store::audit::Listed;
 /// Which leases are meant.
 pub use crate::store::leases::LeaseFilter;
 /// Work on a login that is ours until its claim ends.
 pub use crate::store::logins::Claimed;
+/// A rotation that is ours until the claim ends.
+pub use crate::store::rotating::ClaimedStandingRole;
 /// A token as it is shown.
 pub use crate::store::tokens::ListedToken;
 
@@ -56,7 +64,7 @@ pub use crate::store::tokens::ListedToken;
 pub struct App {
     pub(in crate::app) store: Store,
     pub(in crate::app) targets: Targets,
-    pub(in crate::app) keys: KeyRing,
+    pub(in crate::app) keys: Arc<KeyRing>,
     pub(in crate::app) signer: history::Signer,
     pub(in crate::app) clock: Clock,
     pub(in crate::app) tokens: Tokens,
@@ -95,6 +103,8 @@ pub struct Nudges {
     pub leases: Arc<Notify>,
     /// The loop that seals the audit and tells others.
     pub audit: Arc<Notify>,
+    /// The loop that rotates standing roles and administrators' passwords.
+    pub rotations: Arc<Notify>,
 }
 
 /// The loop that ends leases looks at least this often by itself: what another daemon recorded and
@@ -152,6 +162,24 @@ impl Origin {
     }
 }
 
+/// On whose behalf something is done that pgvalet also does by itself.
+#[derive(Clone, Copy)]
+pub(in crate::app) enum Author<'a> {
+    /// A caller, in a request.
+    Caller(&'a Origin, &'a Caller),
+    /// pgvalet: it was due.
+    Pgvalet,
+}
+
+impl Author<'_> {
+    fn entry(self, now: DateTime<Utc>, event: Event) -> Entry {
+        match self {
+            Self::Caller(origin, caller) => origin.entry(caller, now, event),
+            Self::Pgvalet => own_entry(now, event),
+        }
+    }
+}
+
 /// An audit entry for what pgvalet did by itself.
 fn own_entry(now: DateTime<Utc>, event: Event) -> Entry {
     Entry {
@@ -173,7 +201,7 @@ impl App {
         Self {
             store: parts.store,
             targets: parts.targets,
-            keys: parts.keys,
+            keys: Arc::new(parts.keys),
             signer: parts.signer,
             clock: parts.clock,
             tokens: parts.tokens,
@@ -221,16 +249,45 @@ impl App {
 
     /// The connections to a target.
     async fn open(&self, target: &Target) -> Result<Arc<Handle>, error::Error> {
-        if let Some(handle) = self.targets.get(target.id, target.version) {
+        let open = self.targets.get(target.id, target.version);
+        if let Some(handle) = &open
+            && handle.admin_version() >= target.admin_version
+        {
+            return Ok(Arc::clone(handle));
+        }
+        let AdminSecrets { version, current, .. } =
+            self.store.admin_secrets(target.id, &self.keys).await?;
+        if let Some(handle) = open {
+            handle.use_admin_password(version, current);
             return Ok(handle);
         }
-        let password = self.store.target_password(target.id, &self.keys).await?;
         let cluster = self.store.target_cluster(target.id).await?;
-        let handle = self.targets.open(target, password);
+        let reread = self.reread(target.id);
+        let handle = self.targets.open(target, (version, current), Some(reread));
         if let Some(cluster) = cluster {
             handle.expect_cluster(cluster);
         }
         Ok(handle)
+    }
+
+    /// How the passwords of a target's administrator are read anew when one is refused: another daemon
+    /// may have renewed it a moment ago, or be about to.
+    fn reread(&self, id: TargetId) -> Reread {
+        let (store, keys) = (self.store.clone(), Arc::clone(&self.keys));
+        Box::new(move || {
+            let (store, keys) = (store.clone(), Arc::clone(&keys));
+            Box::pin(async move {
+                let read = store.admin_secrets(id, &keys).await;
+                let secrets = read
+                    .inspect_err(|error| {
+                        let error = error as &dyn std::error::Error;
+                        tracing::warn!(target.id = %id, error, "could not read the passwords of a refused admin");
+                    })
+                    .ok()?;
+                let AdminSecrets { version, current, next } = secrets;
+                Some(AdminPasswords { version, current, next })
+            })
+        })
     }
 }
 

@@ -141,7 +141,15 @@ impl App {
             );
             return Err(Error::Conflict { code: "profile_in_use", detail });
         }
-        tx.remove_profile(profile.id).await?;
+        tx.remove_profile(profile.id).await.map_err(|e| {
+            if !e.is_constraint("standing_role_profile") {
+                return e.into();
+            }
+            let detail = format!(
+                "standing roles work under profile `{name}`: remove them first (`pgvalet standing list` names them)"
+            );
+            Error::Conflict { code: "profile_in_use", detail }
+        })?;
         let event = Event::ProfileRemoved { profile_id: profile.id, profile: name.to_string() };
         tx.audit(&origin.entry(admin, self.clock.now(), event)).await?;
         tx.commit().await?;

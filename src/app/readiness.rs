@@ -13,6 +13,7 @@ use futures_util::future::join_all;
 use crate::{
     app::App,
     domain::target::Target,
+    ids::TargetId,
     target::{Server, TOLERATED_SKEW},
     telemetry::labels::Outcome,
 };
@@ -46,7 +47,8 @@ pub struct Loops {
 
 /// What a target answered.
 pub(in crate::app) struct Probe {
-    name: String,
+    pub(in crate::app) id: TargetId,
+    pub(in crate::app) name: String,
     /// Itself, or why it did not answer.
     pub(in crate::app) server: Result<Server, &'static str>,
     /// How far its clock is from ours.
@@ -138,7 +140,7 @@ impl App {
             };
             let skew = server.as_ref().map(|server| (server.now - self.clock.now()).abs());
             let skew = skew.ok().and_then(|skew| skew.to_std().ok()).unwrap_or_default();
-            Probe { name: target.spec.name.to_string(), server, skew }
+            Probe { id: target.id, name: target.spec.name.to_string(), server, skew }
         };
         join_all(targets.into_iter().map(probe)).await
     }

@@ -73,7 +73,9 @@ impl App {
             TtlRule::ProfileMaxTtl => {
                 format!("the profile's max_ttl ends it at {}", to.format("%Y-%m-%d %H:%M:%S UTC"))
             }
-            TtlRule::Asked | TtlRule::ProfileTtl => format!("{length} from now"),
+            TtlRule::Asked | TtlRule::ProfileTtl | TtlRule::StandingRole => {
+                format!("{length} from now")
+            }
         };
 
         let recording = self.move_end(caller, origin, id, before.expires_at, to);
@@ -108,6 +110,7 @@ impl App {
         origin: &Origin,
         lease: &Lease,
     ) -> Result<(), Error> {
+        self.refuse_standing(lease.id).await?;
         let name = lease.profile.parse().map_err(Error::internal)?;
         let Some(profile) = self.store.profile(&name).await? else {
             return Err(Error::not_found("profile", lease.profile.clone()));

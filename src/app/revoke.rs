@@ -10,6 +10,7 @@ use crate::{
     },
     identity::Caller,
     ids::LeaseId,
+    store::Tx,
 };
 
 /// States of a lease that can be revoked.
@@ -33,13 +34,15 @@ impl App {
         id: LeaseId,
     ) -> Result<Lease, Error> {
         let lease = self.lease(caller, id).await?;
+        self.refuse_standing(id).await?;
         self.start_revoking(caller, origin, &lease).await?;
         let mut leases = vec![lease];
         self.wait_until_gone(caller, &mut leases).await?;
         leases.pop().ok_or_else(|| Error::not_found("lease", id.to_string()))
     }
 
-    /// Revokes every live lease that meets the filter, which must say something.
+    /// Revokes every live lease that meets the filter, which must say something. The leases of standing
+    /// roles were asked for by nobody, and are left alone.
     ///
     /// # Errors
     /// If it says nothing, or our database does not answer: what was recorded until then is revoked.
@@ -59,12 +62,13 @@ impl App {
             return Err(Error::Invalid(vec![Fault { field: "person", message }]));
         }
         filter.states = Some(LIVE.to_vec());
+        let standing = self.store.leases_of_standing_roles().await?;
         let (mut found, mut before) = (Vec::new(), None);
         loop {
             let page = self.leases(caller, filter.clone(), before, PAGE).await?;
             let Some(last) = page.last() else { break };
             before = Some(last.id);
-            for lease in page {
+            for lease in page.into_iter().filter(|lease| !standing.contains(&lease.id)) {
                 self.start_revoking(caller, origin, &lease).await?;
                 found.push(lease);
             }
@@ -80,22 +84,34 @@ impl App {
         lease: &Lease,
     ) -> Result<(), Error> {
         debug_assert!(may_touch(caller, lease), "the lease was looked up for this caller");
-        let now = self.clock.now();
         let mut tx = self.store.begin().await?;
-        if !tx.start_revoking_lease(lease.id, Cause::Revoked).await? {
+        if !self.record_revoking(&mut tx, caller, origin, lease.id).await? {
             return Ok(());
-        }
-        let event = Event::LeaseRevoking { lease_id: lease.id, cause: Cause::Revoked };
-        tx.audit(&origin.entry(caller, now, event)).await?;
-        for (login_id, role) in tx.start_revoking_logins_of(lease.id, Cause::Revoked, now).await? {
-            let event =
-                Event::LoginRevoking { lease_id: lease.id, login_id, role, cause: Cause::Revoked };
-            tx.audit(&origin.entry(caller, now, event)).await?;
         }
         tx.commit().await?;
         self.nudges.leases.notify_one();
         self.nudges.audit.notify_one();
         Ok(())
+    }
+
+    /// Records within a transaction that a lease and its logins end. False if it was ending already.
+    pub(in crate::app) async fn record_revoking(
+        &self,
+        tx: &mut Tx,
+        caller: &Caller,
+        origin: &Origin,
+        lease_id: LeaseId,
+    ) -> Result<bool, Error> {
+        let (now, cause) = (self.clock.now(), Cause::Revoked);
+        if !tx.start_revoking_lease(lease_id, cause).await? {
+            return Ok(false);
+        }
+        tx.audit(&origin.entry(caller, now, Event::LeaseRevoking { lease_id, cause })).await?;
+        for (login_id, role) in tx.start_revoking_logins_of(lease_id, cause, now).await? {
+            let event = Event::LoginRevoking { lease_id, login_id, role, cause };
+            tx.audit(&origin.entry(caller, now, event)).await?;
+        }
+        Ok(true)
     }
 
     async fn wait_until_gone(&self, caller: &Caller, leases: &mut [Lease]) -> Result<(), Error> {

@@ -61,6 +61,7 @@ impl App {
         let action = self.write_target(&mut tx, admin, origin, &new).await?;
         tx.commit().await?;
         self.nudges.audit.notify_one();
+        self.nudges.rotations.notify_one();
         let target = self.target(admin, &spec.name).await?;
         Ok((target, action == Action::Create))
     }
@@ -80,11 +81,12 @@ impl App {
             (None, Some(_)) if plan::needs_password(&change.changed) => {
                 return Err(password_missing(&spec.name, "is to be reached in another way"));
             }
-            (None, Some(target)) => self.store.target_password(target.id, &self.keys).await?,
+            (None, Some(target)) => self.store.admin_secrets(target.id, &self.keys).await?.current,
             (None, None) => return Err(password_missing(&spec.name, "is new")),
         };
-        let trial = Target { id: TargetId::new(), version: 0, spec: spec.clone() };
-        let handle = self.targets.open(&trial, password);
+        let trial =
+            Target { id: TargetId::new(), version: 0, admin_version: 0, spec: spec.clone() };
+        let handle = self.targets.open(&trial, (0, password), None);
         let probed = handle.probe().await;
         self.targets.forget(trial.id);
         let failed = |e| Error::target(spec.name.as_str(), None, e);
@@ -124,6 +126,7 @@ impl App {
             _ => false,
         };
         let target = spec.name.to_string();
+        let has_password = sealed.is_some();
         let event = match (recorded, sealed) {
             (None, None) => return Err(password_missing(&spec.name, "is new")),
             (None, Some(sealed)) => {
@@ -147,6 +150,9 @@ impl App {
             }
         };
         self.check_same_cluster(tx, id, spec, cluster_id).await?;
+        if has_password || change.changed.contains(&"rotate_admin") {
+            self.schedule_admin(tx, (id, spec), has_password, now).await?;
+        }
         tx.audit(&origin.entry(admin, now, event)).await?;
         Ok(if change.action == Action::Create { Action::Create } else { Action::Change })
     }
@@ -206,6 +212,7 @@ impl App {
             return Err(Error::Conflict { code: "target_in_use", detail });
         }
         tx.remove_target(id, now).await?;
+        tx.forget_admin_rotation(id).await?;
         let event = Event::TargetRemoved { target_id: id, target: name.to_string() };
         tx.audit(&origin.entry(admin, now, event)).await?;
         tx.commit().await?;

@@ -7,10 +7,13 @@ use chrono::TimeDelta;
 use tokio::process::Command;
 
 use crate::{
-    api::leases::{AskForLease, Lease, ReceivedCredential, ReceivedIssued, Renew},
+    api::{
+        leases::{AskForLease, Lease, ReceivedCredential, ReceivedIssued, Renew},
+        standing::ReceivedStandingCredential,
+    },
     cli::{
         Globals, Io,
-        arguments::{Connect, Form, Get, Rotate, Run, Wish},
+        arguments::{Connect, Form, Get, Run, Wish},
         child::{self, Manners, Signals},
         client::{Answer, Client},
         failure::Failure,
@@ -20,6 +23,7 @@ use crate::{
     },
     clock::Clock,
     domain::{lease::State, name::Name},
+    ids::LeaseId,
     secret::Secret,
 };
 
@@ -44,15 +48,57 @@ pub async fn get(given: Get, globals: &Globals, io: &mut Io<'_>) -> Result<u8, F
     written
 }
 
-/// `pgvalet rotate`.
+/// `pgvalet rotate ID`.
 ///
 /// # Errors
 /// If the lease cannot be rotated, or the credential cannot be written: rotate again then.
-pub async fn rotate(given: Rotate, globals: &Globals, io: &mut Io<'_>) -> Result<u8, Failure> {
+pub async fn rotate(
+    id: LeaseId,
+    form: &Form,
+    globals: &Globals,
+    io: &mut Io<'_>,
+) -> Result<u8, Failure> {
     let client = session::sign_in(globals, io)?;
-    let destination = Destination::open(given.form.out.clone())?;
-    let answer = watched(io, "waiting for the fresh login", client.rotate(given.id)).await?;
-    hand_out(&answer, &given.form, destination, globals, io)
+    let destination = Destination::open(form.out.clone())?;
+    let answer = watched(io, "waiting for the fresh login", client.rotate(id)).await?;
+    hand_out(&answer, form, destination, globals, io)
+}
+
+/// `pgvalet standing get`.
+///
+/// # Errors
+/// If the caller may not read it, there is no login yet, or the credential cannot be written.
+pub async fn standing(
+    name: &Name,
+    form: &Form,
+    client: &Client,
+    globals: &Globals,
+    io: &mut Io<'_>,
+) -> Result<u8, Failure> {
+    let destination = Destination::open(form.out.clone())?;
+    let asked =
+        client.part::<ReceivedStandingCredential>(["standing-roles", name.as_str(), "credential"]);
+    let answer = watched(io, "asking the daemon", asked).await?;
+    if globals.json {
+        write_body(&answer.body, destination, io)?;
+        return Ok(0);
+    }
+    let ReceivedStandingCredential { standing_role, credential } = &answer.value;
+    let lease_id = standing_role.lease_id.ok_or_else(|| {
+        Failure::NotSo(format!("standing role {name} has no login yet: ask again"))
+    })?;
+    let (profile, expires_at) = (standing_role.spec.name.as_str(), credential.valid_until);
+    let access = Access { credential, lease_id, profile, expires_at, root_certificate: None };
+    write_credential(access, form, destination, io)?;
+    if io.terminals.err {
+        let (due, until) = (instant(standing_role.due_at), instant(credential.valid_until));
+        let generation = standing_role.generation;
+        writeln!(
+            io.err,
+            "standing role {name}, generation {generation}: rotated next at {due}, valid until {until}"
+        )?;
+    }
+    Ok(0)
 }
 
 /// `pgvalet connect`.
@@ -266,24 +312,42 @@ fn hand_out(
 ) -> Result<u8, Failure> {
     let issued = &answer.value;
     if globals.json {
-        let mut text = Secret::new(answer.body.expose().clone());
-        text.expose_mut().push(b'\n');
-        destination.write(text.expose(), io)?;
+        write_body(&answer.body, destination, io)?;
         return Ok(u8::from(issued.credential.is_none()));
     }
     let credential = credential_of(issued)?;
-    let certificate = match form.format {
-        Format::Pgpass => None,
-        _ => root_certificate(credential, io)?,
-    };
-    let text = access(issued, credential, certificate.as_deref())
-        .write(form.format)
-        .map_err(|e| Failure::NotSo(e.to_string()))?;
-    destination.write(text.expose().as_bytes(), io)?;
+    write_credential(access(issued, credential, None), form, destination, io)?;
     if io.terminals.err {
         tell(issued, io)?;
     }
     Ok(0)
+}
+
+/// The answer as it came.
+fn write_body(
+    body: &Secret<Vec<u8>>,
+    destination: Destination,
+    io: &mut Io<'_>,
+) -> Result<(), Failure> {
+    let mut text = Secret::new(body.expose().clone());
+    text.expose_mut().push(b'\n');
+    destination.write(text.expose(), io)
+}
+
+fn write_credential(
+    access: Access<'_>,
+    form: &Form,
+    destination: Destination,
+    io: &mut Io<'_>,
+) -> Result<(), Failure> {
+    let certificate = match form.format {
+        Format::Pgpass => None,
+        _ => root_certificate(access.credential, io)?,
+    };
+    let text = Access { root_certificate: certificate.as_deref(), ..access }
+        .write(form.format)
+        .map_err(|e| Failure::NotSo(e.to_string()))?;
+    destination.write(text.expose().as_bytes(), io)
 }
 
 fn credential_of(issued: &ReceivedIssued) -> Result<&ReceivedCredential, Failure> {

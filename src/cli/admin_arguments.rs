@@ -58,7 +58,105 @@ pub struct CreateToken {
 pub struct Target {
     /// What to do.
     #[command(subcommand)]
-    pub command: RecordCommand,
+    pub command: TargetCommand,
+}
+
+/// What is done with targets.
+#[derive(Debug, clap::Subcommand)]
+pub enum TargetCommand {
+    /// What is done with profiles too.
+    #[command(flatten)]
+    Record(RecordCommand),
+    /// Renew the password of the role that pgvalet signs in as; nobody is told it
+    #[command(after_help = "Examples:\n  pgvalet target rotate-admin shop")]
+    RotateAdmin {
+        /// The target.
+        name: Name,
+    },
+}
+
+/// `pgvalet rotate`.
+#[derive(Debug, clap::Args)]
+pub struct Rotate {
+    /// The lease.
+    #[arg(required_unless_present = "due", conflicts_with = "due")]
+    pub id: Option<crate::ids::LeaseId>,
+    /// Every standing role and every target's admin password whose rotation is due, now.
+    #[arg(long, conflicts_with_all = ["format", "out"])]
+    pub due: bool,
+    /// How the fresh credential is printed.
+    #[command(flatten)]
+    pub form: crate::cli::arguments::Form,
+}
+
+/// `pgvalet standing`.
+#[derive(Debug, clap::Args)]
+pub struct Standing {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: StandingCommand,
+}
+
+/// What is done with standing roles.
+#[derive(Debug, clap::Subcommand)]
+pub enum StandingCommand {
+    /// List them, with their last and next rotation
+    #[command(after_help = "Examples:\n  pgvalet standing list")]
+    List,
+    /// Show one
+    #[command(after_help = "Examples:\n  pgvalet standing show orders-api")]
+    Show {
+        /// Its name.
+        name: Name,
+    },
+    /// Print the credential that one hands out now, alone, on standard output
+    #[command(after_help = "\
+Examples:
+  pgvalet standing get orders-api --format dotenv --out /run/orders-api/db.env
+  psql \"$(pgvalet standing get orders-api)\"
+
+Take user and password together: both are fresh after a rotation. Each reading is audited.")]
+    Get {
+        /// The standing role.
+        name: Name,
+        /// How it is printed.
+        #[command(flatten)]
+        form: crate::cli::arguments::Form,
+    },
+    /// Give one a fresh login; the one before stops after its grace
+    #[command(after_help = "\
+Examples:
+  pgvalet standing rotate orders-api
+  pgvalet standing rotate orders-api --now      its password is known to somebody: no grace
+  pgvalet standing rotate --due                 those that are due
+  pgvalet standing rotate --all
+
+The exit status is 1 if one of them could not be rotated; the daemon tries it again.")]
+    Rotate(RotateStanding),
+    /// Remove one; its logins are ended
+    #[command(after_help = "Examples:\n  pgvalet standing remove orders-api")]
+    Remove {
+        /// Its name.
+        name: Name,
+    },
+}
+
+/// `pgvalet standing rotate`.
+#[derive(Debug, clap::Args)]
+#[command(group = clap::ArgGroup::new("which").required(true))]
+pub struct RotateStanding {
+    /// This one.
+    #[arg(group = "which")]
+    pub name: Option<Name>,
+    /// Those whose rotation is due.
+    #[arg(long, group = "which")]
+    pub due: bool,
+    /// All of them.
+    #[arg(long, group = "which")]
+    pub all: bool,
+    /// Stop the login of before at once. Consumers are cut off until they have read the fresh one.
+    #[arg(long)]
+    pub now: bool,
 }
 
 /// `pgvalet profile`.

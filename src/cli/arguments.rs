@@ -5,7 +5,9 @@ use std::{ffi::OsString, path::PathBuf};
 
 use crate::{
     cli::{
-        admin_arguments::{ApplyFile, Audit, PlanFile, Profile, Target, Token, Top},
+        admin_arguments::{
+            ApplyFile, Audit, PlanFile, Profile, Rotate, Standing, Target, Token, Top,
+        },
         format::Format,
         target_setup::{BootstrapTarget, Doctor},
     },
@@ -137,7 +139,10 @@ Examples:
     /// Give a lease a fresh login; the one before stops after a short grace
     #[command(after_help = "\
 Examples:
-  pgvalet rotate lse_0190c5d3e1a27c41b1f5d0c2a1b3c4d5 --format dotenv")]
+  pgvalet rotate lse_0190c5d3e1a27c41b1f5d0c2a1b3c4d5 --format dotenv
+  pgvalet rotate --due                         standing roles and admins' passwords that are due
+
+With --due the exit status is 1 if something that is due could not be rotated.")]
     Rotate(Rotate),
     /// Revoke leases, wait until they are gone, and print the proofs
     #[command(after_help = "\
@@ -151,7 +156,7 @@ some are still being revoked after 30 seconds; the daemon never gives one up.")]
     Revoke(Revoke),
     /// Make, list and revoke API tokens
     Token(Token),
-    /// List, show and remove targets (`pgvalet apply` makes and changes them)
+    /// List, show and remove targets, renew admins' passwords (`pgvalet apply` makes and changes them)
     Target(Target),
     /// List, show and remove profiles (`pgvalet apply` makes and changes them)
     Profile(Profile),
@@ -163,6 +168,8 @@ Examples:
 
 What it tries on the target it undoes. The exit status is 1 if something is broken.")]
     Doctor(Doctor),
+    /// Standing roles: long-lived application logins, rotated on a schedule
+    Standing(Standing),
     /// Show what a file of targets and profiles would change, with the SQL
     #[command(after_help = "\
 Examples:
@@ -376,16 +383,6 @@ pub struct Renew {
     pub ttl: Option<String>,
 }
 
-/// `pgvalet rotate`.
-#[derive(Debug, clap::Args)]
-pub struct Rotate {
-    /// The lease.
-    pub id: LeaseId,
-    /// How the fresh credential is printed.
-    #[command(flatten)]
-    pub form: Form,
-}
-
 /// `pgvalet revoke`.
 #[derive(Debug, Default, clap::Args)]
 #[command(group = clap::ArgGroup::new("which").required(true).multiple(true))]
@@ -457,6 +454,10 @@ mod tests {
             &["audit", "verify", "--public-key", "00"],
             &["get", "shop-read", "--format", "yaml"],
             &["apply"],
+            &["rotate"],
+            &["rotate", LEASE, "--due"],
+            &["standing", "rotate"],
+            &["standing", "rotate", "orders-api", "--due"],
         ] {
             let read = Arguments::try_parse_from(std::iter::once(&"pgvalet").chain(words));
             assert_eq!(read.unwrap_err().exit_code(), 2, "{words:?}");
@@ -473,6 +474,10 @@ mod tests {
             &["run", "shop-read", "--", "sh", "-c", "exit 3"],
             &["dev", "--", "psql", "-c", "select 1"],
             &["serve", "--check"],
+            &["rotate", "--due"],
+            &["standing", "rotate", "--all"],
+            &["standing", "get", "orders-api", "--format", "dotenv"],
+            &["target", "rotate-admin", "shop"],
             &[
                 "--url",
                 "https://example.org",

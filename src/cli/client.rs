@@ -239,7 +239,7 @@ impl Client {
         self.send(Call::delete(&["v1", "tokens", &id.to_string()])).await.map(drop)
     }
 
-    /// One record (`targets`, `profiles`) by name.
+    /// One record (`targets`, `profiles`, `standing-roles`) by name.
     ///
     /// # Errors
     /// Also if there is none of that name.
@@ -265,6 +265,29 @@ impl Client {
     /// Also if there is none of that name, or something still needs it.
     pub async fn remove(&self, kind: &str, name: &str) -> Result<(), Failure> {
         self.send(Call::delete(&["v1", kind, name])).await.map(drop)
+    }
+
+    /// A part of a record, such as the credential of a standing role.
+    ///
+    /// # Errors
+    /// Also if there is none for the caller.
+    pub async fn part<T: serde::de::DeserializeOwned>(
+        &self,
+        [kind, name, part]: [&str; 3],
+    ) -> Result<Answer<T>, Failure> {
+        self.read(Call::get(&["v1", kind, name, part])).await
+    }
+
+    /// Something done to a record, such as a rotation.
+    ///
+    /// # Errors
+    /// Also if it fails.
+    pub async fn act<T: serde::de::DeserializeOwned, B: serde::Serialize>(
+        &self,
+        [kind, name, verb]: [&str; 3],
+        body: &B,
+    ) -> Result<Answer<T>, Failure> {
+        self.read(Call::post(&["v1", kind, name, verb], body)?).await
     }
 
     /// A list (`leases`, `targets`, `profiles`, `tokens`, `audit`), newest first: page after page

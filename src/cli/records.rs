@@ -1,13 +1,13 @@
 //! Targets and profiles: listed, shown, removed. They are made by `pgvalet apply`.
 
 use crate::{
-    api::admin::{Profile as ProfileRecord, Target as TargetRecord},
+    api::admin::{AdminRotation, Profile as ProfileRecord, Target as TargetRecord},
     cli::{
         Globals, Io,
-        admin_arguments::{Profile, RecordCommand, Target},
+        admin_arguments::{Profile, RecordCommand, Target, TargetCommand},
         client::Client,
         failure::Failure,
-        output::{self, facts, watched},
+        output::{self, facts, instant, plain, watched},
         session,
     },
     domain::profile::Reason,
@@ -22,7 +22,22 @@ const MOST: usize = 10_000;
 /// If the daemon is unavailable, or refuses.
 pub async fn target(given: Target, globals: &Globals, io: &mut Io<'_>) -> Result<u8, Failure> {
     let client = session::sign_in(globals, io)?;
-    match given.command {
+    let command = match given.command {
+        TargetCommand::Record(command) => command,
+        TargetCommand::RotateAdmin { name } => {
+            let nothing = serde_json::json!({});
+            let renewing = client.act(["targets", name.as_str(), "rotate-admin"], &nothing);
+            let renewed: TargetRecord = watched(io, "renewing the password", renewing).await?.value;
+            if globals.json {
+                output::json(io, &renewed)?;
+            } else {
+                let admin = plain(&renewed.spec.admin_user);
+                writeln!(io.err, "the password of {admin} on target {name} is renewed")?;
+            }
+            return Ok(0);
+        }
+    };
+    match command {
         RecordCommand::List => {
             let Some(targets) = list::<TargetRecord>("targets", &client, globals, io).await? else {
                 return Ok(0);
@@ -49,6 +64,8 @@ pub async fn target(given: Target, globals: &Globals, io: &mut Io<'_>) -> Result
                 return Ok(0);
             }
             let own = found.spec.sslrootcert_pem.is_some();
+            let at = |at: Option<_>, none: &str| at.map_or_else(|| none.to_owned(), instant);
+            let AdminRotation { rotated_at, due_at, blocked_by, refused_at } = found.admin_rotation;
             let lines = [
                 ("name", found.spec.name.to_string()),
                 ("id", found.id.to_string()),
@@ -61,6 +78,11 @@ pub async fn target(given: Target, globals: &Globals, io: &mut Io<'_>) -> Result
                 ("admin", found.spec.admin_user),
                 ("databases", found.spec.databases.join(", ")),
                 ("scram iterations", found.spec.scram_iterations.to_string()),
+                ("admin password renewed", found.spec.rotate_admin.to_string()),
+                ("last renewed", at(rotated_at, "never")),
+                ("renewed next", at(due_at, "when asked for")),
+                ("admin refused since", at(refused_at, "")),
+                ("in the way", blocked_by.unwrap_or_default()),
             ];
             facts(io, &lines)?;
         }
@@ -143,7 +165,7 @@ fn show(found: ProfileRecord, io: &mut Io<'_>) -> Result<(), Failure> {
 }
 
 /// The records of a kind; none if they were printed as JSON.
-async fn list<T: serde::de::DeserializeOwned>(
+pub(in crate::cli) async fn list<T: serde::de::DeserializeOwned>(
     kind: &str,
     client: &Client,
     globals: &Globals,

@@ -13,7 +13,10 @@ use chrono::{DateTime, Utc};
 
 use crate::{
     domain::lease::{Cause, Granted, Proof},
-    ids::{AuditId, LeaseId, LoginId, PrincipalId, ProfileId, RequestId, TargetId, TokenId},
+    ids::{
+        AuditId, LeaseId, LoginId, PrincipalId, ProfileId, RequestId, StandingRoleId, TargetId,
+        TokenId,
+    },
 };
 
 /// Who did it.
@@ -145,6 +148,83 @@ pub enum Event {
     /// A lease is over: each of its logins was seen to be gone.
     #[serde(rename = "lease.revoked")]
     LeaseRevoked { lease_id: LeaseId, cause: Cause },
+    /// A standing role was recorded.
+    #[serde(rename = "standing-role.created")]
+    StandingRoleCreated { standing_role_id: StandingRoleId, standing_role: String },
+    /// A standing role was changed: the names of what changed.
+    #[serde(rename = "standing-role.changed")]
+    StandingRoleChanged {
+        standing_role_id: StandingRoleId,
+        standing_role: String,
+        changed: Vec<String>,
+    },
+    /// A standing role was removed; its logins end.
+    #[serde(rename = "standing-role.removed")]
+    StandingRoleRemoved { standing_role_id: StandingRoleId, standing_role: String },
+    /// The intent to make a fresh login for a standing role.
+    #[serde(rename = "standing-role.rotating")]
+    StandingRoleRotating {
+        standing_role_id: StandingRoleId,
+        standing_role: String,
+        lease_id: LeaseId,
+        login_id: LoginId,
+        role: String,
+    },
+    /// A standing role hands out a fresh login; the one before stops after the grace.
+    #[serde(rename = "standing-role.rotated")]
+    StandingRoleRotated {
+        standing_role_id: StandingRoleId,
+        standing_role: String,
+        generation: i32,
+        lease_id: LeaseId,
+        role: String,
+        valid_until: DateTime<Utc>,
+        due_at: DateTime<Utc>,
+        superseded: Option<LeaseId>,
+        superseded_ends_at: Option<DateTime<Utc>>,
+    },
+    /// A standing role could not be rotated; it is tried again.
+    #[serde(rename = "standing-role.failed")]
+    StandingRoleFailed {
+        standing_role_id: StandingRoleId,
+        standing_role: String,
+        code: String,
+        why: String,
+    },
+    /// A standing role should have been rotated by now.
+    #[serde(rename = "standing-role.overdue")]
+    StandingRoleOverdue {
+        standing_role_id: StandingRoleId,
+        standing_role: String,
+        due_at: DateTime<Utc>,
+    },
+    /// Somebody was given the credential of a standing role.
+    #[serde(rename = "standing-role.read")]
+    StandingRoleRead {
+        standing_role_id: StandingRoleId,
+        standing_role: String,
+        generation: i32,
+        lease_id: LeaseId,
+        allowed_by: String,
+    },
+    /// The next password of a target's administrator is sealed, and about to be set.
+    #[serde(rename = "target.admin-rotating")]
+    TargetAdminRotating { target_id: TargetId, target: String },
+    /// A target's administrator has a fresh password.
+    #[serde(rename = "target.admin-rotated")]
+    TargetAdminRotated { target_id: TargetId, target: String, due_at: Option<DateTime<Utc>> },
+    /// The password of a target's administrator could not be renewed; it is tried again.
+    #[serde(rename = "target.admin-failed")]
+    TargetAdminFailed { target_id: TargetId, target: String, code: String, why: String },
+    /// The password of a target's administrator should have been renewed by now.
+    #[serde(rename = "target.admin-overdue")]
+    TargetAdminOverdue { target_id: TargetId, target: String, due_at: DateTime<Utc> },
+    /// A target refuses its administrator: somebody else changed the password, or shut the role out.
+    #[serde(rename = "target.admin-refused")]
+    TargetAdminRefused { target_id: TargetId, target: String },
+    /// A target lets its administrator in again.
+    #[serde(rename = "target.admin-accepted")]
+    TargetAdminAccepted { target_id: TargetId, target: String },
     /// A login could not be removed yet.
     #[serde(rename = "login.blocked")]
     LoginBlocked { lease_id: LeaseId, login_id: LoginId, role: String, why: String },

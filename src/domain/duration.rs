@@ -26,6 +26,12 @@ pub enum NotADuration {
 }
 
 impl Seconds {
+    /// An hour.
+    pub const HOUR: Self = Self(3600);
+
+    /// Ninety days: how often passwords that programs use are commonly renewed.
+    pub const NINETY_DAYS: Self = Self(90 * 86_400);
+
     /// Takes a number of seconds.
     ///
     /// # Errors

@@ -317,6 +317,8 @@ pub enum TtlRule {
     ProfileTtl,
     /// The profile's `max_ttl`: the caller asked for more, or renewed up to the end.
     ProfileMaxTtl,
+    /// The schedule of its standing role.
+    StandingRole,
 }
 
 /// How long a lease was given, and by which rule.

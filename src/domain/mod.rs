@@ -16,4 +16,6 @@ pub mod profile;
 pub mod profile_file;
 pub mod reconcile;
 pub mod role;
+pub mod schedule;
+pub mod standing;
 pub mod target;

@@ -3,6 +3,7 @@
 use crate::domain::{
     name::Name,
     profile::{Profile, ProfileSpec},
+    standing::{StandingRole, StandingRoleSpec},
     target::{Target, TargetSpec},
 };
 
@@ -13,6 +14,8 @@ pub struct Desired {
     pub targets: Vec<DesiredTarget>,
     /// Its profiles, in the file's order.
     pub profiles: Vec<ProfileSpec>,
+    /// Its standing roles, in the file's order.
+    pub standing_roles: Vec<StandingRoleSpec>,
 }
 
 /// A target as a file describes it.
@@ -64,6 +67,7 @@ pub fn target_change(desired: &TargetSpec, recorded: Option<&Target>) -> Change 
         ("admin.user", desired.admin_user == now.admin_user),
         ("databases", desired.databases == now.databases),
         ("scram_iterations", desired.scram_iterations == now.scram_iterations),
+        ("rotate_admin", desired.rotate_admin == now.rotate_admin),
     ]);
     change(changed)
 }
@@ -88,6 +92,24 @@ pub fn profile_change(desired: &ProfileSpec, recorded: Option<&Profile>) -> Chan
         ("owned_objects", desired.owned_objects == now.owned_objects),
         ("access.allow", desired.allow == now.allow),
         ("access.reason", desired.reason == now.reason),
+    ]);
+    change(changed)
+}
+
+/// What becomes of one standing role.
+#[must_use]
+pub fn standing_role_change(desired: &StandingRoleSpec, recorded: Option<&StandingRole>) -> Change {
+    let Some(StandingRole { spec: now, .. }) = recorded else {
+        return Change { action: Action::Create, changed: Vec::new() };
+    };
+    let changed = differing(&[
+        ("description", desired.description == now.description),
+        ("profile", desired.profile == now.profile),
+        ("rotate", desired.rotate == now.rotate),
+        ("window", desired.window == now.window),
+        ("jitter", desired.jitter == now.jitter),
+        ("grace", desired.grace == now.grace),
+        ("access.allow", desired.allow == now.allow),
     ]);
     change(changed)
 }

@@ -13,9 +13,14 @@ use crate::{
         plan::{Desired, DesiredTarget},
         principal::AllowRule,
         profile::{self, DEFAULT_CONNECTION_LIMIT, OwnedObjects, Preset, ProfileSpec, Reason},
+        schedule::Schedule,
+        standing::{self, StandingRoleSpec},
         target::{self, DEFAULT_SCRAM_ITERATIONS, MAX_SCRAM_ITERATIONS, SslMode, TargetSpec},
     },
 };
+
+const WRITE_SCHEDULE: &str =
+    "a length of time such as \"90d\", a cron expression of six fields, or \"never\"";
 
 const LATER: &str = "it comes with a later release";
 
@@ -25,14 +30,14 @@ const LATER: &str = "it comes with a later release";
 /// Everything that is wrong with it, with line and column.
 pub fn read(name: &str, text: &str) -> Result<Desired, Faults> {
     let (desired, faults) = Document::parse(name, text)?.read(|root| {
-        for key in ["standing-role", "person"] {
-            root.not_yet(key, LATER);
-        }
+        root.not_yet("person", LATER);
         let targets = root.map_of_tables("target").into_iter();
         let targets = targets.filter_map(|(name, table)| read_target(&name, table)).collect();
         let profiles = root.map_of_tables("profile").into_iter();
         let profiles = profiles.filter_map(|(name, table)| read_profile(&name, table)).collect();
-        Desired { targets, profiles }
+        let roles = root.map_of_tables("standing-role").into_iter();
+        let roles = roles.filter_map(|(name, table)| read_standing_role(&name, table)).collect();
+        Desired { targets, profiles, standing_roles: roles }
     });
     faults.or_value(desired)
 }
@@ -48,6 +53,7 @@ fn read_target(name: &str, mut table: Table) -> Option<DesiredTarget> {
     let sslrootcert_pem = table.optional_string("sslrootcert");
     let databases = table.strings("databases");
     let iterations = table.integer_in("scram_iterations", 1..=MAX_SCRAM_ITERATIONS);
+    let rotate_admin = table.parsed("rotate_admin", WRITE_SCHEDULE, str::parse::<Schedule>);
     let (mut admin_user, mut password_source) = (None, None);
     if let Some(mut admin) = table.table("admin") {
         admin_user = admin.required_string("user");
@@ -63,6 +69,7 @@ fn read_target(name: &str, mut table: Table) -> Option<DesiredTarget> {
         admin_user: admin_user?,
         databases: databases?,
         scram_iterations: iterations.and_then(NonZeroU32::new).unwrap_or(DEFAULT_SCRAM_ITERATIONS),
+        rotate_admin: rotate_admin.unwrap_or_else(Schedule::ninety_days),
     };
     for (key, message) in target::faults(&spec) {
         table.fault(key, &message);
@@ -127,11 +134,46 @@ fn read_profile(name: &str, mut table: Table) -> Option<ProfileSpec> {
     Some(spec)
 }
 
+fn read_standing_role(name: &str, mut table: Table) -> Option<StandingRoleSpec> {
+    let name = checked_name(name, &table);
+    table.require(&["profile"]);
+    let description = table.optional_string("description").unwrap_or_default();
+    let profile = table.parsed("profile", "the name of a profile", str::parse::<Name>);
+    let rotate = table.parsed("rotate", WRITE_SCHEDULE, str::parse::<Schedule>);
+    let mut length =
+        |key| table.parsed(key, "a length of time such as \"1h\"", str::parse::<Seconds>);
+    let (window, jitter, grace) = (length("window"), length("jitter"), length("grace"));
+    let allow = table.table("access").map(|mut access| read_allow(&mut access)).unwrap_or_default();
+    let spec = StandingRoleSpec {
+        name: name?,
+        description,
+        profile: profile?,
+        rotate: rotate.unwrap_or_else(Schedule::ninety_days),
+        window: window.unwrap_or(Seconds::HOUR),
+        jitter,
+        grace: grace.unwrap_or(Seconds::HOUR),
+        allow,
+    };
+    for (key, message) in standing::faults(&spec) {
+        table.fault(key, &message);
+    }
+    Some(spec)
+}
+
 fn read_access(profile: &mut Table) -> (Vec<AllowRule>, Reason) {
     let Some(mut access) = profile.table("access") else { return (Vec::new(), Reason::Optional) };
     for key in ["approval", "networks", "hours"] {
         access.not_yet(key, LATER);
     }
+    let allow = read_allow(&mut access);
+    let reason = match access.one_of("reason", &["optional", "required"]) {
+        Some("required") => Reason::Required,
+        Some(_) | None => Reason::Optional,
+    };
+    (allow, reason)
+}
+
+fn read_allow(access: &mut Table) -> Vec<AllowRule> {
     let mut allow = Vec::new();
     for text in access.strings("allow").unwrap_or_default() {
         match text.parse() {
@@ -139,11 +181,7 @@ fn read_access(profile: &mut Table) -> (Vec<AllowRule>, Reason) {
             Err(e) => access.fault("allow", &format!("{e}")),
         }
     }
-    let reason = match access.one_of("reason", &["optional", "required"]) {
-        Some("required") => Reason::Required,
-        Some(_) | None => Reason::Optional,
-    };
-    (allow, reason)
+    allow
 }
 
 fn checked_name(name: &str, table: &Table) -> Option<Name> {
@@ -156,10 +194,14 @@ fn checked_name(name: &str, table: &Table) -> Option<Name> {
     }
 }
 
-/// Writes targets and profiles as a file that applies to nothing new. Passwords are not in it: a
+/// Writes targets, profiles and standing roles as a file that applies to nothing new. Passwords are not in it: a
 /// recorded target keeps the one that it has.
 #[must_use]
-pub fn write(targets: &[TargetSpec], profiles: &[ProfileSpec]) -> String {
+pub fn write(
+    targets: &[TargetSpec],
+    profiles: &[ProfileSpec],
+    standing_roles: &[StandingRoleSpec],
+) -> String {
     let mut out = Vec::new();
     for target in targets {
         out.push(format!("[target.{}]", key(target.name.as_str())));
@@ -175,10 +217,15 @@ pub fn write(targets: &[TargetSpec], profiles: &[ProfileSpec]) -> String {
         out.push(format!("admin = {{ user = {} }}", quoted(&target.admin_user)));
         out.push(format!("databases = {}", list(&target.databases)));
         out.push(format!("scram_iterations = {}", target.scram_iterations));
+        out.push(format!("rotate_admin = {}", quoted(&target.rotate_admin.to_string())));
         out.push(String::new());
     }
     for profile in profiles {
         write_profile(profile, &mut out);
+        out.push(String::new());
+    }
+    for role in standing_roles {
+        write_standing_role(role, &mut out);
         out.push(String::new());
     }
     out.join("\n")
@@ -218,6 +265,24 @@ fn write_profile(profile: &ProfileSpec, out: &mut Vec<String>) {
     }
 }
 
+fn write_standing_role(role: &StandingRoleSpec, out: &mut Vec<String>) {
+    let name = key(role.name.as_str());
+    out.push(format!("[standing-role.{name}]"));
+    if !role.description.is_empty() {
+        out.push(format!("description = {}", quoted(&role.description)));
+    }
+    out.push(format!("profile = {}", quoted(role.profile.as_str())));
+    out.push(format!("rotate = {}", quoted(&role.rotate.to_string())));
+    out.push(format!("window = {}", quoted(&role.window.to_string())));
+    if let Some(jitter) = role.jitter {
+        out.push(format!("jitter = {}", quoted(&jitter.to_string())));
+    }
+    out.push(format!("grace = {}", quoted(&role.grace.to_string())));
+    out.push(format!("\n[standing-role.{name}.access]"));
+    let allow: Vec<_> = role.allow.iter().map(AllowRule::to_string).collect();
+    out.push(format!("allow = {}", list(&allow)));
+}
+
 /// A name with a dot would be two keys.
 fn key(name: &str) -> String {
     if name.contains('.') { quoted(name) } else { name.to_owned() }
@@ -245,6 +310,7 @@ sslmode = "disable"
 admin = { user = "pgvalet_admin", password = { file = "shop.secret" } }
 databases = ["shop"]
 scram_iterations = 1
+rotate_admin = "0 0 3 1 */3 *"
 
 [profile.shop-read]
 description = "Read \"everything\""
@@ -268,6 +334,19 @@ preset = "custom"
 group_role = "shop_support"
 ttl = "15m"
 owned_objects = "group"
+
+[standing-role.shop-api]
+description = "The shop's own program"
+profile = "shop-read"
+rotate = "30d"
+jitter = "2h"
+grace = "10m"
+
+[standing-role.shop-api.access]
+allow = ["service:shop-api"]
+
+[standing-role.shop-job]
+profile = "support"
 "#;
 
     #[test]
@@ -276,7 +355,11 @@ owned_objects = "group"
         assert_eq!(desired.targets[0].password_source.as_deref(), Some("file:shop.secret"));
         assert_eq!(desired.profiles[1].max_ttl, desired.profiles[1].ttl);
         let targets: Vec<_> = desired.targets.iter().map(|target| target.spec.clone()).collect();
-        let again = read("export.toml", &write(&targets, &desired.profiles)).unwrap();
+        let again =
+            read("export.toml", &write(&targets, &desired.profiles, &desired.standing_roles))
+                .unwrap();
+        assert_eq!(again.standing_roles, desired.standing_roles);
+        assert_eq!(desired.standing_roles[1].rotate, Schedule::ninety_days());
         assert_eq!(again.profiles, desired.profiles);
         assert_eq!(again.targets[0].spec, targets[0]);
     }
@@ -303,6 +386,10 @@ schema = "sales"
 
 [profile.shop-read.access]
 allow = ["everyone", "ci:main"]
+
+[standing-role.api]
+profile = "shop-read"
+rotate = "never"
 "#;
         let faults = read("p.toml", text).unwrap_err();
         let lines: Vec<_> =
@@ -314,6 +401,7 @@ allow = ["everyone", "ci:main"]
             (13, "profile.shop-read.ttl"),
             (14, "profile.shop-read.max_tll"),
             (20, "profile.shop-read.access.allow"),
+            (24, "standing-role.api.rotate"),
         ] {
             assert!(lines.contains(&expected), "{expected:?} not in {lines:#?}");
         }

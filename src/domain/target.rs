@@ -2,7 +2,10 @@
 
 use std::num::NonZeroU32;
 
-use crate::{domain::name::Name, ids::TargetId};
+use crate::{
+    domain::{name::Name, schedule::Schedule},
+    ids::TargetId,
+};
 
 /// How the connection to a target is protected: libpq's words, with libpq's meaning
 /// (<https://www.postgresql.org/docs/current/libpq-ssl.html>). `allow` and `prefer` are left out:
@@ -112,6 +115,10 @@ pub struct TargetSpec {
     #[serde(default = "default_scram_iterations")]
     #[schema(value_type = u32, minimum = 1, maximum = 1_000_000, default = 4096)]
     pub scram_iterations: NonZeroU32,
+    /// When the administrator's password is renewed: every 90 days if left out, and at once when
+    /// somebody has typed it.
+    #[serde(default = "Schedule::ninety_days")]
+    pub rotate_admin: Schedule,
 }
 
 /// What PostgreSQL itself takes for a password. RFC 7677 asks for it where people choose passwords
@@ -134,6 +141,9 @@ pub struct Target {
     pub id: TargetId,
     /// Grows with each change, so that a pool of connections made for an older one is not used.
     pub version: i32,
+    /// Grows with each change of the passwords that its administrator may have, so that connections
+    /// made with an older one are told.
+    pub admin_version: i32,
     /// What is known of it.
     pub spec: TargetSpec,
 }

@@ -8,13 +8,14 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use crate::{
     api::{
         Page,
-        admin::{Profile, PutTarget, Target},
+        admin::{AdminRotation, Profile, PutTarget, Target},
     },
-    app::App,
+    app::{self, App},
     domain::{
         diagnosis::Diagnosis,
         name::Name,
         profile::{self, ProfileSpec},
+        schedule::Schedule,
         target::{self, DEFAULT_SCRAM_ITERATIONS, SslMode, TargetSpec},
     },
     http::{
@@ -24,6 +25,7 @@ use crate::{
         problem::Failure,
     },
     identity::Caller,
+    ids::TargetId,
 };
 
 /// The routes of this file.
@@ -32,6 +34,7 @@ pub(in crate::http) fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(list_targets))
         .routes(routes!(show_target, put_target, remove_target))
         .routes(routes!(diagnose_target))
+        .routes(routes!(rotate_admin))
         .routes(routes!(list_profiles))
         .routes(routes!(show_profile, put_profile, remove_profile))
 }
@@ -55,7 +58,9 @@ async fn list_targets(
     let admin = signed_in.admin(&app, "listing targets").await?;
     let mut targets = app.targets(&admin).await?;
     targets.sort_by_key(|target| std::cmp::Reverse(target.id));
-    Ok(Json(paging.page(targets, |target| target.id.to_string(), shown_target)?))
+    let rotations = app.admin_rotations(&admin).await?;
+    let shown = |target| shown_target(target, &rotations);
+    Ok(Json(paging.page(targets, |target| target.id.to_string(), shown)?))
 }
 
 /// Show a target. Administrators only; the admin role's password is never shown.
@@ -73,7 +78,8 @@ async fn show_target(
     Query(Nothing {}): Query<Nothing>,
 ) -> Result<Json<Target>, Failure> {
     let admin = signed_in.admin(&app, "showing a target").await?;
-    Ok(Json(shown_target(app.target(&admin, &name).await?)))
+    let target = app.target(&admin, &name).await?;
+    Ok(Json(shown_target(target, &app.admin_rotations(&admin).await?)))
 }
 
 /// Record or change a target. Administrators only.
@@ -111,10 +117,34 @@ async fn put_target(
         admin_user: body.admin_user,
         databases: body.databases,
         scram_iterations: body.scram_iterations.unwrap_or(DEFAULT_SCRAM_ITERATIONS),
+        rotate_admin: body.rotate_admin.unwrap_or_else(Schedule::ninety_days),
     };
     let (target, is_new) =
         app.put_target(&admin, &signed_in.origin, spec, body.admin_password).await?;
-    Ok((made(is_new), Json(shown_target(target))))
+    let shown = shown_target(target, &app.admin_rotations(&admin).await?);
+    Ok((made(is_new), Json(shown)))
+}
+
+/// Renew the password of a target's administrator. Administrators only.
+///
+/// The next one is sealed, set on the target, tried, and takes the place of the one before. Nobody is
+/// told it. Connections that are open work on.
+#[utoipa::path(
+    post,
+    path = "/v1/targets/{name}/rotate-admin",
+    tag = "targets", operation_id = "rotateAdmin",
+    params(("name" = Name, Path, description = "The target")),
+    responses((status = 200, description = "Renewed", body = Target))
+)]
+async fn rotate_admin(
+    State(app): State<Arc<App>>,
+    signed_in: SignedIn,
+    Path(name): Path<Name>,
+    Query(Nothing {}): Query<Nothing>,
+) -> Result<Json<Target>, Failure> {
+    let admin = signed_in.admin(&app, "renewing an admin's password").await?;
+    let target = app.rotate_admin(&admin, &signed_in.origin, &name).await?;
+    Ok(Json(shown_target(target, &app.admin_rotations(&admin).await?)))
 }
 
 /// Remove a target. Administrators only; refused while a profile or a live lease needs it.
@@ -250,12 +280,19 @@ async fn remove_profile(
     Ok(StatusCode::NO_CONTENT)
 }
 
-const fn made(is_new: bool) -> StatusCode {
+pub(in crate::http) const fn made(is_new: bool) -> StatusCode {
     if is_new { StatusCode::CREATED } else { StatusCode::OK }
 }
 
-fn shown_target(target: target::Target) -> Target {
-    Target { id: target.id, version: target.version, spec: target.spec }
+fn shown_target(target: target::Target, rotations: &[(TargetId, app::AdminRotation)]) -> Target {
+    let stands = rotations.iter().find(|(id, _)| *id == target.id);
+    let admin_rotation = stands.map_or_else(AdminRotation::default, |(_, stands)| AdminRotation {
+        rotated_at: stands.rotated_at,
+        due_at: stands.due_at,
+        blocked_by: stands.blocked_by.clone(),
+        refused_at: stands.refused_at,
+    });
+    Target { id: target.id, version: target.version, admin_rotation, spec: target.spec }
 }
 
 /// Who else may ask for a profile is not every caller's business.

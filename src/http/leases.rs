@@ -1,4 +1,4 @@
-//! Leases: ask, list, show, renew, rotate, revoke. [`issued`] makes the one answer that carries a
+//! Leases: ask, list, show, renew, rotate, revoke. [`shown_credential`] makes the one answer that carries a
 //! credential; nothing else here sees a password.
 
 use std::{collections::BTreeMap, sync::Arc};
@@ -18,7 +18,10 @@ use crate::{
         leases::{AskForLease, Credential, Issued, Lease, Renew, Renewed, Revocation, RevokeSet},
         problem::ProblemFault,
     },
-    app::{App, LeaseFilter, issue::Answer},
+    app::{
+        App, LeaseFilter,
+        issue::{self, Answer},
+    },
     domain::{
         access::{Asked, Wish},
         lease::{self, State as LeaseState},
@@ -288,22 +291,24 @@ async fn revoke_set(
 }
 
 /// The one place where a credential is put into an answer.
+pub(in crate::http) fn shown_credential(credential: issue::Credential) -> Credential {
+    Credential {
+        uri: String::new(),
+        host: credential.host,
+        port: credential.port,
+        database: credential.database,
+        user: credential.user,
+        password: credential.password.expose().clone(),
+        sslmode: credential.sslmode.as_str().to_owned(),
+        sslrootcert_pem: credential.sslrootcert_pem,
+        options: credential.options,
+        valid_until: credential.valid_until,
+    }
+    .with_uri()
+}
+
 fn issued(answer: Answer) -> Json<Issued> {
-    let credential = answer.credential.map(|credential| {
-        Credential {
-            uri: String::new(),
-            host: credential.host,
-            port: credential.port,
-            database: credential.database,
-            user: credential.user,
-            password: credential.password.expose().clone(),
-            sslmode: credential.sslmode.as_str().to_owned(),
-            sslrootcert_pem: credential.sslrootcert_pem,
-            options: credential.options,
-            valid_until: credential.valid_until,
-        }
-        .with_uri()
-    });
+    let credential = answer.credential.map(shown_credential);
     Json(Issued { lease: shown(answer.lease), ttl: answer.ttl, credential })
 }
 

@@ -13,6 +13,7 @@ mod metrics;
 mod openapi;
 mod parameters;
 mod problem;
+mod standing;
 mod status;
 mod tokens;
 
@@ -78,6 +79,7 @@ fn api() -> OpenApiRouter<Arc<App>> {
         .merge(caller::routes())
         .merge(leases::routes())
         .merge(admin::routes())
+        .merge(standing::routes())
         .merge(code::routes())
         .merge(tokens::routes())
         .merge(audit::routes())

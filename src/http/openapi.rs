@@ -43,6 +43,7 @@ use crate::{
         (name = "leases", description = "Ask for access, renew it, end it"),
         (name = "profiles", description = "What one kind of caller may get"),
         (name = "targets", description = "The PostgreSQL clusters that logins are made on"),
+        (name = "standing roles", description = "Long-lived application logins, rotated on a schedule"),
         (name = "code", description = "Targets and profiles as a file"),
         (name = "tokens", description = "Who is calling"),
         (name = "audit", description = "What happened, as a chain that cannot be altered unseen"),

@@ -233,6 +233,7 @@ fn error_faults(error: &Error) -> Vec<ProblemFault> {
         | Error::Forbidden { .. }
         | Error::NotFound { .. }
         | Error::Refused { .. }
+        | Error::NotReadable { .. }
         | Error::KeyReused
         | Error::StillInProgress
         | Error::LeaseOver { .. }

@@ -347,6 +347,7 @@ async fn the_description_lists_every_route_with_its_problems() {
     insta::assert_snapshot!(routes.join("\n"), @r"
     DELETE /v1/leases/{id}
     DELETE /v1/profiles/{name}
+    DELETE /v1/standing-roles/{name}
     DELETE /v1/targets/{name}
     DELETE /v1/tokens/{id}
     GET /healthz
@@ -359,6 +360,9 @@ async fn the_description_lists_every_route_with_its_problems() {
     GET /v1/leases/{id}
     GET /v1/profiles
     GET /v1/profiles/{name}
+    GET /v1/standing-roles
+    GET /v1/standing-roles/{name}
+    GET /v1/standing-roles/{name}/credential
     GET /v1/status
     GET /v1/targets
     GET /v1/targets/{name}
@@ -371,8 +375,11 @@ async fn the_description_lists_every_route_with_its_problems() {
     POST /v1/leases/{id}/rotate
     POST /v1/plan
     POST /v1/revocations
+    POST /v1/standing-roles/{name}/rotate
+    POST /v1/targets/{name}/rotate-admin
     POST /v1/tokens
     PUT /v1/profiles/{name}
+    PUT /v1/standing-roles/{name}
     PUT /v1/targets/{name}
     ");
     let dangling: BTreeSet<&str> = answer

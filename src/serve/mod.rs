@@ -258,6 +258,7 @@ async fn build_app(
 fn spawn_loops(app: &Arc<App>, tasks: &Tasks, cron: &str) {
     tasks.spawn_loop("leases", worker::leases::run(Arc::clone(app), Clock, tasks.clone()));
     tasks.spawn_loop("housekeeping", worker::housekeeping::run(Arc::clone(app), tasks.clone()));
+    tasks.spawn_loop("rotations", worker::rotations::run(Arc::clone(app), tasks.clone()));
     let (cron, nudges, stop) = (cron.to_owned(), app.nudges().clone(), tasks.stop_token());
     let metrics = Arc::clone(app.metrics());
     tasks.spawn_loop("schedule", worker::schedule::run(cron, nudges, metrics, stop));

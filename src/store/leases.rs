@@ -251,6 +251,33 @@ impl Tx {
         exactly_one(&done)
     }
 
+    /// Moves the end of an active lease and of its logins forward, never back. False if it was over.
+    ///
+    /// # Errors
+    /// If the database does not answer.
+    pub async fn supersede_lease(
+        &mut self,
+        id: LeaseId,
+        ends_at: DateTime<Utc>,
+    ) -> Result<bool, Error> {
+        let done = sqlx::query!(
+            "UPDATE lease SET expires_at = least(expires_at, $2) WHERE id = $1 AND state = 'active'",
+            id.uuid(),
+            ends_at
+        )
+        .execute(&mut *self.inner)
+        .await?;
+        sqlx::query!(
+            "UPDATE login SET ends_at = least(ends_at, $2), due_at = least(due_at, $2)
+             WHERE lease_id = $1 AND state = 'active'",
+            id.uuid(),
+            ends_at
+        )
+        .execute(&mut *self.inner)
+        .await?;
+        Ok(done.rows_affected() == 1)
+    }
+
     /// Records that a lease is ending, unless it is already.
     ///
     /// # Errors

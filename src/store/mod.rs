@@ -4,6 +4,7 @@
 //! written in it together, or not at all. Every move of a lease or login is a compare-and-set on the
 //! state that it leaves. Statements are checked against the schema at compile time (`.sqlx/`).
 
+pub mod admin_rotation;
 pub mod audit;
 pub mod ending;
 pub mod error;
@@ -15,7 +16,9 @@ pub mod logins;
 pub mod measure;
 pub mod people;
 pub mod profiles;
+pub mod rotating;
 pub mod seal;
+pub mod standing;
 pub mod targets;
 pub mod tokens;
 

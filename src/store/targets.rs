@@ -31,6 +31,8 @@ struct Row {
     admin_user: String,
     databases: Vec<String>,
     scram_iterations: i32,
+    rotate_admin: String,
+    admin_version: i32,
 }
 
 impl TryFrom<Row> for Target {
@@ -40,6 +42,7 @@ impl TryFrom<Row> for Target {
         Ok(Self {
             id: TargetId::from(row.id),
             version: row.version,
+            admin_version: row.admin_version,
             spec: TargetSpec {
                 name: row.name.parse().map_err(|_| Error::Unreadable("target's name"))?,
                 environment: row.environment,
@@ -53,6 +56,10 @@ impl TryFrom<Row> for Target {
                     .ok()
                     .and_then(NonZeroU32::new)
                     .ok_or(Error::Unreadable("scram_iterations"))?,
+                rotate_admin: row
+                    .rotate_admin
+                    .parse()
+                    .map_err(|_| Error::Unreadable("schedule"))?,
             },
         })
     }
@@ -64,13 +71,13 @@ fn iterations(spec: &TargetSpec) -> i32 {
 }
 
 /// Where the admin's password of a target is sealed to.
-const fn password_place(id: TargetId) -> Place {
+pub(in crate::store) const fn password_place(id: TargetId) -> Place {
     Place { table: "target", row: id.uuid(), column: "admin_password" }
 }
 
 /// An admin's password on its way into the record.
 #[derive(Debug)]
-pub struct SealedPassword(Vec<u8>);
+pub struct SealedPassword(pub(in crate::store) Vec<u8>);
 
 impl SealedPassword {
     /// Seals a password for one target. The nonce must never have been used before.
@@ -96,7 +103,7 @@ impl Store {
         let rows = sqlx::query_as!(
             Row,
             "SELECT id, name, version, environment, host, port, sslmode, sslrootcert_pem, admin_user, databases,
-                    scram_iterations
+                    scram_iterations, rotate_admin, admin_version
              FROM target WHERE removed_at IS NULL ORDER BY name"
         )
         .fetch_all(&self.pool)
@@ -112,29 +119,13 @@ impl Store {
         let row = sqlx::query_as!(
             Row,
             "SELECT id, name, version, environment, host, port, sslmode, sslrootcert_pem, admin_user, databases,
-                    scram_iterations
+                    scram_iterations, rotate_admin, admin_version
              FROM target WHERE id = $1",
             id.uuid()
         )
         .fetch_optional(&self.pool)
         .await?;
         row.map(Target::try_from).transpose()
-    }
-
-    /// The admin's password of a target.
-    ///
-    /// # Errors
-    /// If the database does not answer, or the seal cannot be opened.
-    pub async fn target_password(
-        &self,
-        id: TargetId,
-        keys: &KeyRing,
-    ) -> Result<Secret<String>, Error> {
-        let sealed =
-            sqlx::query_scalar!("SELECT admin_password FROM target WHERE id = $1", id.uuid())
-                .fetch_one(&self.pool)
-                .await?;
-        Ok(keys.open(password_place(id), &sealed)?)
     }
 }
 
@@ -159,7 +150,7 @@ impl Tx {
         let row = sqlx::query_as!(
             Row,
             "SELECT id, name, version, environment, host, port, sslmode, sslrootcert_pem, admin_user, databases,
-                    scram_iterations
+                    scram_iterations, rotate_admin, admin_version
              FROM target WHERE name = $1 AND removed_at IS NULL FOR UPDATE",
             name.as_str()
         )
@@ -182,8 +173,8 @@ impl Tx {
         sqlx::query!(
             "INSERT INTO target (id, name, version, environment, host, port, sslmode, sslrootcert_pem,
                                  admin_user, admin_password, databases, created_at, updated_at,
-                                 scram_iterations)
-             VALUES ($1, $2, 1, $3, $4, $5, $6, $7, $8, $9, $10, $11, $11, $12)",
+                                 scram_iterations, rotate_admin)
+             VALUES ($1, $2, 1, $3, $4, $5, $6, $7, $8, $9, $10, $11, $11, $12, $13)",
             id.uuid(),
             spec.name.as_str(),
             spec.environment,
@@ -195,7 +186,8 @@ impl Tx {
             password.0,
             &spec.databases,
             now,
-            iterations(spec)
+            iterations(spec),
+            spec.rotate_admin.to_string()
         )
         .execute(&mut *self.inner)
         .await?;
@@ -237,7 +229,8 @@ impl Tx {
         let done = sqlx::query!(
             "UPDATE target SET version = version + 1, environment = $2, host = $3, port = $4, sslmode = $5,
                     sslrootcert_pem = $6, admin_user = $7, admin_password = coalesce($8, admin_password),
-                    databases = $9, updated_at = $10, scram_iterations = $11
+                    databases = $9, updated_at = $10, scram_iterations = $11, rotate_admin = $12,
+                    admin_version = admin_version + (CASE WHEN $8::bytea IS NULL THEN 0 ELSE 1 END)
              WHERE id = $1",
             id.uuid(),
             spec.environment,
@@ -249,7 +242,8 @@ impl Tx {
             password.map(|p| p.0.as_slice()) as Option<&[u8]>,
             &spec.databases,
             now,
-            iterations(spec)
+            iterations(spec),
+            spec.rotate_admin.to_string()
         )
         .execute(&mut *self.inner)
         .await?;

@@ -23,10 +23,10 @@ use tokio::{
 
 use crate::{
     domain::target::{SslMode, TargetSpec},
-    secret::Secret,
     target::{
         error::{self, Error, Meaning},
         gate::Gate,
+        passwords::Passwords,
         sound, sql,
     },
 };
@@ -58,15 +58,24 @@ const SESSION: [(&str, &str); 6] = [
     ("plan_cache_mode", "force_generic_plan"),
 ];
 
+/// Somebody who wants to be let in.
+pub(crate) struct Login<'a> {
+    pub(crate) user: &'a str,
+    pub(crate) password: &'a str,
+    /// The role that the session starts as, if not its own.
+    pub(crate) role: Option<&'a str>,
+}
+
 /// The pools of one target.
 pub(crate) struct Connections {
     spec: TargetSpec,
-    password: Secret<String>,
+    passwords: Arc<Passwords>,
     application_name: String,
     most: u32,
     gate: Arc<Gate>,
     waiting: Semaphore,
-    pools: std::sync::Mutex<HashMap<String, PgPool>>,
+    /// By database; with the generation of the password that each was last told.
+    pools: std::sync::Mutex<HashMap<String, (u64, PgPool)>>,
 }
 
 impl Connections {
@@ -74,14 +83,14 @@ impl Connections {
     /// ones that fill it.
     pub(crate) fn new(
         spec: TargetSpec,
-        password: Secret<String>,
+        passwords: Arc<Passwords>,
         application_name: &str,
         most: u32,
         gate: Arc<Gate>,
     ) -> Self {
         Self {
             spec,
-            password,
+            passwords,
             application_name: application_name.to_owned(),
             most,
             gate,
@@ -108,6 +117,59 @@ impl Connections {
     }
 
     async fn ask(&self, database: &str) -> Result<PoolConnection<Postgres>, Error> {
+        let generation = self.passwords.generation();
+        match self.acquire(database).await {
+            Err(refused @ Error::RefusedAdmin { .. }) => {
+                self.settle(database, generation).await?;
+                if self.passwords.generation() == generation {
+                    return Err(refused);
+                }
+                self.acquire(database).await
+            }
+            outcome => outcome,
+        }
+    }
+
+    /// Looks for a password that holds, after the one of `generation` was refused.
+    async fn settle(&self, database: &str, generation: u64) -> Result<(), Error> {
+        let _turn = self.passwords.turn().await;
+        if self.passwords.generation() != generation {
+            return Ok(());
+        }
+        for (version, candidate) in self.passwords.untried().await {
+            let (user, password) = (self.spec.admin_user.as_str(), candidate.expose());
+            if self.accepts(database, &Login { user, password, role: None }).await? {
+                self.passwords.take(version, candidate);
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Would the target let somebody in with this password? Asked on a connection of its own.
+    pub(crate) async fn accepts(&self, database: &str, login: &Login<'_>) -> Result<bool, Error> {
+        let mut options = self.options(database).username(login.user).password(login.password);
+        if let Some(role) = login.role {
+            options = options.options([("role", role)]);
+        }
+        match self.connect_once(database, &options).await {
+            Ok(connection) => {
+                // It said yes; how it takes the goodbye is all the same.
+                let _ = connection.close().await;
+                Ok(true)
+            }
+            Err(Error::RefusedAdmin { .. }) => Ok(false),
+            // Who is told about the database has been let in.
+            Err(
+                Error::DatabaseMissing { .. }
+                | Error::DatabaseClosed { .. }
+                | Error::LacksRight { .. },
+            ) => Ok(true),
+            Err(other) => Err(other),
+        }
+    }
+
+    async fn acquire(&self, database: &str) -> Result<PoolConnection<Postgres>, Error> {
         let pool = self.pool(database);
         if pool.size() == 0 {
             self.knock().await?;
@@ -165,8 +227,15 @@ impl Connections {
 
     /// A connection of its own to a database that may be nobody's concern here: no pool is kept for it.
     pub(crate) async fn once(&self, database: &str) -> Result<PgConnection, Error> {
-        let options = self.options(database);
-        match timeout(CONNECT_TIME, PgConnection::connect_with(&options)).await {
+        self.connect_once(database, &self.options(database)).await
+    }
+
+    async fn connect_once(
+        &self,
+        database: &str,
+        options: &PgConnectOptions,
+    ) -> Result<PgConnection, Error> {
+        match timeout(CONNECT_TIME, PgConnection::connect_with(options)).await {
             Ok(connected) => connected.map_err(|error| self.not_connected(database, error)),
             Err(elapsed) => {
                 Err(Error::Unreachable { address: self.address(), source: elapsed.into() })
@@ -191,8 +260,9 @@ impl Connections {
     /// Connections in use, and those that idle.
     pub(crate) fn counts(&self) -> (u64, u64) {
         let pools = self.pools.lock().unwrap_or_else(PoisonError::into_inner);
-        let all: u64 = pools.values().map(|pool| u64::from(pool.size())).sum();
-        let idle = pools.values().map(|pool| u64::try_from(pool.num_idle()).unwrap_or(0)).sum();
+        let all: u64 = pools.values().map(|(_, pool)| u64::from(pool.size())).sum();
+        let idle =
+            pools.values().map(|(_, pool)| u64::try_from(pool.num_idle()).unwrap_or(0)).sum();
         (all.saturating_sub(idle), idle)
     }
 
@@ -209,9 +279,18 @@ impl Connections {
         self.spec.port
     }
 
+    pub(crate) fn admin_user(&self) -> &str {
+        &self.spec.admin_user
+    }
+
+    /// Where a password can be tried.
+    pub(crate) fn first_database(&self) -> &str {
+        self.spec.databases.first().map_or("postgres", String::as_str)
+    }
+
     fn take_pools(&self) -> Vec<PgPool> {
         let mut pools = self.pools.lock().unwrap_or_else(PoisonError::into_inner);
-        pools.drain().map(|(_, pool)| pool).collect()
+        pools.drain().map(|(_, (_, pool))| pool).collect()
     }
 
     fn pool(&self, database: &str) -> PgPool {
@@ -242,7 +321,13 @@ impl Connections {
                 })
                 .connect_lazy_with(self.options(database))
         };
-        pools.entry(database.to_owned()).or_insert_with(make).clone()
+        let generation = self.passwords.generation();
+        let (told, pool) = pools.entry(database.to_owned()).or_insert_with(|| (generation, make()));
+        if *told != generation {
+            pool.set_connect_options(self.options(database));
+            *told = generation;
+        }
+        pool.clone()
     }
 
     /// Statements are not logged by the driver: they hold verifiers.
@@ -252,7 +337,7 @@ impl Connections {
             .host(&spec.host)
             .port(spec.port)
             .username(&spec.admin_user)
-            .password(self.password.expose())
+            .password(self.passwords.current().expose())
             .database(database)
             .application_name(&self.application_name)
             .ssl_mode(match spec.sslmode {

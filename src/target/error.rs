@@ -294,6 +294,15 @@ impl Error {
         }
     }
 
+    /// May what was asked for have been done all the same?
+    #[must_use]
+    pub const fn leaves_in_doubt(&self) -> bool {
+        matches!(
+            self,
+            Self::Unreachable { .. } | Self::ConnectionLost { .. } | Self::Failure { .. }
+        )
+    }
+
     /// Did another transaction get in the way, so that the whole is to be done again at once?
     pub(crate) const fn is_conflict(&self) -> bool {
         matches!(self, Self::Busy { .. })

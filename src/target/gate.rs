@@ -114,6 +114,11 @@ impl Gate {
         self.passage().last_success.is_some_and(|at| at.elapsed() < LENT_FOR)
     }
 
+    /// Forgets failures: what we sign in with is another one now.
+    pub(crate) fn forgive(&self) {
+        self.passage().breaker = Breaker::default();
+    }
+
     /// How long the target is left alone yet.
     pub(crate) fn wait(&self) -> Option<Duration> {
         self.passage().breaker.wait(Instant::now())

@@ -11,6 +11,7 @@ use std::{
 };
 
 use chrono::{DateTime, TimeDelta, Utc};
+use futures_util::future::BoxFuture;
 
 use crate::{
     clock::Clock,
@@ -32,6 +33,7 @@ pub mod scram;
 pub mod bootstrap;
 pub mod printed;
 
+mod admin;
 mod batch;
 mod connect;
 mod create;
@@ -44,6 +46,7 @@ mod hardening;
 mod installed;
 mod observe;
 mod owned;
+mod passwords;
 mod prepared;
 mod privileges;
 mod remove;
@@ -54,8 +57,21 @@ pub mod superuser;
 mod together;
 mod way;
 
-pub use self::error::Error;
 use self::scram::Verifier;
+pub use self::{admin::SETS_WITHIN, error::Error};
+
+/// The passwords that a target's administrator may have, as they are recorded now.
+pub struct AdminPasswords {
+    /// Grows with each change of them.
+    pub version: i32,
+    /// The one that holds, as far as is known.
+    pub current: Secret<String>,
+    /// The one that is being set.
+    pub next: Option<Secret<String>>,
+}
+
+/// Reads them, when a sign-in was refused; none if the record does not answer.
+pub type Reread = Box<dyn Fn() -> BoxFuture<'static, Option<AdminPasswords>> + Send + Sync>;
 
 /// Connections to each database for all but removals: batches of creations, and a few that are not.
 const MOST_CONNECTIONS: u32 = 6;
@@ -89,20 +105,25 @@ impl Targets {
     }
 
     /// Opens a target in place of its other versions. Nothing is connected before it is needed.
-    pub fn open(&self, target: &Target, password: Secret<String>) -> Arc<Handle> {
+    pub fn open(
+        &self,
+        target: &Target,
+        password: (i32, Secret<String>),
+        reread: Option<Reread>,
+    ) -> Arc<Handle> {
         let gate = Arc::new(gate::Gate::default());
-        let connections = |password, most| {
-            let gate = Arc::clone(&gate);
+        let passwords = Arc::new(passwords::Passwords::new(password, reread));
+        let connections = |most| {
             connect::Connections::new(
                 target.spec.clone(),
-                password,
+                Arc::clone(&passwords),
                 &self.application_name,
                 most,
-                gate,
+                Arc::clone(&gate),
             )
         };
-        let removing = Arc::new(connections(password.duplicate(), MOST_REMOVING));
-        let connections = Arc::new(connections(password, MOST_CONNECTIONS));
+        let removing = Arc::new(connections(MOST_REMOVING));
+        let connections = Arc::new(connections(MOST_CONNECTIONS));
         let fences = Arc::default();
         let handle = Arc::new(Handle {
             version: target.version,
@@ -114,6 +135,7 @@ impl Targets {
             ),
             connections,
             removing,
+            passwords,
             gate,
             fences,
         });
@@ -176,6 +198,7 @@ impl Targets {
 pub struct Handle {
     version: i32,
     gate: Arc<gate::Gate>,
+    passwords: Arc<passwords::Passwords>,
     connections: Arc<connect::Connections>,
     /// Removals have connections of their own, so that neither they nor issuing wait for the other.
     removing: Arc<connect::Connections>,
@@ -318,6 +341,55 @@ impl Handle {
             ..*new
         };
         self.batches.create(&new).await
+    }
+
+    /// The version of the administrator's passwords that are known here.
+    #[must_use]
+    pub fn admin_version(&self) -> i32 {
+        self.passwords.version()
+    }
+
+    /// Signs in with this password from now on. Connections that are open stay.
+    pub fn use_admin_password(&self, version: i32, password: Secret<String>) {
+        self.passwords.take(version, password);
+        self.gate.forgive();
+    }
+
+    /// Sets the administrator's own password, if `still_ours` says so when all else is done. The time
+    /// from then on is bounded by the server ([`SETS_WITHIN`]).
+    ///
+    /// # Errors
+    /// When it is not set, or not known to be.
+    pub async fn set_admin_password(
+        &self,
+        verifier: &Verifier,
+        still_ours: impl Future<Output = bool>,
+    ) -> Result<(), Error> {
+        admin::set_password(&self.connections, verifier, still_ours).await
+    }
+
+    /// Would the target let its administrator in with this password?
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub async fn accepts_admin(&self, password: &Secret<String>) -> Result<bool, Error> {
+        admin::accepts(&self.connections, password).await
+    }
+
+    /// Does the target let a login in, as its group role?
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub async fn accepts_login(
+        &self,
+        database: &str,
+        role: &LoginName,
+        group_role: &str,
+        password: &Secret<String>,
+    ) -> Result<bool, Error> {
+        let password = password.expose();
+        let login = connect::Login { user: role.as_str(), password, role: Some(group_role) };
+        self.connections.accepts(database, &login).await
     }
 
     /// Moves a login's end.

@@ -174,6 +174,12 @@ pub(crate) fn comment_on_role(role: &str, comment: &str) -> String {
     format!("COMMENT ON ROLE {} IS {}", identifier(role), literal(comment))
 }
 
+/// Sets the password of whoever has signed in. None if the verifier is malformed.
+pub(crate) fn own_password(verifier: &Verifier) -> Option<String> {
+    scram::is_well_formed(verifier.text())
+        .then(|| format!("ALTER ROLE SESSION_USER PASSWORD {}", literal(verifier.text())))
+}
+
 /// Moves the end of a login.
 pub(crate) fn valid_until(role: &str, until: DateTime<Utc>) -> String {
     format!("ALTER ROLE {} VALID UNTIL {}", identifier(role), instant(until))

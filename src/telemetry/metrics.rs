@@ -51,6 +51,10 @@ pub struct Levels {
     pub overdue: u64,
     /// Logins whose removal was tried in vain.
     pub stuck: u64,
+    /// Standing roles that should have been rotated by now.
+    pub standing_roles_overdue: u64,
+    /// Administrators whose password should have been renewed by now.
+    pub admins_overdue: u64,
     /// Entries that should be sealed by now.
     pub unsealed: u64,
     /// Entries that others were not told of.
@@ -82,6 +86,7 @@ pub struct Metrics {
     expiry_lag: Histogram<f64>,
     overdue: Gauge<u64>,
     stuck: Gauge<u64>,
+    rotations_overdue: Gauge<u64>,
     claims: Counter<u64>,
     decisions: Counter<u64>,
     token_refusals: Counter<u64>,
@@ -155,6 +160,7 @@ impl Metrics {
             expiry_lag: named.seconds("pgvalet.login.expiry.lag", "How long after its end an expired login was seen to be gone.", &LAG),
             overdue: named.gauge("pgvalet.logins.overdue", "{login}", "Logins that should be gone for over 30 s and are not."),
             stuck: named.gauge("pgvalet.logins.stuck", "{login}", "Logins whose removal was tried in vain; it is tried again."),
+            rotations_overdue: named.gauge("pgvalet.rotations.overdue", "{rotation}", "What should have been rotated by now and was not, by `what`: standing_role, admin."),
             claims: named.counter("pgvalet.login.claims", "{login}", "Logins that this daemon took in hand because they were due."),
             decisions: named.counter("pgvalet.decisions", "{decision}", "Decisions on asked-for leases, by `rule`: allowed, no_rule, reason_required."),
             token_refusals: named.counter("pgvalet.token.refusals", "{refusal}", "Tokens refused, by `why`: wrong_secret, no_such_token, revoked, disabled, expired, throttled."),
@@ -376,6 +382,8 @@ impl Metrics {
         }
         self.overdue.record(levels.overdue, &[]);
         self.stuck.record(levels.stuck, &[]);
+        by(&self.rotations_overdue, "what", "standing_role", levels.standing_roles_overdue);
+        by(&self.rotations_overdue, "what", "admin", levels.admins_overdue);
         self.audit_unsealed.record(levels.unsealed, &[]);
         self.audit_untold.record(levels.untold, &[]);
         by(&self.targets, "ready", "true", levels.targets_ready);

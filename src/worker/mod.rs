@@ -5,6 +5,7 @@
 pub mod audit;
 pub mod housekeeping;
 pub mod leases;
+pub mod rotations;
 pub mod schedule;
 
 use std::{convert::Infallible, time::Duration};

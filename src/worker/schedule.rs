@@ -27,13 +27,14 @@ pub async fn run(
     let mut scheduler = JobScheduler::new().await?;
     let (times, last) = (times(&cron), Mutex::new(Clock.now()));
     let job = Job::new(cron.as_str(), move |_, _| {
-        let Nudges { leases, audit } = &nudges;
+        let Nudges { leases, audit, rotations } = &nudges;
         let now = Clock.now();
         let before =
             std::mem::replace(&mut *last.lock().unwrap_or_else(PoisonError::into_inner), now);
         metrics.nudged(times.as_ref().map_or(0, |times| missed(times, before, now)));
         leases.notify_one();
         audit.notify_one();
+        rotations.notify_one();
     })?;
     scheduler.add(job).await?;
     scheduler.start().await?;

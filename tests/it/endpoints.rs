@@ -24,7 +24,7 @@ enum For {
 use For::{Administrators, Anyone, SignedIn};
 
 /// Each route, who may use it, and the kind of the audit entry that it leaves if it changes something.
-const TABLE: [(&str, &str, For, Option<&str>); 29] = [
+const TABLE: [(&str, &str, For, Option<&str>); 36] = [
     ("get", "/healthz", Anyone, None),
     ("get", "/readyz", Anyone, None),
     ("get", "/v1/whoami", SignedIn, None),
@@ -40,10 +40,17 @@ const TABLE: [(&str, &str, For, Option<&str>); 29] = [
     ("get", "/v1/targets/{name}/doctor", Administrators, None),
     ("put", "/v1/targets/{name}", Administrators, Some("target.created")),
     ("delete", "/v1/targets/{name}", Administrators, Some("target.removed")),
+    ("post", "/v1/targets/{name}/rotate-admin", Administrators, Some("target.admin-rotated")),
     ("get", "/v1/profiles", SignedIn, None),
     ("get", "/v1/profiles/{name}", SignedIn, None),
     ("put", "/v1/profiles/{name}", Administrators, Some("profile.created")),
     ("delete", "/v1/profiles/{name}", Administrators, Some("profile.removed")),
+    ("get", "/v1/standing-roles", SignedIn, None),
+    ("put", "/v1/standing-roles/{name}", Administrators, Some("standing-role.created")),
+    ("get", "/v1/standing-roles/{name}", SignedIn, None),
+    ("get", "/v1/standing-roles/{name}/credential", SignedIn, Some("standing-role.read")),
+    ("post", "/v1/standing-roles/{name}/rotate", Administrators, Some("standing-role.rotated")),
+    ("delete", "/v1/standing-roles/{name}", Administrators, Some("standing-role.removed")),
     ("post", "/v1/plan", Administrators, None),
     ("post", "/v1/apply", Administrators, Some("profile.created")),
     ("get", "/v1/export", Administrators, None),
@@ -92,8 +99,12 @@ async fn request(world: &World, caller: &Person, method: &str, path: &str) -> (S
     } else if path.starts_with("/v1/tokens/{id}") {
         let made = caller.post("/v1/tokens", &json!({ "name": "spare" })).await.expect(201);
         path = path.replace("{id}", made["token"]["id"].as_str().unwrap());
+    } else if path == "/v1/targets/{name}/rotate-admin" {
+        path = path.replace("{name}", name);
     } else if path.starts_with("/v1/targets/{name}") {
         path = path.replace("{name}", if method == "get" { name } else { &spare });
+    } else if path.starts_with("/v1/standing-roles/{name}") {
+        path = path.replace("{name}", &format!("{name}-standing"));
     } else if path == "/v1/profiles/{name}" {
         let read = world.profile("read");
         path = path.replace("{name}", if method == "get" { &read } else { &spare });
@@ -112,6 +123,9 @@ async fn request(world: &World, caller: &Person, method: &str, path: &str) -> (S
         ("post", "/v1/revocations") => json!({ "tool": "walk" }),
         ("post", "/v1/tokens") => json!({ "name": "another" }),
         ("post", "/v1/plan" | "/v1/apply") => json!({ "name": "file.toml", "text": file }),
+        ("put", path) if path.starts_with("/v1/standing-roles/") => json!({
+            "name": format!("{name}-standing"), "profile": world.profile("read"), "allow": ["anyone"],
+        }),
         ("post", path) if path.ends_with("/renew") => json!({ "ttl": "2h" }),
         ("put", path) if path.starts_with("/v1/targets/") => spare_target(world),
         ("put", path) if path.starts_with("/v1/profiles/") => profile,
@@ -125,7 +139,7 @@ fn spare_target(world: &World) -> Value {
     json!({
         "host": "127.0.0.1", "port": world.target_path.port(), "sslmode": "disable",
         "admin_user": world.shop(), "admin_password": admin_password(world),
-        "databases": [world.shop()],
+        "databases": [world.shop()], "rotate_admin": "never",
     })
 }
 
@@ -145,6 +159,19 @@ async fn left_by(world: &World, answer: &Answer) -> Vec<String> {
         .collect()
 }
 
+/// Waits until the standing role of the path has its first login: it is made in the background.
+async fn has_login(world: &World, path: &str) {
+    let name = path.split('/').nth(3).unwrap();
+    let path = format!("/v1/standing-roles/{name}");
+    let body = json!({ "name": name, "profile": world.profile("read"), "allow": ["anyone"] });
+    let answer = world.admin.put(&path, &body).await;
+    assert!([200, 201].contains(&answer.status), "{}", answer.text);
+    eventually("its login is there", seconds(20), async || {
+        world.admin.get(&path).await.body["state"] == "active"
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn each_route_lets_in_whom_it_should_and_records_what_it_changes() {
     let world = World::start().await;
@@ -152,6 +179,9 @@ async fn each_route_lets_in_whom_it_should_and_records_what_it_changes() {
     for (method, path, who, changes) in &TABLE {
         for (caller, is_admin) in [(&member, false), (&world.admin, true)] {
             let (path, body) = request(&world, caller, method, path).await;
+            if path.ends_with("/credential") || path.ends_with("-standing/rotate") {
+                has_login(&world, &path).await;
+            }
             let answer = send(caller, method, &path, &body).await;
             let at = format!("{method} {path}, admin: {is_admin}: {}", answer.text);
             let left = left_by(&world, &answer).await;

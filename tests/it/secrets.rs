@@ -1,11 +1,18 @@
 //! No password and no token stands anywhere but in the answer that handed it out.
 
+use pgvalet::{
+    config::MasterKeys,
+    store::seal::{KeyRing, Place},
+};
 use serde_json::json;
 
-use crate::support::{
-    people::lease_id,
-    sessions::{psql, sign_in},
-    world::World,
+use crate::{
+    standing,
+    support::{
+        people::lease_id,
+        sessions::{psql, sign_in},
+        world::World,
+    },
 };
 
 /// Every row of every table, as text.
@@ -31,6 +38,10 @@ async fn no_secret_is_in_a_log_a_row_or_the_audit() {
     world.secrets.remember("not-the-password-4711");
     sign_in(&broken).await.unwrap_err();
     alice.revoke(&lease_id(&issued)).await.expect(200);
+    standing::put(&world, json!({})).await.expect(201);
+    standing::generation(&world, 1).await;
+    sign_in(&standing::read(&world.admin, &world).await).await.unwrap();
+    renew_and_remember_the_admins(&world).await;
     let export = world.admin.get("/v1/audit/export").await;
     assert_eq!(export.status, 200);
 
@@ -40,7 +51,7 @@ async fn no_secret_is_in_a_log_a_row_or_the_audit() {
         ("the target's log", world.target.log(), "CREATE ROLE \"pgv_"),
         ("the state database's log", world.state().log(), "INSERT INTO lease"),
         ("the daemon's log", world.daemon.log(), "lease.activated"),
-        ("the state database", rows, "lease.activated"),
+        ("the state database", rows, "standing-role.read"),
         ("the audit", export.text, "lease.activated"),
     ];
     assert!(world.secrets.all().len() >= 8, "{}", world.secrets.all().len());
@@ -55,5 +66,22 @@ async fn no_secret_is_in_a_log_a_row_or_the_audit() {
         }
         assert_eq!(hex, Vec::<String>::new(), "{place}, in hexadecimal");
     }
+    standing::remove(&world).await;
     world.finish().await;
+}
+
+/// The admin's password that nobody is told: it is opened with the master key, to be looked for.
+async fn renew_and_remember_the_admins(world: &World) {
+    let renew = format!("/v1/targets/{}/rotate-admin", world.name);
+    world.admin.post(&renew, &json!({})).await.expect(200);
+    let keys = MasterKeys::parse(&world.master_keys()).unwrap();
+    let ring = KeyRing::new(&keys).unwrap();
+    let mut state = world.on_state().await;
+    let (row, sealed): (uuid::Uuid, Vec<u8>) =
+        sqlx::query_as("SELECT id, admin_password FROM target")
+            .fetch_one(&mut state)
+            .await
+            .unwrap();
+    let place = Place { table: "target", row, column: "admin_password" };
+    world.secrets.remember(ring.open(place, &sealed).unwrap().expose());
 }

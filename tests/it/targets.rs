@@ -21,7 +21,7 @@ fn target(world: &World, differs: Value) -> Value {
     let mut body = json!({
         "host": "127.0.0.1", "port": world.target_path.port(), "sslmode": "disable",
         "admin_user": world.shop(), "admin_password": admin_password(world),
-        "databases": [world.shop()],
+        "databases": [world.shop()], "rotate_admin": "never",
     });
     body.as_object_mut().unwrap().extend(differs.as_object().unwrap().clone());
     body

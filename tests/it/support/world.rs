@@ -148,7 +148,7 @@ impl World {
         let target = json!({
             "environment": "test", "host": "127.0.0.1", "port": self.target_path.port(),
             "sslmode": "disable", "admin_user": shop, "admin_password": admin_password,
-            "databases": [shop],
+            "databases": [shop], "rotate_admin": "never",
         });
         self.admin.put(&format!("/v1/targets/{}", self.name), &target).await.expect(201);
         self.put_profile("read", json!({})).await;
@@ -202,6 +202,11 @@ impl World {
     /// The cluster of the state database.
     pub(crate) fn state(&self) -> &Postgres {
         &self.state
+    }
+
+    /// The daemon's master keys, as their file has them.
+    pub(crate) fn master_keys(&self) -> String {
+        fs::read_to_string(self.folder.path().join("master.key")).unwrap()
     }
 
     /// The leased logins of this world on the target.
