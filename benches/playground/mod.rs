@@ -67,8 +67,6 @@ impl Playground {
         std::thread::spawn(move || lines.for_each(drop));
         let token = std::fs::read_to_string(token_file).unwrap().trim().to_owned();
         let port = address.rsplit(':').next().unwrap().parse().unwrap();
-        // It goes on talking, and ends when nobody listens.
-        std::thread::spawn(move || lines.for_each(drop));
         Self { child, url, token, port, ready_after, folder }
     }
 
