@@ -7,6 +7,7 @@ pub mod leases;
 pub mod problem;
 pub mod standing;
 pub mod status;
+pub mod sweep;
 
 /// A page of a list, newest first.
 #[derive(Debug, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]

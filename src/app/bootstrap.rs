@@ -44,6 +44,7 @@ pub enum Mismatch {
 }
 
 /// Proves that the daemon holds the master key of this database; on a new database, records a proof.
+/// Gives the installation's id.
 ///
 /// # Errors
 /// If it does not hold it, or the database does not answer.
@@ -51,7 +52,7 @@ pub async fn check_master_key(
     store: &Store,
     keys: &KeyRing,
     now: DateTime<Utc>,
-) -> Result<(), Mismatch> {
+) -> Result<Uuid, Mismatch> {
     if store.installation().await?.is_none() {
         let id = Uuid::now_v7();
         let clear = Secret::new(KEY_CHECK.to_owned());
@@ -60,11 +61,11 @@ pub async fn check_master_key(
         store.record_installation(id, &sealed, now).await?;
     }
     // Read again: another daemon may have been first.
-    if let Some(installation) = store.installation().await? {
-        keys.open(key_check_place(installation.id), &installation.key_check)
-            .map_err(Mismatch::MasterKey)?;
-    }
-    Ok(())
+    let installation = store.installation().await?;
+    let installation = installation.ok_or(store::error::Error::Unreadable("installation"))?;
+    keys.open(key_check_place(installation.id), &installation.key_check)
+        .map_err(Mismatch::MasterKey)?;
+    Ok(installation.id)
 }
 
 const fn key_check_place(id: Uuid) -> Place {

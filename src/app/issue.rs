@@ -17,7 +17,7 @@ use crate::{
         audit::Event,
         lease::{Cause, Granted, Lease, State},
         policy::Approval,
-        role::LoginName,
+        role::{LoginName, Mark},
         target::{SslMode, Target},
     },
     identity::Caller,
@@ -253,7 +253,12 @@ impl App {
             valid_until: to_make.valid_until,
             connection_limit: to_make.connection_limit,
             settings: to_make.settings,
-            comment: format!("pgvalet lease {} login {}", to_make.lease_id, to_make.login_id),
+            comment: Mark {
+                lease: to_make.lease_id,
+                login: to_make.login_id,
+                installation: Some(self.standing.installation),
+            }
+            .to_string(),
             asked_by: to_make.principal_id,
         };
         let too_late = || Error::TimedOut {

@@ -4,6 +4,7 @@
 pub mod apply;
 pub mod ask;
 pub mod bootstrap;
+pub mod caution;
 pub mod doctor;
 pub mod ending;
 pub mod error;
@@ -25,6 +26,8 @@ pub mod show;
 pub mod sign_in;
 pub mod standing;
 pub mod status;
+pub mod sweep;
+mod sweep_acts;
 pub mod targets;
 pub mod tokens;
 
@@ -32,6 +35,7 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use tokio::sync::{Mutex, Notify, watch};
+use uuid::Uuid;
 
 use crate::{
     clock::Clock,
@@ -80,6 +84,8 @@ pub struct App {
     pub(in crate::app) proofs: ending::Proofs,
     /// Changes whenever a login was removed, for those who wait for it.
     pub(in crate::app) removed: watch::Sender<u64>,
+    /// What is known of sweeps and of the record.
+    pub(in crate::app) standing: caution::Standing,
     /// What the loops last did.
     pub(in crate::app) loops: readiness::Loops,
     /// What is measured.
@@ -93,6 +99,8 @@ pub struct Times {
     pub issue_deadline: Duration,
     /// How long a superseded login goes on working.
     pub rotation_grace: Duration,
+    /// How long an orphan is left there, shut out.
+    pub orphan_grace: Duration,
 }
 
 /// Wakes the loops of this daemon. A nudge says only "look"; what there is to do is read from the
@@ -105,6 +113,8 @@ pub struct Nudges {
     pub audit: Arc<Notify>,
     /// The loop that rotates standing roles and administrators' passwords.
     pub rotations: Arc<Notify>,
+    /// The loop that sweeps: it is time for one.
+    pub sweep: Arc<Notify>,
 }
 
 /// The loop that ends leases looks at least this often by itself: what another daemon recorded and
@@ -131,6 +141,8 @@ pub struct Parts {
     pub times: Times,
     /// The instruments.
     pub metrics: Arc<Metrics>,
+    /// Which installation this is.
+    pub installation: Uuid,
 }
 
 /// Where a request came from.
@@ -212,6 +224,10 @@ impl App {
             nudges,
             proofs,
             removed: watch::Sender::new(0),
+            standing: caution::Standing::new(
+                parts.installation,
+                TimeDelta::from_std(parts.times.orphan_grace).unwrap_or(TimeDelta::MAX),
+            ),
             loops: readiness::Loops::default(),
             metrics: parts.metrics,
         }

@@ -88,6 +88,7 @@ impl App {
     async fn look_at_parts(&self) -> Vec<Part> {
         let mut parts = vec![self.state_part().await];
         if parts.iter().all(|part| part.ready) {
+            parts.push(self.record_part().await);
             parts.extend(self.target_parts().await);
         }
         parts.extend(self.loop_parts());
@@ -110,6 +111,23 @@ impl App {
             Ok(Err(_)) | Err(_) => {
                 Part { name, ready: false, detail: "does not answer".to_owned() }
             }
+        }
+    }
+
+    /// A cautious daemon issues and renews, so that it is ready.
+    async fn record_part(&self) -> Part {
+        let name = "record".to_owned();
+        match self.caution().await {
+            Ok(None) => Part { name, ready: true, detail: "is believed".to_owned() },
+            Ok(Some(caution)) => {
+                let since = caution.since.format("%Y-%m-%d %H:%M:%S UTC");
+                let detail = format!(
+                    "cautious since {since}: nothing is removed until an administrator says yes (pgvalet sweep --plan); {}",
+                    caution.because
+                );
+                Part { name, ready: true, detail }
+            }
+            Err(_) => Part { name, ready: false, detail: "cannot be read".to_owned() },
         }
     }
 

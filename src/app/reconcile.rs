@@ -88,7 +88,10 @@ impl App {
     pub async fn claim_due(&self, full: Vec<TargetId>, limit: i64) -> Result<Due, Error> {
         let now = self.clock.now();
         let but = But { full, left_alone: self.left_alone() };
-        let claimed = self.store.claim_due_logins(now, now + CLAIM, &but, limit).await?;
+        let claimed = self
+            .store
+            .claim_due_logins(now, now + CLAIM, &but, limit, self.standing.position())
+            .await?;
         self.metrics.claimed(claimed.len());
         let found_any = !claimed.is_empty();
         Ok(Due { found_any, to_remove: self.begin_ending(claimed).await? })
@@ -154,6 +157,10 @@ impl App {
 
     async fn remove_from_target(&self, claimed: &Claimed) -> Result<Proof, Obstacle> {
         let login = &claimed.login;
+        if !self.is_record_believed(login).await.map_err(Obstacle::new)? {
+            let why = "the daemon is cautious: look at `pgvalet sweep --plan`";
+            return Err(Obstacle::new(why.to_owned()));
+        }
         let (target, handle) =
             self.handle(login.target_id).await.map_err(|e| Obstacle::new(e.detail()))?;
         let remove = RemoveLogin {

@@ -210,6 +210,20 @@ pub struct ApplyFile {
     pub yes: bool,
 }
 
+/// `pgvalet sweep`.
+#[derive(Debug, clap::Args)]
+pub struct Sweep {
+    /// The targets; all of them if none is named.
+    #[arg(value_name = "TARGET")]
+    pub targets: Vec<Name>,
+    /// Show what would be done, and change nothing.
+    #[arg(long)]
+    pub plan: bool,
+    /// Say yes to what `--plan` showed, and end the caution.
+    #[arg(long, value_name = "PLAN", conflicts_with_all = ["plan", "targets"])]
+    pub accept: Option<String>,
+}
+
 /// `pgvalet audit`.
 #[derive(Debug, clap::Args)]
 pub struct Audit {

@@ -15,6 +15,7 @@ use crate::{
         leases::{AskForLease, Lease, ReceivedIssued, Renew, Renewed, Revocation, RevokeSet},
         problem::{PROBLEM_JSON, Problem},
         status::Status,
+        sweep::{AcceptPlan, AskForSweep, Sweep},
     },
     cli::{
         address::{self, Transport},
@@ -213,6 +214,22 @@ impl Client {
         let secrets = code.secrets.iter().map(|(k, v)| (k.as_str(), v.expose().as_str())).collect();
         let sent = Sent { name: &code.name, text: &code.text, secrets };
         self.read(Call::post(&["v1", what], &sent)?.repeatable()).await
+    }
+
+    /// Compares targets with the record.
+    ///
+    /// # Errors
+    /// Also if there is no such target.
+    pub async fn sweep(&self, ask: &AskForSweep) -> Result<Answer<Sweep>, Failure> {
+        self.read(Call::post(&["v1", "sweep"], ask)?.repeatable()).await
+    }
+
+    /// Says yes to what a plan showed.
+    ///
+    /// # Errors
+    /// Also if the plan is another one by now, or the daemon is not cautious.
+    pub async fn accept_plan(&self, accept: &AcceptPlan) -> Result<Answer<Sweep>, Failure> {
+        self.read(Call::post(&["v1", "sweep", "accept"], accept)?).await
     }
 
     /// All targets and profiles as a file.

@@ -23,6 +23,7 @@ pub mod records;
 pub mod revoke;
 pub mod session;
 pub mod standing;
+pub mod sweep;
 pub mod target_setup;
 pub mod tokens;
 pub mod top;
@@ -142,6 +143,7 @@ async fn dispatch(
         RemoteCommand::Doctor(given) => Box::pin(doctor::doctor(given, globals, io)).await,
         RemoteCommand::Plan(given) => Box::pin(code::plan(given, globals, io)).await,
         RemoteCommand::Apply(given) => Box::pin(code::apply(given, globals, io)).await,
+        RemoteCommand::Sweep(given) => Box::pin(sweep::sweep(given, globals, io)).await,
         RemoteCommand::Export => Box::pin(code::export(globals, io)).await,
         RemoteCommand::Top(given) => Box::pin(top::top(given, globals, io)).await,
         RemoteCommand::Audit(given) => Box::pin(audit::audit(given, globals, io)).await,

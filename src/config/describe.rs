@@ -47,6 +47,8 @@ impl Config {
         writeln!(out, "\n[lease]\nrotation_grace = \"{}\"", words(lease.rotation_grace))?;
         writeln!(out, "issue_deadline = \"{}\"", words(lease.issue_deadline))?;
         writeln!(out, "nudge = {:?}", lease.nudge)?;
+        writeln!(out, "\n[sweep]\nschedule = {:?}", self.sweep.schedule)?;
+        writeln!(out, "orphan_grace = \"{}\"", words(self.sweep.orphan_grace))?;
         let most = self.throttle.failures_per_minute;
         writeln!(out, "\n[throttle]\nfailures_per_minute = {most}")?;
         writeln!(out, "\n[http]\nrequest_timeout = \"{}\"", words(http.request_timeout))?;

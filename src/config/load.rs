@@ -15,8 +15,8 @@ use tracing_subscriber::EnvFilter;
 use crate::{
     config::{
         AuditLogConfig, Config, DEFAULT_FILE, HttpConfig, LeaseConfig, LogConfig, LogFormat,
-        MasterKeys, StateConfig, TelemetryConfig, ThrottleConfig, environment::Environment,
-        telemetry,
+        MasterKeys, StateConfig, SweepConfig, TelemetryConfig, ThrottleConfig,
+        environment::Environment, telemetry,
     },
     document::{Document, Fault, Faults, Table, TextSource},
     secret::Secret,
@@ -50,6 +50,7 @@ struct Written {
     log_format: Option<LogFormat>,
     log_filter: Option<String>,
     lease: Option<LeaseConfig>,
+    sweep: Option<SweepConfig>,
     failures_per_minute: Option<NonZeroU32>,
     http: Option<HttpConfig>,
     metrics_listen: Option<SocketAddr>,
@@ -115,6 +116,7 @@ fn read_root(root: &mut Table, path: &Path) -> Written {
         written.log_filter = log.parsed("filter", WRITE_FILTER, parse_filter);
     }
     written.lease = root.table("lease").map(read_lease);
+    written.sweep = root.table("sweep").map(read_sweep);
     if let Some(mut throttle) = root.table("throttle") {
         let most = throttle.integer_in("failures_per_minute", 1..=100_000);
         written.failures_per_minute = most.and_then(NonZeroU32::new);
@@ -138,6 +140,16 @@ fn read_lease(mut table: Table) -> LeaseConfig {
         rotation_grace: grace.unwrap_or(default.rotation_grace),
         issue_deadline: deadline.unwrap_or(default.issue_deadline),
         nudge: nudge.unwrap_or(default.nudge),
+    }
+}
+
+fn read_sweep(mut table: Table) -> SweepConfig {
+    let default = SweepConfig::default();
+    let schedule = table.parsed("schedule", WRITE_NUDGE, parse_nudge);
+    let grace = table.duration_in("orphan_grace", Duration::ZERO..=30 * 24 * HOUR);
+    SweepConfig {
+        schedule: schedule.unwrap_or(default.schedule),
+        orphan_grace: grace.unwrap_or(default.orphan_grace),
     }
 }
 
@@ -188,6 +200,7 @@ fn overlay(
             filter: filter.or(written.log_filter).unwrap_or(default.filter),
         },
         lease: written.lease.unwrap_or_default(),
+        sweep: written.sweep.unwrap_or_default(),
         throttle: written.failures_per_minute.map_or_else(ThrottleConfig::default, |most| {
             ThrottleConfig { failures_per_minute: most }
         }),
@@ -386,6 +399,12 @@ impl Default for LeaseConfig {
             issue_deadline: 10 * SECOND,
             nudge: "*/10 * * * * *".to_owned(),
         }
+    }
+}
+
+impl Default for SweepConfig {
+    fn default() -> Self {
+        Self { schedule: "0 */10 * * * *".to_owned(), orphan_grace: 24 * HOUR }
     }
 }
 

@@ -47,6 +47,8 @@ pub struct Config {
     pub log: LogConfig,
     /// How leases are run.
     pub lease: LeaseConfig,
+    /// How targets are compared with the record.
+    pub sweep: SweepConfig,
     /// What slows down those who guess.
     pub throttle: ThrottleConfig,
     /// Bounds of the HTTP server.
@@ -95,6 +97,15 @@ pub struct LeaseConfig {
     pub issue_deadline: Duration,
     /// When the loops are woken to look for what is due: a cron expression of six fields, in UTC.
     pub nudge: String,
+}
+
+/// How targets are compared with the record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SweepConfig {
+    /// When: a cron expression of six fields, in UTC.
+    pub schedule: String,
+    /// How long a login that no lease is known of is left there, shut out, before it is removed.
+    pub orphan_grace: Duration,
 }
 
 /// What slows down those who guess.

@@ -228,6 +228,39 @@ pub enum Event {
     /// A login could not be removed yet.
     #[serde(rename = "login.blocked")]
     LoginBlocked { lease_id: LeaseId, login_id: LoginId, role: String, why: String },
+    /// An administrator had targets compared with the record.
+    #[serde(rename = "sweep.asked")]
+    SweepAsked { targets: Vec<String>, plan: bool },
+    /// A login of this installation was found that no lease is known of.
+    #[serde(rename = "orphan.found")]
+    OrphanFound { target: String, role: String, role_oid: u32 },
+    /// It was shut out. It is removed at this instant or later.
+    #[serde(rename = "orphan.quarantined")]
+    OrphanQuarantined { target: String, role: String, role_oid: u32, remove_at: DateTime<Utc> },
+    /// It was seen to be gone.
+    #[serde(rename = "orphan.removed")]
+    OrphanRemoved { target: String, role: String, role_oid: u32, proof: Proof },
+    /// A login was changed by hand, and was put back to what its lease says.
+    #[serde(rename = "login.put_back")]
+    LoginPutBack { lease_id: LeaseId, login_id: LoginId, role: String, changes: Vec<String> },
+    /// A login has more than its lease says, and that could not be put back: its lease ends.
+    #[serde(rename = "login.beyond_lease")]
+    LoginBeyondLease {
+        lease_id: LeaseId,
+        login_id: LoginId,
+        role: String,
+        changes: Vec<String>,
+        why: String,
+    },
+    /// Sessions of a role that was gone already were ended.
+    #[serde(rename = "sessions.ended")]
+    SessionsEnded { target: String, lease_id: LeaseId, role: String, role_oid: u32, sessions: i64 },
+    /// From now on nothing that was recorded before is removed.
+    #[serde(rename = "caution.began")]
+    CautionBegan { because: String },
+    /// An administrator saw what would be removed, and said yes.
+    #[serde(rename = "caution.ended")]
+    CautionEnded { plan: String },
 }
 
 /// One entry of the audit, before it is written.

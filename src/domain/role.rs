@@ -7,7 +7,12 @@
 
 use std::fmt;
 
-use crate::{domain::name::Name, ids::LoginId};
+use uuid::Uuid;
+
+use crate::{
+    domain::name::Name,
+    ids::{LeaseId, LoginId},
+};
 
 /// What every leased login's name begins with.
 pub const LOGIN_PREFIX: &str = "pgv_";
@@ -74,6 +79,45 @@ impl LoginName {
 impl fmt::Display for LoginName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
+    }
+}
+
+/// What the comment on a leased login says: whose it is, for whoever reads the catalogue, and for the
+/// sweep. Two installations may work on one cluster, so it names ours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Mark {
+    /// The lease.
+    pub lease: LeaseId,
+    /// The login.
+    pub login: LoginId,
+    /// The installation; none on a login that was made before the comment named it.
+    pub installation: Option<Uuid>,
+}
+
+impl Mark {
+    /// Reads a comment; what stands behind the mark is left alone.
+    #[must_use]
+    pub fn read(comment: &str) -> Option<Self> {
+        let text = comment.split(';').next()?;
+        let words: Vec<&str> = text.split_whitespace().collect();
+        let ["pgvalet", "lease", lease, "login", login, more @ ..] = words.as_slice() else {
+            return None;
+        };
+        let installation = match more {
+            ["installation", id, ..] => Some(Uuid::try_parse(id).ok()?),
+            _ => None,
+        };
+        Some(Self { lease: lease.parse().ok()?, login: login.parse().ok()?, installation })
+    }
+}
+
+impl fmt::Display for Mark {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "pgvalet lease {} login {}", self.lease, self.login)?;
+        match self.installation {
+            Some(id) => write!(f, " installation {}", id.simple()),
+            None => Ok(()),
+        }
     }
 }
 
@@ -159,6 +203,20 @@ mod tests {
             "pgv_a_b_c_0123456789ab_x",
         ] {
             assert_eq!(parse(role), None, "{role}");
+        }
+    }
+
+    #[test]
+    fn a_mark_reads_back_with_and_without_an_installation() {
+        let (lease, login) = (LeaseId::new(), LoginId::new());
+        for installation in [None, Some(Uuid::from_u128(7))] {
+            let mark = Mark { lease, login, installation };
+            assert_eq!(Mark::read(&mark.to_string()), Some(mark));
+            assert_eq!(Mark::read(&format!("{mark}; made by a at b")), Some(mark));
+        }
+        let damaged = format!("pgvalet lease {lease} login {login} installation x");
+        for comment in ["", "pgvalet", "a role of mine", damaged.as_str()] {
+            assert_eq!(Mark::read(comment), None, "{comment}");
         }
     }
 

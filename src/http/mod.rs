@@ -15,6 +15,7 @@ mod parameters;
 mod problem;
 mod standing;
 mod status;
+mod sweep;
 mod tokens;
 
 #[cfg(test)]
@@ -81,6 +82,7 @@ fn api() -> OpenApiRouter<Arc<App>> {
         .merge(admin::routes())
         .merge(standing::routes())
         .merge(code::routes())
+        .merge(sweep::routes())
         .merge(tokens::routes())
         .merge(audit::routes())
         .merge(status::routes())

@@ -59,6 +59,8 @@ pub enum Error {
     Randomness(#[from] rng::NoRandomness),
     #[error("lease.nudge = {0:?} is not a cron expression of six fields, seconds first")]
     Cron(String),
+    #[error("sweep.schedule = {0:?} is not a cron expression of six fields, seconds first")]
+    SweepCron(String),
     #[error("could not listen on {0}")]
     Listen(SocketAddr, #[source] io::Error),
     #[error("could not set up telemetry")]
@@ -97,6 +99,8 @@ impl Daemon {
     pub async fn start(mut config: Config) -> Result<Self, Error> {
         worker::schedule::check(&config.lease.nudge)
             .map_err(|_| Error::Cron(config.lease.nudge.clone()))?;
+        worker::schedule::check(&config.sweep.schedule)
+            .map_err(|_| Error::SweepCron(config.sweep.schedule.clone()))?;
         let keys = master_keys(&mut config).await?;
         let metrics = Metrics::start(&config.telemetry)?;
         let audit_log = Arc::new(AuditLog::open(&config.audit_log, &config.telemetry)?);
@@ -106,7 +110,7 @@ impl Daemon {
         let (listener, address) = listen(config.listen).await?;
 
         let tasks = Tasks::new();
-        spawn_loops(&app, &tasks, &config.lease.nudge);
+        spawn_loops(&app, &tasks, &config);
         spawn_audit(&app, &tasks, &audit_log)?;
         let settings = HttpSettings {
             request_timeout: config.http.request_timeout,
@@ -235,7 +239,7 @@ async fn build_app(
     let store = Store::new(url, config.state.max_connections, Arc::clone(&metrics))?;
     store.migrate().await?;
     let ring = KeyRing::new(keys)?;
-    bootstrap::check_master_key(&store, &ring, clock.now()).await?;
+    let installation = bootstrap::check_master_key(&store, &ring, clock.now()).await?;
     let targets = Targets::new("pgvalet", Arc::clone(&metrics));
     let app = App::new(Parts {
         store: store.clone(),
@@ -248,20 +252,24 @@ async fn build_app(
         times: Times {
             issue_deadline: config.lease.issue_deadline,
             rotation_grace: config.lease.rotation_grace,
+            orphan_grace: config.sweep.orphan_grace,
         },
         metrics,
+        installation,
     });
     app.agree_on_time().await.map_err(Error::Time)?;
     Ok((Arc::new(app), store, targets))
 }
 
-fn spawn_loops(app: &Arc<App>, tasks: &Tasks, cron: &str) {
+fn spawn_loops(app: &Arc<App>, tasks: &Tasks, config: &Config) {
     tasks.spawn_loop("leases", worker::leases::run(Arc::clone(app), Clock, tasks.clone()));
     tasks.spawn_loop("housekeeping", worker::housekeeping::run(Arc::clone(app), tasks.clone()));
     tasks.spawn_loop("rotations", worker::rotations::run(Arc::clone(app), tasks.clone()));
-    let (cron, nudges, stop) = (cron.to_owned(), app.nudges().clone(), tasks.stop_token());
+    tasks.spawn_loop("sweep", worker::sweep::run(Arc::clone(app), tasks.clone()));
+    let (cron, sweep) = (config.lease.nudge.clone(), config.sweep.schedule.clone());
+    let (nudges, stop) = (app.nudges().clone(), tasks.stop_token());
     let metrics = Arc::clone(app.metrics());
-    tasks.spawn_loop("schedule", worker::schedule::run(cron, nudges, metrics, stop));
+    tasks.spawn_loop("schedule", worker::schedule::run(cron, sweep, nudges, metrics, stop));
 }
 
 fn spawn_audit(app: &Arc<App>, tasks: &Tasks, log: &Arc<AuditLog>) -> Result<(), Error> {

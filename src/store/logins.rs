@@ -99,6 +99,8 @@ impl Row {
 
 impl Store {
     /// Takes up to `limit` logins that are due and that nobody works on, but for those left out.
+    /// In caution these are what a person revoked, and what was made after it began; and none if the
+    /// audit is shorter than it was known to be: the database was restored under our feet.
     ///
     /// # Errors
     /// If the database does not answer.
@@ -108,6 +110,7 @@ impl Store {
         until: DateTime<Utc>,
         but: &But,
         limit: i64,
+        known_position: i64,
     ) -> Result<Vec<Claimed>, Error> {
         let (full, left_alone) = (uuids(&but.full), uuids(&but.left_alone));
         let token = Uuid::now_v7();
@@ -119,6 +122,9 @@ impl Store {
                  SELECT id FROM login
                  WHERE due_at <= $3 AND state <> 'revoked' AND (claimed_until IS NULL OR claimed_until <= $3)
                    AND target_id <> ALL ($5) AND (state <> 'revoking' OR target_id <> ALL ($6))
+                   AND ((state = 'revoking' AND cause = 'revoked')
+                        OR created_at >= coalesce((SELECT cautious_since FROM installation), '-infinity'))
+                   AND (SELECT position FROM audit_head) >= $7
                  ORDER BY due_at LIMIT $4 FOR UPDATE SKIP LOCKED)
              RETURNING g.id, g.lease_id, g.target_id, l.database, l.group_role, l.owned_objects, g.role_name, g.role_oid,
                        g.state, g.cause, g.give_up_at, g.ends_at, g.superseded, g.attempts",
@@ -127,7 +133,8 @@ impl Store {
             now,
             limit,
             &full,
-            &left_alone
+            &left_alone,
+            known_position
         )
         .fetch_all(&self.pool)
         .await?;
@@ -170,7 +177,9 @@ impl Store {
         Ok(sqlx::query_scalar!(
             "SELECT min(greatest(due_at, coalesce(claimed_until, due_at))) FROM login
              WHERE state <> 'revoked' AND target_id <> ALL ($1)
-               AND (state <> 'revoking' OR target_id <> ALL ($2))",
+               AND (state <> 'revoking' OR target_id <> ALL ($2))
+               AND ((state = 'revoking' AND cause = 'revoked')
+                    OR created_at >= coalesce((SELECT cautious_since FROM installation), '-infinity'))",
             &full,
             &left_alone
         )

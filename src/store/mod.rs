@@ -6,6 +6,7 @@
 
 pub mod admin_rotation;
 pub mod audit;
+pub mod caution;
 pub mod ending;
 pub mod error;
 pub mod idempotency;
@@ -19,6 +20,7 @@ pub mod profiles;
 pub mod rotating;
 pub mod seal;
 pub mod standing;
+pub mod sweep;
 pub mod targets;
 pub mod tokens;
 

@@ -52,15 +52,7 @@ pub(crate) async fn remove(
     let started = Instant::now();
     let mut connection = connections.to_cluster(Some(login.database)).await?;
     let facts = observe::facts_to_change(&mut connection).await?;
-    let mut removal = Removal {
-        login,
-        facts,
-        fences,
-        ended: BTreeSet::new(),
-        taken: TakenBack::default(),
-        prepared: Vec::new(),
-        steps: Vec::new(),
-    };
+    let mut removal = Removal::begin(login, facts, fences);
     let oid = match removal.find(&mut connection).await? {
         Some(role) => {
             removal.take_down(connections, &mut connection, &role).await?;
@@ -80,7 +72,38 @@ pub(crate) async fn remove(
     removal.prove(&mut connection, oid, started).await
 }
 
-impl Removal<'_> {
+/// Shuts a login out and ends its sessions, and leaves it there.
+pub(crate) async fn quarantine(
+    connections: &Connections,
+    fences: &Fences,
+    login: &RemoveLogin<'_>,
+) -> Result<(), Error> {
+    let mut connection = connections.to_cluster(Some(login.database)).await?;
+    let facts = observe::facts_to_change(&mut connection).await?;
+    let mut removal = Removal::begin(login, facts, fences);
+    let Some(role) = removal.look(&mut connection).await? else {
+        return Err(Error::Gone { role: removal.name().to_owned() });
+    };
+    removal.take_memberships_in_haste(&mut connection, role.oid).await?;
+    removal.fence(&mut connection, role.oid.0).await?;
+    let signing_in = signing_in(&mut connection).await?;
+    removal.drain(&mut connection, role.oid.0, signing_in).await?;
+    removal.take_memberships(&mut connection, role.oid, DROP_TIME).await
+}
+
+impl<'a> Removal<'a> {
+    fn begin(login: &'a RemoveLogin<'a>, facts: Facts, fences: &'a Fences) -> Self {
+        Self {
+            login,
+            facts,
+            fences,
+            ended: BTreeSet::new(),
+            taken: TakenBack::default(),
+            prepared: Vec::new(),
+            steps: Vec::new(),
+        }
+    }
+
     pub(in crate::target) fn name(&self) -> &str {
         self.login.role.as_str()
     }

@@ -169,6 +169,21 @@ pub(crate) fn reset_settings(role: &str) -> String {
     format!("ALTER ROLE {} RESET ALL", identifier(role))
 }
 
+/// Forgets the settings that a role has for one database.
+pub(crate) fn reset_database_settings(role: &str, database: &str) -> String {
+    format!("ALTER ROLE {} IN DATABASE {} RESET ALL", identifier(role), identifier(database))
+}
+
+/// Takes an attribute (`CREATEROLE`, `INHERIT`) from a role.
+pub(crate) fn take_attribute(role: &str, attribute: &'static str) -> String {
+    format!("ALTER ROLE {} NO{attribute}", identifier(role))
+}
+
+/// Sets how many sessions a login may have.
+pub(crate) fn connection_limit(role: &str, limit: i32) -> String {
+    format!("ALTER ROLE {} CONNECTION LIMIT {limit}", identifier(role))
+}
+
 /// Says in the catalogue what a role is for.
 pub(crate) fn comment_on_role(role: &str, comment: &str) -> String {
     format!("COMMENT ON ROLE {} IS {}", identifier(role), literal(comment))

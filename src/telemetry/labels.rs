@@ -190,6 +190,10 @@ impl Breaker {
     }
 }
 
+/// What sweeps find.
+pub(in crate::telemetry) const SWEEP_KINDS: [&str; 8] =
+    ["orphan", "left-over", "lost", "changed", "shut-out", "sessions", "foreign", "unmarked"];
+
 /// Why tokens are refused, in the words of the label.
 pub(in crate::telemetry) const TOKEN_WORDS: [&str; 6] =
     ["wrong_secret", "no_such_token", "revoked", "disabled", "expired", "throttled"];

@@ -29,7 +29,7 @@ use crate::{
         Error,
         labels::{
             Breaker, IssueStep, Outcome, Queue, RenewStep, RevokeStep, RotateStep, Ruling,
-            TOKEN_WORDS, token_word,
+            SWEEP_KINDS, TOKEN_WORDS, token_word,
         },
         otlp,
     },
@@ -107,6 +107,9 @@ pub struct Metrics {
     clock_skew: Gauge<f64>,
     state_connections: Gauge<u64>,
     target_connections: Gauge<u64>,
+    cautious: Gauge<u64>,
+    orphans: Gauge<u64>,
+    sweep_findings: Counter<u64>,
     nudges: Counter<u64>,
     missed_nudges: Counter<u64>,
     passes: Counter<u64>,
@@ -180,6 +183,9 @@ impl Metrics {
             clock_skew: meter.f64_gauge("pgvalet.target.clock.skew").with_unit("s").with_description("The furthest that the clock of a target is from ours.").build(),
             state_connections: named.gauge("pgvalet.state.connections", "{connection}", "Connections to the state database, by `state`: used, idle."),
             target_connections: named.gauge("pgvalet.target.connections", "{connection}", "Connections to all targets, by `state`: used, idle."),
+            cautious: named.gauge("pgvalet.cautious", "{caution}", "1 while nothing is removed because the record or the clock is not believed, else 0."),
+            orphans: named.gauge("pgvalet.sweep.orphans", "{login}", "Logins of this installation that no lease is known of and that are not gone yet."),
+            sweep_findings: named.counter("pgvalet.sweep.findings", "{finding}", "What sweeps found and dealt with, by `kind`: orphan, left-over, lost, changed, shut-out, sessions, foreign, unmarked."),
             nudges: named.counter("pgvalet.scheduler.nudges", "{nudge}", "Times that the scheduler woke the loops."),
             missed_nudges: named.counter("pgvalet.scheduler.missed", "{nudge}", "Times that the scheduler should have woken the loops and did not."),
             passes: named.counter("pgvalet.loop.passes", "{pass}", "Passes of the loops, by `loop` and `outcome` (ok, failed)."),
@@ -210,6 +216,11 @@ impl Metrics {
             counter.add(0, &[]);
         }
         self.audit_broken.record(0, &[]);
+        self.cautious.record(0, &[]);
+        self.orphans.record(0, &[]);
+        for kind in SWEEP_KINDS {
+            self.sweep_findings.add(0, &[KeyValue::new("kind", kind)]);
+        }
         self.http_active.add(0, &[]);
     }
 
@@ -340,6 +351,21 @@ impl Metrics {
     /// The chain was checked.
     pub fn chain_checked(&self, intact: bool) {
         self.audit_broken.record(u64::from(!intact), &[]);
+    }
+
+    /// Is the daemon cautious?
+    pub fn cautious(&self, is_cautious: bool) {
+        self.cautious.record(u64::from(is_cautious), &[]);
+    }
+
+    /// So many orphans are not gone yet.
+    pub fn orphans(&self, count: u64) {
+        self.orphans.record(count, &[]);
+    }
+
+    /// A sweep dealt with a finding; `kind` is one of a few words.
+    pub fn swept(&self, kind: &'static str) {
+        self.sweep_findings.add(1, &[KeyValue::new("kind", kind)]);
     }
 
     /// The scheduler woke the loops, and so many times before it should have and did not.

@@ -80,6 +80,9 @@ pub async fn run(app: Arc<App>, clock: Clock, tasks: Tasks) -> Ended {
     let stop = tasks.stop_token();
     let nudge = Arc::clone(&app.nudges().leases);
     let hands = Arc::new(Hands::default());
+    // Before anything is recorded as over: the targets may know that the record is an old one. If it
+    // cannot be asked now, each removal asks its own target.
+    let _ = app.check_record().await;
     loop {
         let sleep = match pass(&app, clock, &tasks, &hands).await {
             Ok(sleep) => {

@@ -7,6 +7,7 @@ pub mod housekeeping;
 pub mod leases;
 pub mod rotations;
 pub mod schedule;
+pub mod sweep;
 
 use std::{convert::Infallible, time::Duration};
 

@@ -17,17 +17,18 @@ use crate::{app::Nudges, clock::Clock, telemetry::metrics::Metrics};
 /// Starts the scheduler and runs until the daemon stops.
 ///
 /// # Errors
-/// If the expression cannot be read.
+/// If an expression cannot be read.
 pub async fn run(
     cron: String,
+    sweep: String,
     nudges: Nudges,
     metrics: Arc<Metrics>,
     stop: CancellationToken,
 ) -> Result<(), JobSchedulerError> {
     let mut scheduler = JobScheduler::new().await?;
+    let Nudges { leases, audit, sweep: sweeps, rotations } = nudges;
     let (times, last) = (times(&cron), Mutex::new(Clock.now()));
     let job = Job::new(cron.as_str(), move |_, _| {
-        let Nudges { leases, audit, rotations } = &nudges;
         let now = Clock.now();
         let before =
             std::mem::replace(&mut *last.lock().unwrap_or_else(PoisonError::into_inner), now);
@@ -37,6 +38,7 @@ pub async fn run(
         rotations.notify_one();
     })?;
     scheduler.add(job).await?;
+    scheduler.add(Job::new(sweep.as_str(), move |_, _| sweeps.notify_one())?).await?;
     scheduler.start().await?;
     stop.cancelled().await;
     scheduler.shutdown().await

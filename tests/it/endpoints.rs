@@ -24,7 +24,7 @@ enum For {
 use For::{Administrators, Anyone, SignedIn};
 
 /// Each route, who may use it, and the kind of the audit entry that it leaves if it changes something.
-const TABLE: [(&str, &str, For, Option<&str>); 36] = [
+const TABLE: [(&str, &str, For, Option<&str>); 38] = [
     ("get", "/healthz", Anyone, None),
     ("get", "/readyz", Anyone, None),
     ("get", "/v1/whoami", SignedIn, None),
@@ -54,6 +54,8 @@ const TABLE: [(&str, &str, For, Option<&str>); 36] = [
     ("post", "/v1/plan", Administrators, None),
     ("post", "/v1/apply", Administrators, Some("profile.created")),
     ("get", "/v1/export", Administrators, None),
+    ("post", "/v1/sweep", Administrators, Some("sweep.asked")),
+    ("post", "/v1/sweep/accept", Administrators, Some("caution.ended")),
     ("get", "/v1/tokens", SignedIn, None),
     ("post", "/v1/tokens", SignedIn, Some("token.created")),
     ("delete", "/v1/tokens/{id}", SignedIn, Some("token.revoked")),
@@ -129,9 +131,19 @@ async fn request(world: &World, caller: &Person, method: &str, path: &str) -> (S
         ("post", path) if path.ends_with("/renew") => json!({ "ttl": "2h" }),
         ("put", path) if path.starts_with("/v1/targets/") => spare_target(world),
         ("put", path) if path.starts_with("/v1/profiles/") => profile,
+        ("post", "/v1/sweep") => json!({ "plan": true }),
+        ("post", "/v1/sweep/accept") => json!({ "plan": cautious_plan(world).await }),
         _ => Value::Null,
     };
     (path, body)
+}
+
+/// Makes the daemon cautious; gives the plan to be accepted.
+async fn cautious_plan(world: &World) -> Value {
+    let cautious = "UPDATE installation SET cautious_since = now(), cautious_because = 'a test'";
+    sqlx::raw_sql(cautious).execute(&mut world.on_state().await).await.unwrap();
+    let planned = world.admin.post("/v1/sweep", &json!({ "plan": true })).await.expect(200);
+    planned["plan"].clone()
 }
 
 /// The world's target under another name.

@@ -1,0 +1,162 @@
+//! What a sweep changes on a target beside removing: logins are put back to what their leases say,
+//! sessions without a role are ended, and the epoch is kept.
+
+use std::time::Duration;
+
+use sqlx::{Connection, PgConnection, postgres::types::Oid};
+
+use crate::{
+    domain::{caution::Epoch, role::LoginName, sweep::PutBack},
+    target::{
+        connect::{Connections, Patience, run},
+        error::{self, Error, Meaning},
+        observe, sql,
+    },
+};
+
+const PUT_BACK: &str = "put a login back to what its lease says";
+
+const KEEP: &str = "keep the epoch";
+
+/// Another transaction in the way is gone within this time, or the next sweep tries again.
+const CONFLICT_TIME: Duration = Duration::from_secs(3);
+
+/// Puts a login back, all or nothing.
+pub(crate) async fn put_back(
+    connections: &Connections,
+    login: &LoginName,
+    oid: u32,
+    back: &PutBack,
+) -> Result<(), Error> {
+    let mut patience = Patience::lasting(CONFLICT_TIME);
+    loop {
+        match put_back_once(connections, login, oid, back).await {
+            Err(error) if error.is_conflict() && patience.wait().await => {}
+            outcome => return outcome,
+        }
+    }
+}
+
+async fn put_back_once(
+    connections: &Connections,
+    login: &LoginName,
+    oid: u32,
+    back: &PutBack,
+) -> Result<(), Error> {
+    let mut connection = connections.to_cluster(None).await?;
+    let facts = observe::facts_to_change(&mut connection).await?;
+    let mut tx = connection.begin().await.map_err(error::failed(PUT_BACK))?;
+    let found = observe::role(&mut tx, login.as_str()).await?;
+    if found.is_none_or(|role| role.oid != Oid(oid)) {
+        return Err(Error::Gone { role: login.to_string() });
+    }
+    for statement in statements(login.as_str(), back, facts.server.version_num) {
+        run(&mut tx, &statement).await.map_err(error::failed(PUT_BACK))?;
+    }
+    tx.commit().await.map_err(error::failed(PUT_BACK))
+}
+
+/// What takes comes before what gives.
+fn statements(login: &str, back: &PutBack, version: i32) -> Vec<String> {
+    let mut all: Vec<String> =
+        back.leave.iter().map(|group| sql::revoke_membership(group, login)).collect();
+    all.extend(back.members.iter().map(|member| sql::revoke_membership(login, member)));
+    all.extend(back.powers.iter().map(|power| sql::take_attribute(login, power)));
+    if back.takes_inherit {
+        all.push(sql::take_attribute(login, "INHERIT"));
+    }
+    all.extend(back.valid_until.map(|until| sql::valid_until(login, until)));
+    all.extend(back.connection_limit.map(|limit| sql::connection_limit(login, limit)));
+    let databases = back.database_settings.iter();
+    all.extend(databases.map(|database| sql::reset_database_settings(login, database)));
+    if let Some(group) = &back.join_again {
+        all.push(sql::grant_membership(group, login, sql::Membership::ToBecome, version));
+    }
+    if let Some(settings) = &back.settings {
+        all.push(sql::reset_settings(login));
+        all.extend(settings.iter().map(|(name, value)| sql::set_setting(login, name, value)));
+    }
+    all
+}
+
+/// Ends the sessions of a role that is gone; says how many there were. One statement looks and
+/// tells, so that a process number is not told to end after it has passed to somebody else.
+pub(crate) async fn end_roleless(connections: &Connections, oid: u32) -> Result<i64, Error> {
+    const END: &str = "\
+SELECT count(pg_terminate_backend(a.pid)) FROM pg_stat_activity a
+WHERE a.usesysid = $1 AND NOT EXISTS (SELECT FROM pg_roles r WHERE r.oid = $1)";
+    let mut connection = connections.to_cluster(None).await?;
+    let facts = observe::facts(&mut connection).await?;
+    sqlx::query_scalar(END).bind(Oid(oid)).fetch_one(&mut *connection).await.map_err(|error| {
+        match error::meaning_of(&error) {
+            Some(Meaning::NotAllowed) => Error::LacksRight {
+                action: "end sessions of a role that is gone".to_owned(),
+                remedy: sql::let_admin_end_sessions(&facts.admin, facts.server.version_num),
+                source: Some(error::source_of(error)),
+            },
+            _ => error::failed("end sessions of a role that is gone")(error),
+        }
+    })
+}
+
+/// Keeps the epoch in the comment of a role that can do nothing.
+pub(crate) async fn keep_epoch(connections: &Connections, epoch: &Epoch) -> Result<(), Error> {
+    let mut connection = connections.to_cluster(None).await?;
+    let name = Epoch::role(epoch.installation);
+    let mut tx = connection.begin().await.map_err(error::failed(KEEP))?;
+    comment(&mut tx, &name, epoch).await?;
+    tx.commit().await.map_err(error::failed(KEEP))
+}
+
+async fn comment(tx: &mut PgConnection, name: &str, epoch: &Epoch) -> Result<(), Error> {
+    if observe::role(tx, name).await?.is_none() {
+        run(tx, &sql::create_group(name)).await.map_err(error::failed(KEEP))?;
+    }
+    run(tx, &sql::comment_on_role(name, &epoch.to_string())).await.map_err(error::failed(KEEP))
+}
+
+/// Removes the role that keeps the epoch.
+pub(crate) async fn forget_epoch(
+    connections: &Connections,
+    installation: uuid::Uuid,
+) -> Result<(), Error> {
+    let mut connection = connections.to_cluster(None).await?;
+    run(&mut connection, &sql::drop_role(&Epoch::role(installation)))
+        .await
+        .map_err(error::failed("forget the epoch"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_takes_comes_before_what_gives() {
+        let back = PutBack {
+            takes_inherit: true,
+            powers: vec!["CREATEROLE"],
+            leave: vec!["g".to_owned(), "boss".to_owned()],
+            join_again: Some("g".to_owned()),
+            members: vec!["eve".to_owned()],
+            connection_limit: Some(3),
+            settings: Some([("role".to_owned(), "g".to_owned())].into()),
+            database_settings: vec!["shop".to_owned()],
+            ..PutBack::default()
+        };
+        assert_eq!(
+            statements("u", &back, 160_000),
+            [
+                "REVOKE \"g\" FROM \"u\" CASCADE",
+                "REVOKE \"boss\" FROM \"u\" CASCADE",
+                "REVOKE \"u\" FROM \"eve\" CASCADE",
+                "ALTER ROLE \"u\" NOCREATEROLE",
+                "ALTER ROLE \"u\" NOINHERIT",
+                "ALTER ROLE \"u\" CONNECTION LIMIT 3",
+                "ALTER ROLE \"u\" IN DATABASE \"shop\" RESET ALL",
+                "GRANT \"g\" TO \"u\" WITH ADMIN FALSE, INHERIT FALSE, SET TRUE",
+                "ALTER ROLE \"u\" RESET ALL",
+                "ALTER ROLE \"u\" SET \"role\" = 'g'",
+            ]
+        );
+    }
+}
