@@ -109,3 +109,17 @@ fn connect_role(setup: &Setup, database: &str) -> String {
     }
     sql::literal(&sql::connect_role_name(database))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a backslash means in a text is the caller's to set, and the functions have other rights.
+    #[test]
+    fn no_text_of_the_functions_has_a_backslash() {
+        for text in [COMMON, MAKER, DISPATCH, OWN_SHARE, JOIN_IT, PASS_ON] {
+            let code = text.lines().filter(|line| !line.trim_start().starts_with("--"));
+            assert_eq!(code.filter(|line| line.contains('\\')).collect::<Vec<_>>(), [""; 0]);
+        }
+    }
+}

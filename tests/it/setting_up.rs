@@ -1,16 +1,23 @@
 //! Setting a target up with `pgvalet bootstrap-target`, and looking at it with `pgvalet doctor`.
 
-use std::process::{Command, Output, Stdio};
+use std::{
+    process::{Command, Output, Stdio},
+    sync::Arc,
+};
 
 use pgvalet::dev::shop;
 use serde_json::{Value, json};
 
-use crate::support::{
-    chaos::Mode,
-    people::lease_id,
-    postgres::{Postgres, own_cluster},
-    sessions::{is_shut_out, psql, sign_in, text},
-    world::World,
+use crate::{
+    support::{
+        chaos::Mode,
+        people::lease_id,
+        postgres::{Postgres, own_cluster},
+        sessions::{is_shut_out, psql, sign_in, text, try_text},
+        versions::on_every_version,
+        world::{Plan, World},
+    },
+    targets::admin_password,
 };
 
 /// Runs the program as the superuser of a cluster.
@@ -145,4 +152,207 @@ async fn a_target_that_cannot_be_examined_is_a_finding() {
     let anybody = world.person("somebody", &[]).await;
     anybody.get(&path).await.expect_problem(403, "admin_only");
     world.finish().await;
+}
+
+#[tokio::test]
+async fn through_functions_a_lease_lives_and_ends_and_the_daemons_login_can_do_no_more() {
+    on_every_version(async |postgres| live_and_attack(postgres, "functions").await).await;
+}
+
+#[tokio::test]
+async fn through_shards_a_lease_lives_and_ends_and_the_daemons_login_can_do_no_more() {
+    on_every_version(async |postgres| {
+        if postgres.major() >= 16 {
+            live_and_attack(postgres, "shards").await;
+        }
+    })
+    .await;
+}
+
+async fn live_and_attack(postgres: Arc<Postgres>, way: &str) {
+    // Before 16, and by roles that share the logins, those that are live are not taken over.
+    let is_taken_over = way == "functions" && postgres.major() >= 16;
+    let world = World::with(Plan { shop_on: Some(postgres), ..Plan::default() }).await;
+    let earlier = lease_id(&world.issue("read", json!({})).await);
+    if !is_taken_over {
+        world.admin.revoke(&earlier).await.expect(200);
+    }
+    change_over(&world, way).await;
+
+    let issued = live(&world).await;
+    let id = lease_id(&issued);
+    let rotated = world.admin.rotate(&id).await.expect(200);
+    sign_in(&rotated).await.unwrap();
+    attack(&world, &issued).await;
+    let revoked = world.admin.revoke(&id).await.expect(200);
+    assert_eq!(revoked["leases"][0]["state"], "revoked", "{revoked}");
+    assert!(is_shut_out(&issued).await && is_shut_out(&rotated).await);
+    world.admin.revoke(&earlier).await.expect(200);
+    world.finish().await;
+}
+
+/// A lease under a group role that the functions make, whose login comes to own something.
+async fn live(world: &World) -> Value {
+    let settings = json!({ "settings": { "statement_timeout": "30s", "search_path": "public" } });
+    world.put_profile("fresh", settings).await;
+    let issued = world.issue("fresh", json!({})).await;
+    let mut session = sign_in(&issued).await.unwrap();
+    let group = format!("pgvg_{}_fresh", world.name);
+    assert_eq!(text(&mut session, "SELECT current_user").await, group);
+    text(&mut session, "SELECT count(*) FROM orders").await;
+    // What it owns itself: not as its group.
+    try_run(&mut session, "SET ROLE NONE; SELECT lo_create(0)").await.unwrap();
+    world.admin.renew(&lease_id(&issued), json!({ "ttl": "2h" })).await.expect(200);
+    issued
+}
+
+/// Takes CREATEROLE from the world's admin, and gives it functions.
+async fn change_over(world: &World, way: &str) {
+    let shop = world.shop();
+    let groups = ["read", "write", "acme"].map(|name| format!("pgvg_{}_{name}", world.name));
+    for _ in 0..2 {
+        let mut more = vec!["--way", way, "--admin", &shop, "--database", &shop];
+        more.extend(["--owner", shop::OWNER]);
+        groups.iter().for_each(|group| more.extend(["--group", group]));
+        let output = bootstrap_target(&world.target, &more).await;
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+    let close = format!("REVOKE CONNECT ON DATABASE {shop} FROM PUBLIC");
+    world.target.run("postgres", &[&close]).await;
+    let path = format!("/v1/targets/{}/doctor", world.name);
+    let diagnosis = world.admin.get(&path).await.expect(200);
+    let is = (&diagnosis["way"], &diagnosis["sound"]);
+    assert_eq!(is, (&json!(way), &json!(true)), "{diagnosis}");
+}
+
+/// As whoever has the daemon's password, with psql.
+#[expect(clippy::too_many_lines, reason = "a list of attacks")]
+async fn attack(world: &World, issued: &Value) {
+    let (shop, name) = (world.shop(), &world.name);
+    let live = issued["lease"]["role"].as_str().unwrap();
+    let foreign = format!("pgv_{name}_ours_psql_0123456789ab");
+    let made = format!(
+        "CREATE ROLE {foreign} LOGIN; COMMENT ON ROLE {foreign} IS 'pgvalet lease of another'; CREATE ROLE {name}_mighty NOLOGIN CREATEROLE"
+    );
+    world.target.run("postgres", &[&made]).await;
+    let mut daemon = world.target.connect(&shop, &shop, &admin_password(world)).await.unwrap();
+    let verifier = "SCRAM-SHA-256$4096:BwcHBwcHBwcHBwcHBwcHBw==$l4MnZbiQAavoMMhFSTH6awUlG9Kll9QXW9bERYpWVnc=:UF0KTGqxE1VbxUzXuObFem+5wZ5W5HV6ctlqRlxrNio=";
+    let new = format!("pgv_{name}_evil_psql_0123456789ab");
+    let group = format!("pgvg_{name}_read");
+    let issue = |login: &str,
+                 group: &str,
+                 verifier: &str,
+                 until: &str,
+                 limit: &str,
+                 settings: &str| {
+        format!(
+            "SELECT pgvalet_admin.issue(ARRAY['{login}'], ARRAY['{group}'], ARRAY['{verifier}'], ARRAY[({until})::timestamptz], ARRAY[{limit}]::int[], ARRAY['pgvalet lease x'], ARRAY['{settings}'::jsonb])"
+        )
+    };
+    let soon = "now() + interval '1 hour'";
+    let of = |function: &str, login: &str| {
+        format!("SELECT pgvalet_admin.{function}(ARRAY['{login}'], ARRAY[NULL]::oid[])")
+    };
+    let mighty = format!("{name}_mighty");
+    let mut refused = vec![
+        "CREATE ROLE evil".to_owned(),
+        "ALTER ROLE postgres PASSWORD NULL".to_owned(),
+        format!("ALTER ROLE \"{live}\" VALID UNTIL 'infinity'"),
+        format!("GRANT pg_execute_server_program TO {shop}"),
+        "CREATE FUNCTION pgvalet_admin.evil() RETURNS int LANGUAGE sql AS 'SELECT 1'".to_owned(),
+        "DROP FUNCTION pgvalet_admin.version()".to_owned(),
+        // Groups off the list, or too mighty.
+        issue(&new, shop::OWNER, verifier, soon, "1", "{}"),
+        issue(&new, "pg_execute_server_program", verifier, soon, "1", "{}"),
+        issue(&new, &shop, verifier, soon, "1", "{}"),
+        issue(&new, &mighty, verifier, soon, "1", "{}"),
+        // For ever; without bounds.
+        issue(&new, &group, verifier, "'infinity'", "1", "{}"),
+        issue(&new, &group, verifier, "now() + interval '101 days'", "1", "{}"),
+        issue(&new, &group, verifier, "now() - interval '1 day'", "1", "{}"),
+        issue(&new, &group, verifier, "NULL", "1", "{}"),
+        issue(&new, &group, verifier, soon, "-1", "{}"),
+        issue(&new, &group, verifier, soon, "NULL", "{}"),
+        // A password in the clear; a name, a setting, a comment that break out.
+        issue(&new, &group, "secret", soon, "1", "{}"),
+        issue(&new, &group, &format!("{verifier}\n"), soon, "1", "{}"),
+        issue("postgres", &group, verifier, soon, "1", "{}"),
+        issue(&format!("{new}\" SUPERUSER --"), &group, verifier, soon, "1", "{}"),
+        issue(&format!("{new}\n"), &group, verifier, soon, "1", "{}"),
+        issue(&foreign, &group, verifier, soon, "1", "{}"),
+        issue(&new, &group, verifier, soon, "1", r#"{"session_preload_libraries": "evil"}"#),
+        issue(&new, &group, verifier, soon, "1", r#"{"role": "postgres"}"#),
+        issue(
+            &new,
+            &group,
+            verifier,
+            soon,
+            "1",
+            r#"{"work_mem = 1; ALTER ROLE x SUPERUSER; --": "1"}"#,
+        ),
+        // Others' roles.
+        of("fence", "postgres"),
+        of("fence", &foreign),
+        of("remove", &foreign),
+        of("take_memberships", &foreign),
+        of("fence", shop::OWNER),
+        format!("SELECT pgvalet_admin.take_back('{foreign}', NULL)"),
+        // Its own, but not so.
+        of("remove", live),
+        format!("SELECT pgvalet_admin.take_back('{live}', NULL)"),
+        format!(
+            "SELECT pgvalet_admin.extend(ARRAY['{live}'], ARRAY[NULL]::oid[], ARRAY['infinity'::timestamptz])"
+        ),
+        format!(
+            "SELECT pgvalet_admin.extend(ARRAY['{live}'], ARRAY[NULL]::oid[], ARRAY[now() + interval '101 days'])"
+        ),
+        format!(
+            "SELECT pgvalet_admin.extend(ARRAY['{foreign}'], ARRAY[NULL]::oid[], ARRAY[{soon}])"
+        ),
+        "SELECT pgvalet_admin.make_group('pgvg_x\" SUPERUSER --', 'x')".to_owned(),
+        format!("SELECT pgvalet_admin.make_group('{group}', 'x')"),
+    ];
+    if shares_them(&mut daemon).await {
+        refused.push(format!("SET ROLE {}", "pgvalet_shard_000"));
+    }
+    for statement in &refused {
+        let said = try_run(&mut daemon, statement).await;
+        let sqlstate = said.expect_err(statement);
+        // Not for its form: what would be refused by everybody proves nothing.
+        assert!(
+            ["42501", "22023", "55006", "42710"].contains(&sqlstate.as_str()),
+            "{sqlstate}: {statement}"
+        );
+    }
+    // Names that mean something else in its own session mean nothing to the functions.
+    let shadow = "SET search_path = pg_temp, public; SET transform_null_equals = on; SET standard_conforming_strings = off";
+    sqlx::raw_sql(shadow).execute(&mut daemon).await.unwrap();
+    let off_list = issue(&new, shop::OWNER, verifier, soon, "1", "{}");
+    try_run(&mut daemon, &off_list).await.unwrap_err();
+    let quoted =
+        issue(&new, &group, verifier, soon, "1", r#"{"application_name": "a'' SUPERUSER"}"#);
+    try_run(&mut daemon, &quoted).await.unwrap();
+    let ended = "SELECT count(*)::text FROM pgvalet_admin.end_sessions(ARRAY(SELECT usesysid FROM pg_stat_activity WHERE usename IN ('postgres', session_user)))";
+    assert_eq!(try_text(&mut daemon, ended).await.unwrap(), "0", "others' sessions go on");
+    let take_back = format!("SELECT pgvalet_admin.take_back('{new}', NULL)");
+    for statement in [of("fence", &new), take_back, of("remove", &new)] {
+        try_run(&mut daemon, &statement).await.unwrap();
+    }
+    let mut boss = world.on_target().await;
+    let mighty = format!(
+        "SELECT count(*) FROM pg_roles WHERE rolname LIKE 'pgv\\_{name}%' AND (rolsuper OR rolcreaterole OR rolinherit AND rolname <> '{foreign}')"
+    );
+    assert_eq!(text(&mut boss, &mighty).await, "0");
+    let gone = format!("DROP ROLE {foreign}, {name}_mighty");
+    world.target.run("postgres", &[&gone]).await;
+}
+
+/// Runs a statement; the SQLSTATE if it is refused.
+async fn try_run(connection: &mut sqlx::PgConnection, statement: &str) -> Result<(), String> {
+    let done = sqlx::raw_sql(sqlx::AssertSqlSafe(statement)).execute(connection).await;
+    done.map(drop).map_err(|e| e.as_database_error().unwrap().code().unwrap().into_owned())
+}
+
+async fn shares_them(daemon: &mut sqlx::PgConnection) -> bool {
+    try_text(daemon, "SELECT pgvalet_admin.way()").await.unwrap() == "shards"
 }

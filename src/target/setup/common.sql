@@ -14,6 +14,8 @@ CREATE FUNCTION pgvalet_admin.settings() RETURNS text[]
 CREATE FUNCTION pgvalet_admin.connect_role() RETURNS text
     LANGUAGE sql IMMUTABLE AS $fn$SELECT {{connect_role}}::text$fn$;
 
+-- No backslash anywhere below: what one means in a text is the caller's to set (standard_conforming_strings).
+
 -- The mark at the end of the comment of a role that was made here: who asked for it, and when it was. A login cannot change its own
 -- comment. session_user is who signed in, also inside functions that run as somebody else.
 CREATE FUNCTION pgvalet_admin.mark(made_at timestamptz) RETURNS text
@@ -24,7 +26,7 @@ $fn$;
 -- When a role was made here; NULL if it was not.
 CREATE FUNCTION pgvalet_admin.made_at(role oid) RETURNS timestamptz
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $fn$
-    SELECT CASE WHEN right(d.description, 20) ~ '^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$'
+    SELECT CASE WHEN right(d.description, 20) ~ '^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z$'
                  AND right(left(d.description, -20), length('; made by ' || session_user || ' at '))
                      = '; made by ' || session_user || ' at '
                 THEN right(d.description, 20)::timestamptz END

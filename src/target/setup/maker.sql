@@ -30,7 +30,7 @@ BEGIN
             RAISE EXCEPTION '"%" is no name of a login', login USING ERRCODE = 'invalid_parameter_value';
         END IF;
 {{own_share}}        -- PostgreSQL takes anything else for a password, in the clear. The iterations cost the server time.
-        IF (verifiers[i] COLLATE "C" ~ '^SCRAM-SHA-256\$[1-9][0-9]{3,5}:[A-Za-z0-9+/]{21}[AQgw]==\$[A-Za-z0-9+/]{42}[AEIMQUYcgkosw048]=:[A-Za-z0-9+/]{42}[AEIMQUYcgkosw048]=$')
+        IF (verifiers[i] COLLATE "C" ~ '^SCRAM-SHA-256[$][1-9][0-9]{3,5}:[A-Za-z0-9+/]{21}[AQgw]==[$][A-Za-z0-9+/]{42}[AEIMQUYcgkosw048]=:[A-Za-z0-9+/]{42}[AEIMQUYcgkosw048]=$')
             IS NOT TRUE THEN
             RAISE EXCEPTION 'no SCRAM verifier for "%"', login USING ERRCODE = 'invalid_parameter_value';
         END IF;
