@@ -257,8 +257,9 @@ impl App {
         let now = self.clock.now();
         let mut tx = self.store.begin().await?;
         if tx.start_revoking_lease(lease_id, Cause::Revoked).await? {
-            let (role, changes) = (role.to_string(), back.changes.clone());
-            let event = Event::LoginBeyondLease { lease_id, login_id, role, changes, why };
+            let (role, mut changes) = (role.to_string(), back.changes.clone());
+            changes.push(why);
+            let event = Event::LoginBeyondLease { lease_id, login_id, role, changes };
             tx.audit(&own_entry(now, event)).await?;
             let cause = Cause::Revoked;
             tx.audit(&own_entry(now, Event::LeaseRevoking { lease_id, cause })).await?;

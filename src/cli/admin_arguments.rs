@@ -210,6 +210,14 @@ pub struct ApplyFile {
     pub yes: bool,
 }
 
+/// Behind the help of `pgvalet sweep`.
+pub const SWEEP_EXAMPLES: &str = "\
+Examples:
+  pgvalet sweep --plan                         shows what would be done, and does nothing
+  pgvalet sweep --accept 3b6a27bc0de41f55      yes to what the plan showed, after a restore
+
+After a restore of its database, or a jump of its clock, the daemon removes nothing until --accept.";
+
 /// `pgvalet sweep`.
 #[derive(Debug, clap::Args)]
 pub struct Sweep {

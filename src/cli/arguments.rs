@@ -6,7 +6,7 @@ use std::{ffi::OsString, path::PathBuf};
 use crate::{
     cli::{
         admin_arguments::{
-            ApplyFile, Audit, PlanFile, Profile, Rotate, Standing, Sweep, Target, Token, Top,
+            self, ApplyFile, Audit, PlanFile, Profile, Rotate, Standing, Sweep, Target, Token, Top,
         },
         format::Format,
         target_setup::{BootstrapTarget, Doctor},
@@ -189,12 +189,7 @@ read here and sent along; they are never part of the plan.")]
     #[command(after_help = "Examples:\n  pgvalet export > profiles.toml")]
     Export,
     /// Compare targets with the record: orphans, lost leases, logins changed by hand
-    #[command(after_help = "\
-Examples:
-  pgvalet sweep --plan                         shows what would be done, and does nothing
-  pgvalet sweep --accept 3b6a27bc0de41f55      yes to what the plan showed, after a restore
-
-After a restore of its database, or a jump of its clock, the daemon removes nothing until --accept.")]
+    #[command(after_help = admin_arguments::SWEEP_EXAMPLES)]
     Sweep(Sweep),
     /// Read, export and verify the audit
     Audit(Audit),

@@ -15,7 +15,6 @@ use crate::{
         leases::{AskForLease, Lease, ReceivedIssued, Renew, Renewed, Revocation, RevokeSet},
         problem::{PROBLEM_JSON, Problem},
         status::Status,
-        sweep::{AcceptPlan, AskForSweep, Sweep},
     },
     cli::{
         address::{self, Transport},
@@ -56,7 +55,7 @@ enum Repeat {
 }
 
 /// One request.
-struct Call<'a> {
+pub(in crate::cli) struct Call<'a> {
     method: Method,
     path: &'a [&'a str],
     query: Vec<(&'static str, String)>,
@@ -71,7 +70,10 @@ impl<'a> Call<'a> {
         Self { method, path, query: Vec::new(), body: None, key: None, repeat }
     }
 
-    fn post<T: serde::Serialize>(path: &'a [&'a str], body: &T) -> Result<Self, Failure> {
+    pub(in crate::cli) fn post<T: serde::Serialize>(
+        path: &'a [&'a str],
+        body: &T,
+    ) -> Result<Self, Failure> {
         let body = serde_json::to_vec(body).map(Secret::new).map_err(Failure::Unreadable)?;
         let (method, repeat) = (Method::POST, Repeat::Unsafe);
         Ok(Self { method, path, query: Vec::new(), body: Some(body), key: None, repeat })
@@ -81,7 +83,7 @@ impl<'a> Call<'a> {
         Self { method: Method::DELETE, ..Self::get(path) }
     }
 
-    fn repeatable(self) -> Self {
+    pub(in crate::cli) fn repeatable(self) -> Self {
         Self { repeat: Repeat::Safe, ..self }
     }
 }
@@ -214,22 +216,6 @@ impl Client {
         let secrets = code.secrets.iter().map(|(k, v)| (k.as_str(), v.expose().as_str())).collect();
         let sent = Sent { name: &code.name, text: &code.text, secrets };
         self.read(Call::post(&["v1", what], &sent)?.repeatable()).await
-    }
-
-    /// Compares targets with the record.
-    ///
-    /// # Errors
-    /// Also if there is no such target.
-    pub async fn sweep(&self, ask: &AskForSweep) -> Result<Answer<Sweep>, Failure> {
-        self.read(Call::post(&["v1", "sweep"], ask)?.repeatable()).await
-    }
-
-    /// Says yes to what a plan showed.
-    ///
-    /// # Errors
-    /// Also if the plan is another one by now, or the daemon is not cautious.
-    pub async fn accept_plan(&self, accept: &AcceptPlan) -> Result<Answer<Sweep>, Failure> {
-        self.read(Call::post(&["v1", "sweep", "accept"], accept)?).await
     }
 
     /// All targets and profiles as a file.
@@ -376,7 +362,7 @@ impl Client {
         Ok(())
     }
 
-    async fn read<T: serde::de::DeserializeOwned>(
+    pub(in crate::cli) async fn read<T: serde::de::DeserializeOwned>(
         &self,
         call: Call<'_>,
     ) -> Result<Answer<T>, Failure> {

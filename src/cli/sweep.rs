@@ -5,6 +5,7 @@ use crate::{
     cli::{
         Globals, Io,
         admin_arguments::Sweep,
+        client::Call,
         failure::Failure,
         output::{self, watched},
         session,
@@ -18,14 +19,15 @@ use crate::{
 /// If the daemon is unavailable, or refuses.
 pub async fn sweep(given: Sweep, globals: &Globals, io: &mut Io<'_>) -> Result<u8, Failure> {
     let client = session::sign_in(globals, io)?;
-    let swept = match given.accept {
+    let swept: Swept = match given.accept {
         Some(plan) => {
-            let accept = AcceptPlan { plan };
-            watched(io, "sweeping", client.accept_plan(&accept)).await?.value
+            let accept = Call::post(&["v1", "sweep", "accept"], &AcceptPlan { plan })?;
+            watched(io, "sweeping", client.read(accept)).await?.value
         }
         None => {
             let ask = AskForSweep { targets: given.targets, plan: given.plan };
-            watched(io, "sweeping", client.sweep(&ask)).await?.value
+            let ask = Call::post(&["v1", "sweep"], &ask)?.repeatable();
+            watched(io, "sweeping", client.read(ask)).await?.value
         }
     };
     let unseen = swept.targets.iter().any(|target| target.fault.is_some());

@@ -243,15 +243,9 @@ pub enum Event {
     /// A login was changed by hand, and was put back to what its lease says.
     #[serde(rename = "login.put_back")]
     LoginPutBack { lease_id: LeaseId, login_id: LoginId, role: String, changes: Vec<String> },
-    /// A login has more than its lease says, and that could not be put back: its lease ends.
+    /// A login has more than its lease says, and that could not be put back (why is the last of them): its lease ends.
     #[serde(rename = "login.beyond_lease")]
-    LoginBeyondLease {
-        lease_id: LeaseId,
-        login_id: LoginId,
-        role: String,
-        changes: Vec<String>,
-        why: String,
-    },
+    LoginBeyondLease { lease_id: LeaseId, login_id: LoginId, role: String, changes: Vec<String> },
     /// Sessions of a role that was gone already were ended.
     #[serde(rename = "sessions.ended")]
     SessionsEnded { target: String, lease_id: LeaseId, role: String, role_oid: u32, sessions: i64 },

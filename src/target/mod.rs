@@ -12,17 +12,14 @@ use std::{
 
 use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::future::BoxFuture;
-use uuid::Uuid;
 
 use crate::{
     clock::Clock,
     domain::{
         breaker,
-        caution::Epoch,
         lease::Proof,
         profile::{OwnedObjects, ProfileSpec},
         role::LoginName,
-        sweep::{PutBack, Seen},
         target::Target,
     },
     ids::{PrincipalId, TargetId},
@@ -439,70 +436,6 @@ impl Handle {
         // It is never closed: without a turn it would merely not wait for one.
         let _turn = self.removals.alone.acquire().await.ok();
         remove::remove(&self.removing, &self.fences, login).await
-    }
-
-    /// Shuts a login out and ends its sessions, and leaves it there, holding nothing.
-    ///
-    /// # Errors
-    /// [`Error::Gone`] when it is not there. It may be tried again at any time.
-    pub async fn quarantine(&self, login: &RemoveLogin<'_>) -> Result<(), Error> {
-        remove::quarantine(&self.removing, &self.fences, login).await
-    }
-
-    /// Looks at every login that is there.
-    ///
-    /// # Errors
-    /// When the target does not answer, or is a standby.
-    pub async fn survey(&self) -> Result<Survey, Error> {
-        survey::survey(&self.connections).await
-    }
-
-    /// Looks at one login.
-    ///
-    /// # Errors
-    /// When the target does not answer.
-    pub async fn look(&self, oid: u32) -> Result<Option<Seen>, Error> {
-        survey::look(&self.connections, oid).await
-    }
-
-    /// Puts a login back to what its lease says.
-    ///
-    /// # Errors
-    /// When that is not possible, or name and OID do not both agree; nothing is changed then.
-    pub async fn put_back(&self, role: &LoginName, oid: u32, back: &PutBack) -> Result<(), Error> {
-        put_back::put_back(&self.connections, role, oid, back).await
-    }
-
-    /// Ends the sessions of a role that is gone, and says how many there were.
-    ///
-    /// # Errors
-    /// When our admin may not.
-    pub async fn end_roleless(&self, oid: u32) -> Result<i64, Error> {
-        put_back::end_roleless(&self.connections, oid).await
-    }
-
-    /// What the target knows of an installation.
-    ///
-    /// # Errors
-    /// When it does not answer.
-    pub async fn memory(&self, installation: Uuid) -> Result<Memory, Error> {
-        survey::memory(&self.connections, installation).await
-    }
-
-    /// Keeps an epoch on the target.
-    ///
-    /// # Errors
-    /// When our admin may not make roles, or the target does not answer.
-    pub async fn keep_epoch(&self, epoch: &Epoch) -> Result<(), Error> {
-        put_back::keep_epoch(&self.connections, epoch).await
-    }
-
-    /// Removes what keeps the epoch of an installation.
-    ///
-    /// # Errors
-    /// When the target does not answer.
-    pub async fn forget_epoch(&self, installation: Uuid) -> Result<(), Error> {
-        put_back::forget_epoch(&self.connections, installation).await
     }
 
     /// What [`Handle::prepare_profile`] would run.

@@ -1,16 +1,24 @@
-//! What a sweep changes on a target beside removing: logins are put back to what their leases say,
+//! What a sweep asks of a target, and what it changes there beside removing: logins are put back to what their leases say,
 //! sessions without a role are ended, and the epoch is kept.
 
 use std::time::Duration;
 
 use sqlx::{Connection, PgConnection, postgres::types::Oid};
+use uuid::Uuid;
 
 use crate::{
-    domain::{caution::Epoch, role::LoginName, sweep::PutBack},
+    domain::{
+        caution::Epoch,
+        role::LoginName,
+        sweep::{PutBack, Seen},
+    },
     target::{
+        Handle, Memory, RemoveLogin, Survey,
         connect::{Connections, Patience, run},
         error::{self, Error, Meaning},
-        observe, sql,
+        observe,
+        remove::quarantine,
+        sql, survey,
     },
 };
 
@@ -20,6 +28,65 @@ const KEEP: &str = "keep the epoch";
 
 /// Another transaction in the way is gone within this time, or the next sweep tries again.
 const CONFLICT_TIME: Duration = Duration::from_secs(3);
+
+/// What a sweep asks of a target.
+impl Handle {
+    /// Shuts a login out and ends its sessions, and leaves it there, holding nothing.
+    ///
+    /// # Errors
+    /// [`Error::Gone`] when it is not there. It may be tried again at any time.
+    pub async fn quarantine(&self, login: &RemoveLogin<'_>) -> Result<(), Error> {
+        quarantine(&self.removing, &self.fences, login).await
+    }
+
+    /// Looks at every login that is there.
+    ///
+    /// # Errors
+    /// When the target does not answer, or is a standby.
+    pub async fn survey(&self) -> Result<Survey, Error> {
+        survey::survey(&self.connections).await
+    }
+
+    /// Looks at one login.
+    ///
+    /// # Errors
+    /// When the target does not answer.
+    pub async fn look(&self, oid: u32) -> Result<Option<Seen>, Error> {
+        survey::look(&self.connections, oid).await
+    }
+
+    /// Puts a login back to what its lease says.
+    ///
+    /// # Errors
+    /// When that is not possible, or name and OID do not both agree; nothing is changed then.
+    pub async fn put_back(&self, role: &LoginName, oid: u32, back: &PutBack) -> Result<(), Error> {
+        put_back(&self.connections, role, oid, back).await
+    }
+
+    /// Ends the sessions of a role that is gone, and says how many there were.
+    ///
+    /// # Errors
+    /// When our admin may not.
+    pub async fn end_roleless(&self, oid: u32) -> Result<i64, Error> {
+        end_roleless(&self.connections, oid).await
+    }
+
+    /// What the target knows of an installation.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub async fn memory(&self, installation: Uuid) -> Result<Memory, Error> {
+        survey::memory(&self.connections, installation).await
+    }
+
+    /// Keeps an epoch on the target.
+    ///
+    /// # Errors
+    /// When our admin may not make roles, or the target does not answer.
+    pub async fn keep_epoch(&self, epoch: &Epoch) -> Result<(), Error> {
+        keep_epoch(&self.connections, epoch).await
+    }
+}
 
 /// Puts a login back, all or nothing.
 pub(crate) async fn put_back(
@@ -113,17 +180,6 @@ async fn comment(tx: &mut PgConnection, name: &str, epoch: &Epoch) -> Result<(),
         run(tx, &sql::create_group(name)).await.map_err(error::failed(KEEP))?;
     }
     run(tx, &sql::comment_on_role(name, &epoch.to_string())).await.map_err(error::failed(KEEP))
-}
-
-/// Removes the role that keeps the epoch.
-pub(crate) async fn forget_epoch(
-    connections: &Connections,
-    installation: uuid::Uuid,
-) -> Result<(), Error> {
-    let mut connection = connections.to_cluster(None).await?;
-    run(&mut connection, &sql::drop_role(&Epoch::role(installation)))
-        .await
-        .map_err(error::failed("forget the epoch"))
 }
 
 #[cfg(test)]
