@@ -16,6 +16,7 @@ use crate::{
     identity::Caller,
     ids::{LeaseId, LoginId},
     store::{self, leases::LoginTerms},
+    telemetry::labels::RotateStep,
 };
 
 /// A login that was made and is to take over.
@@ -39,6 +40,16 @@ impl App {
         origin: &Origin,
         id: LeaseId,
     ) -> Result<Answer, Error> {
+        let rotating = Box::pin(self.rotate_lease(caller, origin, id));
+        self.metrics.rotating(RotateStep::Total, rotating).await
+    }
+
+    async fn rotate_lease(
+        &self,
+        caller: &Caller,
+        origin: &Origin,
+        id: LeaseId,
+    ) -> Result<Answer, Error> {
         let lease = self.lease(caller, id).await?;
         self.check_still_allowed(caller, origin, &lease).await?;
         let (target, handle) = self.handle(lease.target_id).await?;
@@ -49,7 +60,8 @@ impl App {
         // 1. The intent.
         let login_id = LoginId::new();
         let role = self.fresh_name(&lease, login_id)?;
-        let terms = self.record_rotation(caller, origin, &lease, login_id, &role).await?;
+        let recording = self.record_rotation(caller, origin, &lease, login_id, &role);
+        let terms = self.metrics.rotating(RotateStep::Intent, recording).await?;
 
         // 2. The effect.
         let to_make = ToMake {
@@ -64,7 +76,8 @@ impl App {
             valid_until: terms.expires_at,
             deadline,
         };
-        let made = match self.make_login(&target, &handle, password, &to_make).await {
+        let making = self.make_login(&target, &handle, password, &to_make);
+        let made = match self.metrics.rotating(RotateStep::Target, making).await {
             Ok(made) => made,
             Err(error) => {
                 self.record_failure(origin, caller, id, login_id, &error).await;
@@ -73,10 +86,9 @@ impl App {
         };
 
         // 3. The fresh login takes the place of the one that is present now.
-        if let Err(error) = self
-            .take_over(caller, origin, id, &Fresh { login_id, role: &role, oid: made.oid })
-            .await
-        {
+        let fresh = Fresh { login_id, role: &role, oid: made.oid };
+        let taking_over = self.take_over(caller, origin, id, &fresh);
+        if let Err(error) = self.metrics.rotating(RotateStep::Activate, taking_over).await {
             self.record_failure(origin, caller, id, login_id, &error).await;
             self.take_up_again(id, login_id, made.oid).await?;
             return Err(error);

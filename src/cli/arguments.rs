@@ -28,6 +28,7 @@ Examples:
 
 Environment:
   PGVALET_URL, PGVALET_TOKEN, PGVALET_TOKEN_FILE   win over what `pgvalet login` kept
+  TRACEPARENT, TRACESTATE                          the trace that requests belong to (W3C Trace Context)
 
 Exit status:
   0 done, 1 the thing asked for is not so, 2 usage, 3 denied, 4 waits for approval, 5 unavailable";

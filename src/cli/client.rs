@@ -34,6 +34,7 @@ pub struct Client {
     http: reqwest::Client,
     base: Url,
     token: Secret<String>,
+    trace: Vec<(&'static str, String)>,
 }
 
 /// An answer, read; and as it came, for `--json`.
@@ -111,7 +112,13 @@ impl Client {
         }
         let http = http_client(&base)
             .map_err(|source| Failure::Unreachable { url: base.to_string(), source })?;
-        Ok(Self { http, base, token })
+        Ok(Self { http, base, token, trace: Vec::new() })
+    }
+
+    /// The same, as part of a trace: its headers, as W3C has them.
+    #[must_use]
+    pub fn in_trace(self, trace: Vec<(&'static str, String)>) -> Self {
+        Self { trace, ..self }
     }
 
     /// The daemon's address.
@@ -392,6 +399,9 @@ impl Client {
         }
         let mut request = self.http.request(call.method.clone(), url);
         request = request.bearer_auth(self.token.expose());
+        for (name, value) in &self.trace {
+            request = request.header(*name, value);
+        }
         if !call.query.is_empty() {
             request = request.query(&call.query);
         }

@@ -66,7 +66,8 @@ pub fn sign_in(globals: &Globals, io: &Io<'_>) -> Result<Client, Failure> {
             }
         }
     };
-    Client::over(transport(globals), &url, token)
+    let client = Client::over(transport(globals), &url, token)?;
+    Ok(client.in_trace(io.environment.trace()))
 }
 
 /// `pgvalet login`: checks the token first, so that what is kept worked once.

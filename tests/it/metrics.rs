@@ -29,6 +29,14 @@ impl Scrape {
     fn names(&self) -> BTreeSet<&str> {
         self.series.keys().map(|series| series.split('{').next().unwrap()).collect()
     }
+
+    /// The names of the labels that series of this name have.
+    fn labels(&self, name: &str) -> BTreeSet<&str> {
+        let of_name = |series: &&String| series.split('{').next() == Some(name);
+        let labels = self.series.keys().filter(of_name).filter_map(|series| series.split_once('{'));
+        let pairs = labels.flat_map(|(_, labels)| labels.split("\","));
+        pairs.filter_map(|pair| Some(pair.split_once('=')?.0)).collect()
+    }
 }
 
 /// Reads `/metrics` from an address, strictly.
@@ -188,6 +196,14 @@ fn names_in(expression: &str) -> BTreeSet<String> {
         .collect()
 }
 
+/// The names of labels in an expression: in its selectors and behind `by`.
+fn labels_in(expression: &str) -> BTreeSet<String> {
+    let selectors = expression.split('{').skip(1).filter_map(|rest| rest.split('}').next());
+    let groups = expression.split("by (").skip(1).filter_map(|rest| rest.split(')').next());
+    let names = selectors.chain(groups).flat_map(|list| list.split(','));
+    names.map(|name| name.split(['=', '!']).next().unwrap().trim().to_owned()).collect()
+}
+
 #[tokio::test]
 async fn the_dashboard_and_the_alerts_ask_for_what_is_there() {
     let world = World::start().await;
@@ -196,7 +212,8 @@ async fn the_dashboard_and_the_alerts_ask_for_what_is_there() {
     let revoked = world.issue("read", json!({})).await;
     let id = revoked["lease"]["id"].as_str().unwrap();
     world.admin.renew(id, json!({ "ttl": "2h" })).await.expect(200);
-    world.admin.revoke(revoked["lease"]["id"].as_str().unwrap()).await;
+    world.admin.rotate(id).await.expect(200);
+    world.admin.revoke(id).await;
     let scrape = first_levels(&format!("{}/metrics", world.daemon.url)).await;
     let there = scrape.names();
 
@@ -218,15 +235,21 @@ async fn the_dashboard_and_the_alerts_ask_for_what_is_there() {
     }
     assert!(alerts >= 5 && alerts == runbooks, "{alerts} alerts, {runbooks} runbook lines");
     assert!(expressions.len() > 15, "{expressions:?}");
-    let mut asked = BTreeSet::new();
+    let (mut asked, mut labels) = (BTreeSet::new(), 0);
     for expression in &expressions {
         let names = names_in(expression);
         assert!(!names.is_empty(), "{expression} asks for nothing of ours");
         for name in &names {
             assert!(there.contains(name.as_str()), "{name} is not at /metrics: {expression}");
+            let has = scrape.labels(name);
+            for label in labels_in(expression) {
+                assert!(has.contains(label.as_str()), "{name} has no {label}: {expression}");
+                labels += 1;
+            }
         }
         asked.extend(names);
     }
+    assert!(labels > 30, "{labels} labels are asked for");
     println!("{} names of {} are asked for", asked.len(), there.len());
     world.finish().await;
 }

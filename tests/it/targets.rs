@@ -67,6 +67,15 @@ async fn what_cannot_be_signed_in_to_is_not_recorded() {
     world.finish().await;
 }
 
+/// What PostgreSQL keeps of an issued login's password was hashed so often, and lets it in.
+async fn assert_verifier(world: &World, issued: &Value, iterations: u32) {
+    let user = issued["credential"]["user"].as_str().unwrap();
+    let query = format!("SELECT rolpassword FROM pg_authid WHERE rolname = '{user}'");
+    let verifier = text(&mut world.on_target().await, &query).await;
+    assert!(verifier.starts_with(&format!("SCRAM-SHA-256${iterations}:")), "not {iterations}");
+    sign_in(issued).await.unwrap();
+}
+
 #[tokio::test]
 async fn a_target_has_its_own_number_of_iterations() {
     let world = World::start().await;
@@ -76,8 +85,10 @@ async fn a_target_has_its_own_number_of_iterations() {
         let body = target(&world, json!({ "scram_iterations": wrong }));
         world.admin.put(&own, &body).await.expect_problem(422, "invalid_request");
     }
+    assert_verifier(&world, &world.issue("read", json!({})).await, 4096).await;
     let one = target(&world, json!({ "scram_iterations": 1 }));
     assert_eq!(world.admin.put(&own, &one).await.expect(200)["scram_iterations"], 1);
+    assert_verifier(&world, &world.issue("read", json!({})).await, 1).await;
     let export = world.admin.get("/v1/export").await.expect(200);
     let export = export["text"].as_str().unwrap();
     assert!(export.contains("scram_iterations = 1\n"), "{export}");
