@@ -10,6 +10,7 @@
 //! database ([`crate::clock`]), which is the same for all.
 
 use chrono::{DateTime, Utc};
+use tracing::Instrument as _;
 
 use crate::{
     app::{App, Nudges, error::Error, own_entry},
@@ -166,7 +167,16 @@ impl App {
         proof: Proof,
     ) -> Result<(), store::error::Error> {
         let login = claimed.login.clone();
-        self.proofs.ask((), Gone { claimed, proof }).await??;
+        // The proof and its audit entry are one transaction, which others may share.
+        let span = tracing::info_span!(
+            target: "pgvalet::trace",
+            "INSERT audit_entry",
+            otel.kind = "client",
+            db.system.name = "postgresql",
+            db.operation.name = "INSERT",
+            db.collection.name = "audit_entry",
+        );
+        self.proofs.ask((), Gone { claimed, proof }).instrument(span).await??;
         if login.cause == Some(Cause::Expired) {
             let lag = self.clock.now() - login.ends_at;
             self.metrics.expired(lag.to_std().unwrap_or_default());

@@ -96,7 +96,7 @@ async fn one_trace_joins_a_lease_and_another_its_end() {
     eventually("the trace of its end is sent", seconds(20), async || ended().is_some()).await;
     let trace = of_trace(&receiver, &hex(&ended().unwrap().trace_id));
     assert_joined(&trace, "end login");
-    for name in ["DROP ROLE", "record removal"] {
+    for name in ["DROP ROLE", "record removal", "INSERT audit_entry"] {
         assert!(names(&trace).contains(&name), "no {name} in {:?}", names(&trace));
     }
     // Logins that end together are recorded as ending together, in a trace that is of none of them.
