@@ -1,5 +1,4 @@
-//! The commands and their arguments: what `--help` shows. Nothing is done here. Those of the
-//! commands for administrators are in `admin_arguments`.
+//! The commands and their arguments: what `--help` shows. Those of administrators: `admin_arguments`.
 
 use std::{ffi::OsString, path::PathBuf};
 

@@ -18,6 +18,7 @@ use crate::{
     },
     cli::{
         address::{self, Transport},
+        call::{Call, Repeat},
         failure::Failure,
     },
     domain::{diagnosis::Diagnosis, name::Name},
@@ -46,47 +47,6 @@ pub struct Answer<T> {
     pub value: T,
     /// Its bytes. They may hold a credential.
     pub body: Secret<Vec<u8>>,
-}
-
-/// May a request be made twice?
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Repeat {
-    Safe,
-    Unsafe,
-}
-
-/// One request.
-pub(in crate::cli) struct Call<'a> {
-    method: Method,
-    path: &'a [&'a str],
-    query: Vec<(&'static str, String)>,
-    body: Option<Secret<Vec<u8>>>,
-    key: Option<&'a str>,
-    repeat: Repeat,
-}
-
-impl<'a> Call<'a> {
-    fn get(path: &'a [&'a str]) -> Self {
-        let (method, repeat) = (Method::GET, Repeat::Safe);
-        Self { method, path, query: Vec::new(), body: None, key: None, repeat }
-    }
-
-    pub(in crate::cli) fn post<T: serde::Serialize>(
-        path: &'a [&'a str],
-        body: &T,
-    ) -> Result<Self, Failure> {
-        let body = serde_json::to_vec(body).map(Secret::new).map_err(Failure::Unreadable)?;
-        let (method, repeat) = (Method::POST, Repeat::Unsafe);
-        Ok(Self { method, path, query: Vec::new(), body: Some(body), key: None, repeat })
-    }
-
-    fn delete(path: &'a [&'a str]) -> Self {
-        Self { method: Method::DELETE, ..Self::get(path) }
-    }
-
-    pub(in crate::cli) fn repeatable(self) -> Self {
-        Self { repeat: Repeat::Safe, ..self }
-    }
 }
 
 impl Client {

@@ -9,6 +9,7 @@ pub mod address;
 pub mod admin_arguments;
 pub mod arguments;
 pub mod audit;
+mod call;
 pub mod child;
 pub mod client;
 pub mod code;

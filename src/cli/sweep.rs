@@ -5,7 +5,7 @@ use crate::{
     cli::{
         Globals, Io,
         admin_arguments::Sweep,
-        client::Call,
+        call::Call,
         failure::Failure,
         output::{self, watched},
         session,

@@ -376,9 +376,9 @@ async fn the_description_lists_every_route_with_its_problems() {
     POST /v1/plan
     POST /v1/revocations
     POST /v1/standing-roles/{name}/rotate
-    POST /v1/targets/{name}/rotate-admin
     POST /v1/sweep
     POST /v1/sweep/accept
+    POST /v1/targets/{name}/rotate-admin
     POST /v1/tokens
     PUT /v1/profiles/{name}
     PUT /v1/standing-roles/{name}
