@@ -169,7 +169,6 @@ async fn through_shards_a_lease_lives_and_ends_and_the_daemons_login_can_do_no_m
     .await;
 }
 
-#[expect(clippy::cognitive_complexity, reason = "a list of attacks, one after the other")]
 async fn live_and_attack(postgres: Arc<Postgres>, way: &str) {
     // Before 16, and by roles that share the logins, those that are live are not taken over.
     let is_taken_over = way == "functions" && postgres.major() >= 16;
