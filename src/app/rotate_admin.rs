@@ -13,7 +13,7 @@ use crate::{
     app::{
         AdminRotation, App, Author, ClaimedAdmin, Origin,
         error::Error,
-        rotations::{CLAIM, Claim, DEADLINE, jitter},
+        rotations::{CLAIM, Claim, DEADLINE, in_the_way, jitter},
     },
     domain::{
         audit::Event,
@@ -251,7 +251,7 @@ impl App {
         error: &Error,
     ) -> Result<(), Error> {
         let now = self.clock.now();
-        let why = error.detail();
+        let why = in_the_way(error);
         let again_at = now + backoff::wait_after(claimed.attempts.saturating_add(1), jitter());
         let mut tx = self.store.begin().await?;
         match tx.release_admin(claimed, &why, again_at).await {

@@ -14,7 +14,7 @@ use crate::{
         App, Author, ClaimedStandingRole, Origin,
         error::Error,
         issue::{FreshPassword, Made, ToMake},
-        rotations::{CLAIM, Claim, DEADLINE, chance, jitter},
+        rotations::{CLAIM, Claim, DEADLINE, chance, in_the_way, jitter},
     },
     domain::{
         audit::Event,
@@ -26,6 +26,7 @@ use crate::{
         role::LoginName,
         schedule,
         standing::StandingRole,
+        target::Target,
     },
     identity::Admin,
     ids::{LeaseId, LoginId, RequestId},
@@ -121,6 +122,9 @@ impl App {
         let profile =
             profile.ok_or_else(|| Error::not_found("profile", role.spec.profile.to_string()))?;
         let (target, handle) = self.handle(profile.target_id).await?;
+        // A target that is away costs no intent: it is asked again for as long as it is.
+        let probed = handle.probe().await;
+        probed.map_err(|e| Error::target(target.spec.name.as_str(), None, e))?;
         match author {
             Author::Caller(origin, caller) => {
                 self.prepare_if_needed(origin, Some(caller), &profile, &handle).await?;
@@ -152,7 +156,7 @@ impl App {
             deadline,
         };
         let made = match self.make_login(&target, &handle, password, &to_make).await {
-            Ok(made) => self.sign_in_once(&to_make, &handle, made).await,
+            Ok(made) => self.sign_in_once(&to_make, (&target, &handle), made).await,
             Err(error) => Err(error),
         };
         let made = match made {
@@ -224,7 +228,7 @@ impl App {
     async fn sign_in_once(
         &self,
         asked: &ToMake<'_>,
-        handle: &Arc<Handle>,
+        (target, handle): (&Target, &Arc<Handle>),
         made: Made,
     ) -> Result<Made, Error> {
         let password = &made.credential.password;
@@ -239,7 +243,7 @@ impl App {
                     asked.role
                 ),
             }),
-            Err(e) => Err(Error::target(&made.credential.host, Some(asked.lease_id), e)),
+            Err(e) => Err(Error::target(target.spec.name.as_str(), Some(asked.lease_id), e)),
         }
     }
 
@@ -329,7 +333,7 @@ impl App {
     ) -> Result<(), Error> {
         let role = &claimed.role;
         let now = self.clock.now();
-        let why = error.detail();
+        let why = in_the_way(error);
         let again_at = now + backoff::wait_after(claimed.attempts.saturating_add(1), jitter());
         let mut tx = self.store.begin().await?;
         match tx.release_standing_role(claimed, &why, again_at).await {

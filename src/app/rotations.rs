@@ -143,6 +143,17 @@ pub(in crate::app) fn chance() -> Result<u32, rng::NoRandomness> {
     rng::bytes().map(u32::from_be_bytes)
 }
 
+/// What stands in the way, in words that stay the same while it does: a target that is left alone for a
+/// moment is so because of what was wrong before.
+pub(in crate::app) fn in_the_way(error: &Error) -> String {
+    match error {
+        Error::Target { target, source: crate::target::Error::LeftAlone { why, .. }, .. } => {
+            format!("target `{target}`: {why}")
+        }
+        other => other.detail(),
+    }
+}
+
 /// How much shorter a wait is, from 0 to 1.
 pub(in crate::app) fn jitter() -> f64 {
     chance().map_or(0.0, |chance| f64::from(chance) / f64::from(u32::MAX))
