@@ -7,8 +7,8 @@
 //! nearly all of the cost, and of 1, where everything else shows. Absolute figures depend on the machine;
 //! the ratios are what counts.
 //!
-//! Options after `--`: `--seconds N` for each measurement, `--iterations N` for one of the two, `--json
-//! FILE` appends a line of figures for each.
+//! Options after `--`: `--seconds N` for each measurement, `--iterations N` for one of the two, `--clients
+//! N` for one of the three, `--json FILE` appends a line of figures for each.
 
 #![expect(
     clippy::unwrap_used,
@@ -50,6 +50,7 @@ fn main() {
 struct Options {
     length: Duration,
     iterations: Vec<NonZeroU32>,
+    clients: Vec<usize>,
     history: Option<PathBuf>,
 }
 
@@ -65,9 +66,14 @@ impl Options {
         let both = || vec![scram::DEFAULT_ITERATIONS, NonZeroU32::MIN];
         let iterations = after("--iterations")
             .map_or_else(both, |text| vec![text.parse().expect("--iterations takes a number")]);
+        let clients = after("--clients").map_or_else(
+            || vec![1, 8, 32],
+            |text| vec![text.parse().expect("--clients takes a number")],
+        );
         Self {
             length: Duration::from_secs(seconds),
             iterations,
+            clients,
             history: after("--json").map(PathBuf::from),
         }
     }
@@ -77,7 +83,7 @@ async fn measure(options: &Options) {
     let playground = Playground::start();
     for iterations in &options.iterations {
         use_iterations(&playground, *iterations).await;
-        let figures = measure_with(&playground, *iterations, options.length).await;
+        let figures = measure_with(&playground, *iterations, options).await;
         if let Some(path) = &options.history {
             let mut file =
                 std::fs::OpenOptions::new().create(true).append(true).open(path).unwrap();
@@ -89,8 +95,9 @@ async fn measure(options: &Options) {
 async fn measure_with(
     playground: &Playground,
     iterations: NonZeroU32,
-    length: Duration,
+    options: &Options,
 ) -> serde_json::Value {
+    let length = options.length;
     let ceiling = Ceiling::measure(playground, iterations, length).await;
     println!(
         "PostgreSQL itself, the same statements, verifiers of {iterations} iterations ({} s each)",
@@ -108,7 +115,7 @@ async fn measure_with(
         "pgvalet over HTTP          leases/s    p50 ms    p99 ms   of the ceiling   CPU ms/lease"
     );
     let mut figures = serde_json::Map::new();
-    for clients in [1_usize, 8, 32] {
+    for &clients in &options.clients {
         let before = playground.cpu_seconds();
         let run = issue(playground, clients, length).await;
         let cpu_ms = (playground.cpu_seconds() - before) * 1000.0 / run.count as f64;
@@ -149,6 +156,7 @@ async fn use_iterations(playground: &Playground, iterations: NonZeroU32) {
     let target = serde_json::json!({
         "environment": "dev", "host": "127.0.0.1", "port": playground.port, "sslmode": "disable",
         "admin_user": "pgvalet_admin", "databases": ["shop"], "scram_iterations": iterations,
+        "rotate_admin": "never",
     });
     let http = reqwest::Client::new();
     let answer = http.put(url).bearer_auth(&playground.token).json(&target).send().await.unwrap();

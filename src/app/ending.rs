@@ -1,5 +1,5 @@
 //! What ending records, for all logins that were claimed, or seen to be gone, at the same time: their
-//! moves, audit entries and outbox rows in one transaction.
+//! moves and audit entries in one transaction.
 //!
 //! Several daemons share the work. A claim ends by itself, so one that was paused may wake up amid what
 //! another has done since. Its record is fenced: every move asks for the claim's token and the state

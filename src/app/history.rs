@@ -91,6 +91,15 @@ pub struct Verification {
     pub public_key: Vec<u8>,
 }
 
+/// Entries that others were not told of yet.
+#[derive(Debug)]
+pub struct Untold {
+    /// How far they were told the chain.
+    after: i64,
+    /// What comes next, in the chain's order.
+    pub entries: Vec<Sealed>,
+}
+
 /// A page of an export.
 #[derive(Debug)]
 pub struct ExportPage {
@@ -175,20 +184,22 @@ impl App {
         Ok(self.store.add_checkpoint(&checkpoint).await?)
     }
 
-    /// Entries that others were not told of yet, in order.
+    /// Entries that others were not told of yet, in the order of the chain.
     ///
     /// # Errors
     /// If our database does not answer.
-    pub async fn untold(&self) -> Result<Vec<(AuditId, String)>, Error> {
-        Ok(self.store.untold(PAGE).await?)
+    pub async fn untold(&self) -> Result<Untold, Error> {
+        let after = self.store.told().await?;
+        Ok(Untold { after, entries: self.store.sealed_audit(after, PAGE).await? })
     }
 
     /// Records that others were told.
     ///
     /// # Errors
     /// If our database does not answer.
-    pub async fn mark_told(&self, ids: &[AuditId]) -> Result<(), Error> {
-        Ok(self.store.mark_told(ids).await?)
+    pub async fn mark_told(&self, told: &Untold) -> Result<(), Error> {
+        let Some(last) = told.entries.last() else { return Ok(()) };
+        Ok(self.store.mark_told(told.after, last.position).await?)
     }
 
     /// A page of entries, newest first.

@@ -105,9 +105,10 @@ impl App {
     pub async fn next_due(&self, full: Vec<TargetId>) -> Result<Option<DateTime<Utc>>, Error> {
         let waits = self.targets.left_alone().into_iter().map(|(_, wait)| wait);
         let soonest = waits.min().and_then(|wait| TimeDelta::from_std(wait).ok());
-        let asked_again = soonest.map(|wait| self.clock.now() + wait);
+        let now = self.clock.now();
+        let asked_again = soonest.map(|wait| now + wait);
         let but = But { full, left_alone: self.left_alone() };
-        let due_at = self.store.next_due_login(&but).await?;
+        let due_at = self.store.next_due_login(now, &but).await?;
         Ok(due_at.into_iter().chain(asked_again).min())
     }
 

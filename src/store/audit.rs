@@ -38,7 +38,7 @@ pub struct Checkpoint {
 }
 
 impl Tx {
-    /// Writes an entry, and puts it into the outbox.
+    /// Writes an entry.
     ///
     /// # Errors
     /// If the database does not answer.
@@ -57,8 +57,7 @@ impl Tx {
     pub async fn audit(&mut self, entry: &Entry) -> Result<(), Error> {
         let body = entry.canonical().map_err(|_| Error::Unreadable("audit entry"))?;
         sqlx::query!(
-            "WITH written AS (INSERT INTO audit_entry (id, body, created_at) VALUES ($1, $2, $3) RETURNING id)
-             INSERT INTO outbox (audit_id) SELECT id FROM written",
+            "INSERT INTO audit_entry (id, body, created_at) VALUES ($1, $2, $3)",
             entry.id.uuid(),
             body,
             entry.at
@@ -81,10 +80,8 @@ impl Tx {
             instants.push(entry.at);
         }
         sqlx::query!(
-            "WITH written AS (
-                 INSERT INTO audit_entry (id, body, created_at)
-                 SELECT * FROM unnest($1::uuid[], $2::text[], $3::timestamptz[]) RETURNING id)
-             INSERT INTO outbox (audit_id) SELECT id FROM written",
+            "INSERT INTO audit_entry (id, body, created_at)
+             SELECT * FROM unnest($1::uuid[], $2::text[], $3::timestamptz[])",
             &ids,
             &bodies,
             &instants
@@ -102,7 +99,7 @@ impl Store {
     /// # Errors
     /// If the database does not answer.
     pub async fn seal_audit(&self, limit: i64) -> Result<usize, Error> {
-        let mut tx = self.pool.begin().await?;
+        let mut tx = super::begin(self.pool.clone()).await?;
         // A crash of the database may take this back: the entries are sealed again then. A checkpoint
         // is durable, and with it all that was committed before.
         sqlx::query!("SET LOCAL synchronous_commit = off").execute(&mut *tx).await?;
@@ -275,28 +272,21 @@ impl Store {
         .await?)
     }
 
-    /// The oldest entries that others were not told of yet.
+    /// How far the chain was told to others.
     ///
     /// # Errors
     /// If the database does not answer.
-    pub async fn untold(&self, limit: i64) -> Result<Vec<(AuditId, String)>, Error> {
-        let rows = sqlx::query!(
-            "SELECT o.audit_id, a.body FROM outbox o JOIN audit_entry a ON a.id = o.audit_id
-             ORDER BY o.audit_id LIMIT $1",
-            limit
-        )
-        .fetch_all(&self.pool)
-        .await?;
-        Ok(rows.into_iter().map(|row| (AuditId::from(row.audit_id), row.body)).collect())
+    pub async fn told(&self) -> Result<i64, Error> {
+        Ok(sqlx::query_scalar!("SELECT position FROM audit_told").fetch_one(&self.pool).await?)
     }
 
-    /// Records that others were told.
+    /// Records that the chain was told from one position to another; nothing if another daemon told
+    /// that meanwhile.
     ///
     /// # Errors
     /// If the database does not answer.
-    pub async fn mark_told(&self, ids: &[AuditId]) -> Result<(), Error> {
-        let ids: Vec<uuid::Uuid> = ids.iter().map(|id| id.uuid()).collect();
-        sqlx::query!("DELETE FROM outbox WHERE audit_id = ANY ($1)", &ids)
+    pub async fn mark_told(&self, from: i64, to: i64) -> Result<(), Error> {
+        sqlx::query!("UPDATE audit_told SET position = $2 WHERE position = $1", from, to)
             .execute(&self.pool)
             .await?;
         Ok(())

@@ -296,9 +296,7 @@ async fn intents(pool: &PgPool, rows: Json<Vec<&Value>>) -> Result<Vec<Uuid>, Er
                SELECT login_id, id, target_id, role_name, 'provisioning', created_at, give_up_at, expires_at, give_up_at
                FROM intended),
            audited AS (
-               INSERT INTO audit_entry (id, body, created_at) SELECT audit_id, audit_body, audit_at FROM intended),
-           outboxed AS (
-               INSERT INTO outbox (audit_id) SELECT audit_id FROM intended)
+               INSERT INTO audit_entry (id, body, created_at) SELECT audit_id, audit_body, audit_at FROM intended)
            SELECT id AS "id!" FROM intended"#,
         rows as _
     )
@@ -306,7 +304,8 @@ async fn intents(pool: &PgPool, rows: Json<Vec<&Value>>) -> Result<Vec<Uuid>, Er
     .await?)
 }
 
-/// The lease is locked first: so it and its login move together or not at all.
+/// The lease is locked first: so it and its login move together or not at all. Rows are named by arrays,
+/// because a planner that joins may prefer to read all that live.
 async fn activations(pool: &PgPool, rows: Json<Vec<&Value>>) -> Result<Vec<Uuid>, Error> {
     Ok(sqlx::query_scalar!(
         r#"WITH asked AS (
@@ -314,20 +313,21 @@ async fn activations(pool: &PgPool, rows: Json<Vec<&Value>>) -> Result<Vec<Uuid>
                    lease_id uuid, login_id uuid, role_oid bigint, audit_id uuid, audit_at timestamptz, audit_body text)),
            provisioning AS (
                SELECT l.id, l.login_id FROM lease l
-               WHERE (l.id, l.login_id) IN (SELECT lease_id, login_id FROM asked) AND l.state = 'provisioning'
+               WHERE l.id = ANY (ARRAY(SELECT lease_id FROM asked)) AND l.state = 'provisioning'
+                 AND (l.id, l.login_id) IN (SELECT lease_id, login_id FROM asked)
                ORDER BY l.id FOR UPDATE OF l),
            logins AS (
                UPDATE login g SET state = 'active', role_oid = a.role_oid, due_at = g.ends_at
-               FROM asked a JOIN provisioning p ON p.id = a.lease_id
-               WHERE g.id = p.login_id AND g.state = 'provisioning' RETURNING g.lease_id),
+               FROM asked a
+               WHERE g.id = ANY (ARRAY(SELECT login_id FROM provisioning)) AND g.id = a.login_id
+                 AND g.state = 'provisioning'
+               RETURNING g.lease_id),
            leases AS (
-               UPDATE lease l SET state = 'active' FROM logins g WHERE l.id = g.lease_id RETURNING l.id),
+               UPDATE lease l SET state = 'active'
+               WHERE l.id = ANY (ARRAY(SELECT lease_id FROM logins)) RETURNING l.id),
            audited AS (
                INSERT INTO audit_entry (id, body, created_at)
-               SELECT audit_id, audit_body, audit_at FROM asked WHERE lease_id IN (SELECT id FROM leases)),
-           outboxed AS (
-               INSERT INTO outbox (audit_id)
-               SELECT audit_id FROM asked WHERE lease_id IN (SELECT id FROM leases))
+               SELECT audit_id, audit_body, audit_at FROM asked WHERE lease_id IN (SELECT id FROM leases))
            SELECT id AS "id!" FROM leases"#,
         rows as _
     )

@@ -118,14 +118,14 @@ impl Store {
             Row,
             "UPDATE login g SET claim_token = $1, claimed_until = $2
              FROM lease l
-             WHERE l.id = g.lease_id AND g.id IN (
+             WHERE l.id = g.lease_id AND g.id = ANY (ARRAY(
                  SELECT id FROM login
                  WHERE due_at <= $3 AND state <> 'revoked' AND (claimed_until IS NULL OR claimed_until <= $3)
                    AND target_id <> ALL ($5) AND (state <> 'revoking' OR target_id <> ALL ($6))
                    AND ((state = 'revoking' AND cause = 'revoked')
                         OR created_at >= coalesce((SELECT cautious_since FROM installation), '-infinity'))
                    AND (SELECT position FROM audit_head) >= $7
-                 ORDER BY due_at LIMIT $4 FOR UPDATE SKIP LOCKED)
+                 ORDER BY due_at LIMIT $4 FOR UPDATE SKIP LOCKED))
              RETURNING g.id, g.lease_id, g.target_id, l.database, l.group_role, l.owned_objects, g.role_name, g.role_oid,
                        g.state, g.cause, g.give_up_at, g.ends_at, g.superseded, g.attempts",
             token,
@@ -168,20 +168,31 @@ impl Store {
     }
 
     /// When the next login is due, if any will ever be: no earlier than the end of its claim. But for
-    /// those left out.
+    /// those left out. Read off the index by time, however many there are: what is claimed is what was
+    /// due.
     ///
     /// # Errors
     /// If the database does not answer.
-    pub async fn next_due_login(&self, but: &But) -> Result<Option<DateTime<Utc>>, Error> {
+    pub async fn next_due_login(
+        &self,
+        now: DateTime<Utc>,
+        but: &But,
+    ) -> Result<Option<DateTime<Utc>>, Error> {
         let (full, left_alone) = (uuids(&but.full), uuids(&but.left_alone));
         Ok(sqlx::query_scalar!(
-            "SELECT min(greatest(due_at, coalesce(claimed_until, due_at))) FROM login
-             WHERE state <> 'revoked' AND target_id <> ALL ($1)
-               AND (state <> 'revoking' OR target_id <> ALL ($2))
-               AND ((state = 'revoking' AND cause = 'revoked')
-                    OR created_at >= coalesce((SELECT cautious_since FROM installation), '-infinity'))",
+            "WITH counted AS NOT MATERIALIZED (
+                 SELECT due_at, claimed_until FROM login
+                 WHERE state <> 'revoked' AND target_id <> ALL ($1)
+                   AND (state <> 'revoking' OR target_id <> ALL ($2))
+                   AND ((state = 'revoking' AND cause = 'revoked')
+                        OR created_at >= coalesce((SELECT cautious_since FROM installation), '-infinity')))
+             SELECT least(
+                 (SELECT due_at FROM counted WHERE claimed_until IS NULL OR claimed_until <= due_at
+                  ORDER BY due_at LIMIT 1),
+                 (SELECT min(claimed_until) FROM counted WHERE claimed_until > due_at AND due_at <= $3))",
             &full,
-            &left_alone
+            &left_alone,
+            now
         )
         .fetch_one(&self.pool)
         .await?)

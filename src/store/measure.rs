@@ -63,8 +63,9 @@ impl Store {
                    ) AS "overdue!",
                    (SELECT count(*) FROM login WHERE state <> 'revoked' AND attempts > 0) AS "stuck!",
                    (SELECT count(*) FROM audit_entry WHERE position IS NULL AND created_at < $2) AS "unsealed!",
-                   (SELECT count(*) FROM outbox) AS "untold!"
-               FROM lease WHERE state <> 'revoked'"#,
+                   (SELECT count(*) FROM audit_entry WHERE position IS NULL)
+                       + (SELECT h.position - t.position FROM audit_head h, audit_told t) AS "untold!"
+               FROM lease WHERE ended_at IS NULL"#,
             late,
             unsealed_since
         )
@@ -104,7 +105,7 @@ impl Store {
     /// If the database does not answer.
     pub async fn live_leases_by_target(&self) -> Result<Vec<(String, i64)>, Error> {
         let rows = sqlx::query!(
-            r#"SELECT t.name, (SELECT count(*) FROM lease l WHERE l.target_id = t.id AND l.state <> 'revoked') AS "leases!"
+            r#"SELECT t.name, (SELECT count(*) FROM lease l WHERE l.target_id = t.id AND l.ended_at IS NULL) AS "leases!"
                FROM target t WHERE t.removed_at IS NULL ORDER BY t.name"#
         )
         .fetch_all(&self.pool)

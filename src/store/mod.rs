@@ -78,6 +78,7 @@ impl Store {
                 ("statement_timeout", STATEMENT_TIMEOUT),
                 ("idle_in_transaction_session_timeout", "30s"),
                 ("TimeZone", "UTC"),
+                ("jit", "off"),
             ]);
         let pool = PgPoolOptions::new()
             .max_connections(max_connections)
@@ -89,9 +90,6 @@ impl Store {
                 Box::pin(async move {
                     Ok(use_before.idle_for < TRUSTED_FOR || connection.ping().await.is_ok())
                 })
-            })
-            .after_release(|connection, _| {
-                Box::pin(async { Ok(is_outside_transactions(connection).await) })
             })
             .connect_lazy_with(options);
         let issuing = Arc::new(issuing::Issuing::new(&pool, &metrics));
@@ -116,7 +114,7 @@ impl Store {
     /// # Errors
     /// If no connection comes free in time, or the database does not answer.
     pub async fn begin(&self) -> Result<Tx, Error> {
-        let inner = self.pool.begin().await?;
+        let inner = begin(self.pool.clone()).await?;
         Ok(Tx { inner, metrics: Arc::clone(&self.metrics), audited: 0 })
     }
 
@@ -158,12 +156,16 @@ impl Tx {
     }
 }
 
-/// May the next one have the connection? A caller that gives up while its BEGIN is under way leaves a
-/// transaction open that the driver does not know of, and what the next one does there, outside of
-/// transactions as it believes, would be undone. The driver asks the server whether a statement that
-/// was to begin a transaction did; this one does not.
-async fn is_outside_transactions(connection: &mut sqlx::PgConnection) -> bool {
-    matches!(connection.begin_with("SELECT 1").await, Err(sqlx::Error::BeginFailed))
+/// Begins a transaction, in a task of its own: a caller that gave up while BEGIN is under way would leave a
+/// transaction open that the driver does not know of, and whoever has the connection next would work in
+/// it, and see it undone. The task comes to the end of BEGIN, and takes it back.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "it ends with BEGIN, which the statement timeout bounds, and whoever asked waits for it"
+)]
+async fn begin(pool: PgPool) -> Result<Transaction<'static, Postgres>, Error> {
+    let begun = tokio::spawn(async move { pool.begin().await });
+    Ok(begun.await.map_err(|_| sqlx::Error::WorkerCrashed)??)
 }
 
 /// Exactly one row was changed, or the move was not ours to make.

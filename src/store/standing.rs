@@ -159,7 +159,7 @@ impl Store {
     /// If the database does not answer.
     pub async fn leases_of_standing_roles(&self) -> Result<HashSet<LeaseId>, Error> {
         let ids = sqlx::query_scalar!(
-            "SELECT id FROM lease WHERE standing_role IS NOT NULL AND state <> 'revoked'"
+            "SELECT id FROM lease WHERE standing_role IS NOT NULL AND ended_at IS NULL"
         )
         .fetch_all(&self.pool)
         .await?;

@@ -272,7 +272,7 @@ impl Tx {
     pub async fn users_of_target(&mut self, id: TargetId) -> Result<(Vec<String>, i64), Error> {
         let row = sqlx::query!(
             r#"SELECT ARRAY(SELECT name FROM profile WHERE target_id = $1 ORDER BY name) AS "profiles!",
-                      (SELECT count(*) FROM lease WHERE target_id = $1 AND state <> 'revoked') AS "leases!""#,
+                      (SELECT count(*) FROM lease WHERE target_id = $1 AND ended_at IS NULL) AS "leases!""#,
             id.uuid()
         )
         .fetch_one(&mut *self.inner)

@@ -48,7 +48,7 @@ const TRUSTED_FOR: Duration = Duration::from_secs(1);
 const IDLE_TIME: Duration = Duration::from_mins(1);
 
 /// What each session begins with.
-const SESSION: [(&str, &str); 6] = [
+const SESSION: [(&str, &str); 7] = [
     ("search_path", "pg_catalog, pg_temp"),
     ("statement_timeout", "8s"),
     ("lock_timeout", "5s"),
@@ -56,6 +56,8 @@ const SESSION: [(&str, &str); 6] = [
     ("TimeZone", "UTC"),
     // Our questions to the catalogue are planned once for each connection, not each time.
     ("plan_cache_mode", "force_generic_plan"),
+    // They are small; to compile one takes longer than to run it.
+    ("jit", "off"),
 ];
 
 /// Somebody who wants to be let in.

@@ -15,7 +15,8 @@ use crate::{
 };
 
 /// The logins are as they were asked for, and their groups hold grants and nothing more
-/// ([`crate::target::observe::safe_group`] says why for each). Where that is not so, a division by
+/// ([`crate::target::observe::safe_group`] says why for each). Each row is looked up by itself: a planner
+/// that joins reads all roles. Where that is not so, a division by
 /// zero ends the transaction: SQL has no other way to fail without a procedural language.
 const LOOK: &str = "
 WITH RECURSIVE asked AS (
@@ -23,19 +24,22 @@ WITH RECURSIVE asked AS (
 ), reached (origin, oid) AS (
     SELECT oid, oid FROM pg_roles WHERE rolname = ANY ($2)
     UNION
-    SELECT reached.origin, m.roleid FROM pg_auth_members m JOIN reached ON m.member = reached.oid
+    SELECT reached.origin, m.roleid
+    FROM reached, LATERAL (SELECT roleid FROM pg_auth_members WHERE member = reached.oid OFFSET 0) m
 ), too_mighty AS (
-    SELECT FROM reached JOIN pg_roles r ON r.oid = reached.oid JOIN pg_roles g ON g.oid = reached.origin
+    SELECT FROM reached, LATERAL (SELECT * FROM pg_roles WHERE oid = reached.oid OFFSET 0) r,
+                         LATERAL (SELECT * FROM pg_roles WHERE oid = reached.origin OFFSET 0) g
     WHERE r.rolsuper OR r.rolcreaterole OR r.rolcreatedb OR r.rolreplication OR r.rolbypassrls
        OR r.rolname = ANY (ARRAY[{powerful}])
        OR (r.oid = g.oid AND r.rolcanlogin)
        OR (r.oid <> g.oid AND (starts_with(g.rolname, {group}) OR starts_with(g.rolname, {connect})))
-       OR EXISTS (SELECT FROM pg_shdepend d
-                  WHERE d.refclassid = 'pg_authid'::regclass AND d.refobjid = r.oid AND d.deptype = 'o'
-                    AND d.classid <> 'pg_user_mapping'::regclass)
+       OR (SELECT true FROM pg_shdepend d
+           WHERE d.refclassid = 'pg_authid'::regclass AND d.refobjid = r.oid AND d.deptype = 'o'
+             AND d.classid <> 'pg_user_mapping'::regclass LIMIT 1)
 ), sound AS (
     SELECT asked.place, r.oid
-    FROM asked JOIN pg_roles r ON r.rolname = asked.role JOIN pg_roles g ON g.rolname = asked.group_role
+    FROM asked, LATERAL (SELECT * FROM pg_roles WHERE rolname = asked.role OFFSET 0) r,
+                LATERAL (SELECT * FROM pg_roles WHERE rolname = asked.group_role OFFSET 0) g
     WHERE r.rolcanlogin
       AND NOT (r.rolinherit OR r.rolsuper OR r.rolcreaterole OR r.rolcreatedb OR r.rolreplication OR r.rolbypassrls)
       AND (SELECT count(*) = 1 AND bool_and(m.roleid = g.oid AND NOT m.admin_option)
@@ -46,14 +50,19 @@ SELECT 1 / CASE WHEN (SELECT count(*) FROM sound) = cardinality($1) AND NOT EXIS
                      AND pg_has_role('pg_signal_backend', 'USAGE') THEN 1 ELSE 0 END AS holds,
        (SELECT string_agg(oid::text, ',' ORDER BY place) FROM sound) AS oids";
 
-/// Prepares a connection for [`look`].
+/// Prepares a connection for [`look`], with a plan that goes by the indexes. One made while there were few
+/// roles would read all of them each time, however many they have become.
 pub(crate) async fn prepare(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
     let powerful = POWERFUL.map(sql::literal).join(", ");
     let look = LOOK
         .replace("{powerful}", &powerful)
         .replace("{group}", &sql::literal(GROUP_PREFIX))
         .replace("{connect}", &sql::literal(CONNECT_PREFIX));
-    run(connection, &format!("PREPARE pgvalet_sound (text[], text[]) AS {look}")).await
+    let statements = format!(
+        "SET enable_seqscan = off;PREPARE pgvalet_sound (text[], text[]) AS {look};\
+         EXPLAIN EXECUTE pgvalet_sound ('{{}}', '{{}}');RESET enable_seqscan"
+    );
+    run(connection, &statements).await
 }
 
 /// The statement that fails unless all of these logins, each with its group, are sound.

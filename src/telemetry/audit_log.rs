@@ -2,7 +2,7 @@
 //! OTLP log records.
 //!
 //! The lines are at least once and in order: an entry counts as told only when it was written, and
-//! the outbox is read in order. OTLP is at best once, because a receiver that is down must not stop
+//! the chain is read in order. OTLP is at best once, because a receiver that is down must not stop
 //! the rest; what is complete is the lines and the audit itself.
 
 use std::{
@@ -54,18 +54,15 @@ impl AuditLog {
         self.file.is_some()
     }
 
-    /// Tells entries (each an id and its canonical JSON, which is one line), in order. Blocks while
-    /// it writes. After an error all of them are to be told again.
+    /// Tells entries (each as its canonical JSON, which is one line), in order. Blocks while it writes.
+    /// After an error all of them are to be told again.
     ///
     /// # Errors
     /// If they cannot be written.
-    pub fn tell<'a>(
-        &self,
-        entries: impl Iterator<Item = (&'a str, &'a str)> + Clone,
-    ) -> io::Result<()> {
+    pub fn tell<'a>(&self, entries: impl Iterator<Item = &'a str> + Clone) -> io::Result<()> {
         let mut lines = String::new();
         if self.stdout || self.file.is_some() {
-            for (_, body) in entries.clone() {
+            for body in entries.clone() {
                 lines.push_str(body);
                 lines.push('\n');
             }
@@ -82,8 +79,8 @@ impl AuditLog {
             out.flush()?;
         }
         if let Some((_, logger)) = &self.otlp {
-            for (id, body) in entries {
-                emit(logger, id, body);
+            for body in entries {
+                emit(logger, body);
             }
         }
         Ok(())
@@ -130,7 +127,7 @@ fn nothing_to_sync(error: io::Error) -> io::Result<()> {
     }
 }
 
-fn emit(logger: &SdkLogger, id: &str, body: &str) {
+fn emit(logger: &SdkLogger, body: &str) {
     let entry: serde_json::Value = serde_json::from_str(body).unwrap_or_default();
     let text = |pointer| entry.pointer(pointer).and_then(|v: &serde_json::Value| v.as_str());
     let mut record = logger.create_log_record();
@@ -140,8 +137,8 @@ fn emit(logger: &SdkLogger, id: &str, body: &str) {
     if let Some(at) = text("/at").and_then(|at| at.parse::<chrono::DateTime<chrono::Utc>>().ok()) {
         record.set_timestamp(at.into());
     }
-    record.add_attribute("audit.id", id.to_owned());
     for (name, pointer) in [
+        ("audit.id", "/id"),
         ("audit.kind", "/event/kind"),
         ("lease.id", "/event/lease_id"),
         ("login.id", "/event/login_id"),
@@ -165,12 +162,12 @@ mod tests {
         let path = dir.path().join("audit.jsonl");
         let config = AuditLogConfig { file: Some(path.clone()), stdout: false };
         let log = AuditLog::open(&config, &TelemetryConfig::default()).unwrap();
-        log.tell([("a", "{\"n\":1}"), ("b", "{\"n\":2}")].into_iter()).unwrap();
+        log.tell(["{\"n\":1}", "{\"n\":2}"].into_iter()).unwrap();
         let moved = dir.path().join("audit.jsonl.1");
         std::fs::rename(&path, &moved).unwrap();
-        log.tell([("c", "{\"n\":3}")].into_iter()).unwrap();
+        log.tell(["{\"n\":3}"].into_iter()).unwrap();
         log.reopen().unwrap();
-        log.tell([("d", "{\"n\":4}")].into_iter()).unwrap();
+        log.tell(["{\"n\":4}"].into_iter()).unwrap();
         let read = |path| std::fs::read_to_string(path).unwrap();
         assert_eq!(read(&moved), "{\"n\":1}\n{\"n\":2}\n{\"n\":3}\n");
         assert_eq!(read(&path), "{\"n\":4}\n");

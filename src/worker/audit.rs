@@ -10,6 +10,7 @@ use tokio::sync::Notify;
 
 use crate::{
     app::{App, error::Error},
+    domain::audit::Sealed,
     lifecycle::{Hangups, TaskFailure, Tasks},
     telemetry::audit_log::AuditLog,
     worker::{Ended, woken},
@@ -120,21 +121,17 @@ fn note_told(app: &App, done: Result<(), NotTold>) {
 async fn tell_all(app: &App, log: &Arc<AuditLog>, tasks: &Tasks) -> Result<(), NotTold> {
     loop {
         let untold = app.untold().await.map_err(NotTold::Record)?;
-        if untold.is_empty() {
+        if untold.entries.is_empty() {
             return Ok(());
         }
-        let mut ids = Vec::with_capacity(untold.len());
-        let mut entries = Vec::with_capacity(untold.len());
-        for (id, body) in untold {
-            tracing::info!(target: "pgvalet::event", audit_id = %id, entry = %body, "audited");
-            ids.push(id);
-            entries.push((id.to_string(), body));
+        for Sealed { position, body, .. } in &untold.entries {
+            tracing::info!(target: "pgvalet::event", position, entry = %body, "audited");
         }
         let log = Arc::clone(log);
         let writing = tasks.spawn_blocking("write the audit log", move || {
-            log.tell(entries.iter().map(|(id, body)| (id.as_str(), body.as_str())))
+            log.tell(untold.entries.iter().map(|entry| entry.body.as_str())).map(|()| untold)
         });
-        writing.await.map_err(NotTold::Lost)?.map_err(NotTold::Write)?;
-        app.mark_told(&ids).await.map_err(NotTold::Record)?;
+        let told = writing.await.map_err(NotTold::Lost)?.map_err(NotTold::Write)?;
+        app.mark_told(&told).await.map_err(NotTold::Record)?;
     }
 }
