@@ -136,7 +136,7 @@ async fn introduce(playground: &Playground, daemon: &Process, targets: usize) ->
         let (target, profile) = (format!("rest{n}"), format!("rest{n}-read"));
         let spec = json!({
             "host": "127.0.0.1", "port": playground.port, "sslmode": "disable",
-            "admin_user": "pgvalet_admin", "databases": ["shop"],
+            "admin_user": "pgvalet_admin", "databases": ["shop"], "rotate_admin": "never",
             "admin_password": playground.secret("shop-admin.secret"),
         });
         put(format!("targets/{target}"), spec).await;

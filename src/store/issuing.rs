@@ -24,8 +24,8 @@ use crate::{
     telemetry::{labels, metrics::Metrics},
 };
 
-/// While one statement waits for its commit, the next is filled: two commits are under way at most.
-const BOUNDS: Bounds = Bounds { in_a_batch: 64, at_once: 2, waiting: 1024 };
+/// One commit at a time: what is asked for meanwhile shares the next.
+const BOUNDS: Bounds = Bounds { in_a_batch: 64, at_once: 1, waiting: 1024 };
 
 /// How often a statement is run that loses to another transaction (a deadlock: one of them is undone).
 const TRIES: usize = 3;

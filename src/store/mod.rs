@@ -79,6 +79,11 @@ impl Store {
                 ("idle_in_transaction_session_timeout", "30s"),
                 ("TimeZone", "UTC"),
                 ("jit", "off"),
+                // Each statement is planned once for each connection: for arrays the planner would do so
+                // every time, which takes longer than to run it. That may be while a table is nearly
+                // empty, so the plan must not be one that reads all of it.
+                ("plan_cache_mode", "force_generic_plan"),
+                ("enable_seqscan", "off"),
             ]);
         let pool = PgPoolOptions::new()
             .max_connections(max_connections)

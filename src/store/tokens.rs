@@ -74,7 +74,7 @@ pub struct NewToken<'a> {
 /// Who asks at once is looked up together.
 pub(in crate::store) struct Lookups(Gather<(), TokenId, Result<Option<Arc<KnownToken>>, Error>>);
 
-const BOUNDS: Bounds = Bounds { in_a_batch: 128, at_once: 2, waiting: 4096 };
+const BOUNDS: Bounds = Bounds { in_a_batch: 128, at_once: 1, waiting: 4096 };
 
 impl Lookups {
     pub(in crate::store) fn new(pool: &PgPool) -> Self {

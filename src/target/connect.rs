@@ -11,9 +11,8 @@ use std::{
 };
 
 use sqlx::{
-    ConnectOptions, Connection as _, PgConnection, PgPool, Postgres,
-    pool::PoolConnection,
-    postgres::{PgConnectOptions, PgPoolOptions, PgSslMode},
+    ConnectOptions, Connection as _, PgConnection,
+    postgres::{PgConnectOptions, PgSslMode},
 };
 use tokio::{
     net::{TcpStream, UnixStream},
@@ -27,12 +26,13 @@ use crate::{
         error::{self, Error, Meaning},
         gate::Gate,
         passwords::Passwords,
-        sound, sql,
+        pool::{Lent, Pool},
+        sql,
     },
 };
 
 /// Long enough for a far network and a full TLS handshake.
-const CONNECT_TIME: Duration = Duration::from_secs(5);
+pub(crate) const CONNECT_TIME: Duration = Duration::from_secs(5);
 
 /// A pool that has given no connection by then may be waiting at a closed port.
 const KNOCK_AFTER: Duration = Duration::from_millis(200);
@@ -40,12 +40,6 @@ const KNOCK_AFTER: Duration = Duration::from_millis(200);
 /// Callers that may wait for a connection. What a target's trouble costs is bounded by it: beyond, they
 /// are refused at once.
 const MOST_WAITING: usize = 128;
-
-/// How long after its last use a connection is taken to be alive.
-const TRUSTED_FOR: Duration = Duration::from_secs(1);
-
-/// After a minute without work nothing of ours is left open there.
-const IDLE_TIME: Duration = Duration::from_mins(1);
 
 /// What each session begins with.
 const SESSION: [(&str, &str); 7] = [
@@ -77,7 +71,7 @@ pub(crate) struct Connections {
     gate: Arc<Gate>,
     waiting: Semaphore,
     /// By database; with the generation of the password that each was last told.
-    pools: std::sync::Mutex<HashMap<String, (u64, PgPool)>>,
+    pools: std::sync::Mutex<HashMap<String, (u64, Pool)>>,
 }
 
 impl Connections {
@@ -102,7 +96,7 @@ impl Connections {
     }
 
     /// A connection to one database.
-    pub(crate) async fn to(&self, database: &str) -> Result<PoolConnection<Postgres>, Error> {
+    pub(crate) async fn to(&self, database: &str) -> Result<Lent, Error> {
         let _waits = self.waiting.try_acquire().map_err(|_| Error::QueueFull)?;
         self.gate.admit()?;
         let asked = self.ask(database).await;
@@ -118,7 +112,7 @@ impl Connections {
         asked
     }
 
-    async fn ask(&self, database: &str) -> Result<PoolConnection<Postgres>, Error> {
+    async fn ask(&self, database: &str) -> Result<Lent, Error> {
         let generation = self.passwords.generation();
         match self.acquire(database).await {
             Err(refused @ Error::RefusedAdmin { .. }) => {
@@ -171,29 +165,37 @@ impl Connections {
         }
     }
 
-    async fn acquire(&self, database: &str) -> Result<PoolConnection<Postgres>, Error> {
+    async fn acquire(&self, database: &str) -> Result<Lent, Error> {
         let pool = self.pool(database);
-        if pool.size() == 0 {
+        if pool.lent() + pool.idle() == 0 {
             self.knock().await?;
         }
-        // The connections that the pool has may all be dead, and then it waits at a closed port, too.
         tokio::select! {
             biased;
             acquired = pool.acquire() => {
-                acquired.map_err(|error| self.not_connected(database, error))
+                acquired.map_err(|error| self.not_connected(database, &pool, error))
             }
-            error = self.closed() => Err(error),
+            error = self.shut_out(database, &pool) => Err(error),
         }
     }
 
-    /// Waits until nobody is there any more. A pool that gives a connection at once never comes
-    /// to the first knock.
-    async fn closed(&self) -> Error {
+    /// Waits until it is known that nobody is let in. The pool itself would try for as long as it may, in
+    /// the hope that a server starts or has room again, and could then not say what was wrong. While others
+    /// have connections, theirs are waited for. A pool that gives a connection at once never comes to the
+    /// first look.
+    async fn shut_out(&self, database: &str, pool: &Pool) -> Error {
         let mut pause = KNOCK_AFTER;
         loop {
             tokio::time::sleep(pause).await;
             if let Err(error) = self.knock().await {
                 return error;
+            }
+            if pool.lent() == 0 {
+                match self.once(database).await {
+                    // It said yes; how it takes the goodbye is all the same.
+                    Ok(connection) => drop(connection.close().await),
+                    Err(error) => return error,
+                }
             }
             pause *= 2;
         }
@@ -201,10 +203,7 @@ impl Connections {
 
     /// A connection for what concerns the whole cluster: to `preferred`, or when that database is
     /// gone or closed, to any other that we know of.
-    pub(crate) async fn to_cluster(
-        &self,
-        preferred: Option<&str>,
-    ) -> Result<PoolConnection<Postgres>, Error> {
+    pub(crate) async fn to_cluster(&self, preferred: Option<&str>) -> Result<Lent, Error> {
         let known = self.spec.databases.iter().map(String::as_str);
         let mut databases: Vec<&str> = preferred.into_iter().chain(known).collect();
         databases.push("postgres");
@@ -238,7 +237,7 @@ impl Connections {
         options: &PgConnectOptions,
     ) -> Result<PgConnection, Error> {
         match timeout(CONNECT_TIME, PgConnection::connect_with(options)).await {
-            Ok(connected) => connected.map_err(|error| self.not_connected(database, error)),
+            Ok(connected) => connected.map_err(|error| self.refused(database, error)),
             Err(elapsed) => {
                 Err(Error::Unreachable { address: self.address(), source: elapsed.into() })
             }
@@ -262,10 +261,10 @@ impl Connections {
     /// Connections in use, and those that idle.
     pub(crate) fn counts(&self) -> (u64, u64) {
         let pools = self.pools.lock().unwrap_or_else(PoisonError::into_inner);
-        let all: u64 = pools.values().map(|(_, pool)| u64::from(pool.size())).sum();
-        let idle =
-            pools.values().map(|(_, pool)| u64::try_from(pool.num_idle()).unwrap_or(0)).sum();
-        (all.saturating_sub(idle), idle)
+        let count = |of: fn(&Pool) -> usize| {
+            pools.values().map(|(_, pool)| u64::try_from(of(pool)).unwrap_or(0)).sum()
+        };
+        (count(Pool::lent), count(Pool::idle))
     }
 
     /// The databases that profiles may name.
@@ -290,43 +289,18 @@ impl Connections {
         self.spec.databases.first().map_or("postgres", String::as_str)
     }
 
-    fn take_pools(&self) -> Vec<PgPool> {
+    fn take_pools(&self) -> Vec<Pool> {
         let mut pools = self.pools.lock().unwrap_or_else(PoisonError::into_inner);
         pools.drain().map(|(_, (_, pool))| pool).collect()
     }
 
-    fn pool(&self, database: &str) -> PgPool {
+    fn pool(&self, database: &str) -> Pool {
         let mut pools = self.pools.lock().unwrap_or_else(PoisonError::into_inner);
-        let gate = Arc::clone(&self.gate);
-        let make = || {
-            PgPoolOptions::new()
-                .max_connections(self.most)
-                .min_connections(0)
-                .acquire_timeout(CONNECT_TIME)
-                .idle_timeout(IDLE_TIME)
-                .after_connect(move |connection, _| {
-                    let gate = Arc::clone(&gate);
-                    Box::pin(async move {
-                        gate.look(connection).await;
-                        sound::prepare(connection).await
-                    })
-                })
-                // One that was in use a moment ago is not asked whether it still lives.
-                .test_before_acquire(false)
-                .before_acquire(|connection, use_before| {
-                    Box::pin(async move {
-                        Ok(use_before.idle_for < TRUSTED_FOR || connection.ping().await.is_ok())
-                    })
-                })
-                .after_release(|connection, _| {
-                    Box::pin(async { Ok(is_outside_transactions(connection).await) })
-                })
-                .connect_lazy_with(self.options(database))
-        };
+        let make = || Pool::new(self.most, Arc::clone(&self.gate), self.options(database));
         let generation = self.passwords.generation();
         let (told, pool) = pools.entry(database.to_owned()).or_insert_with(|| (generation, make()));
         if *told != generation {
-            pool.set_connect_options(self.options(database));
+            pool.use_options(self.options(database));
             *told = generation;
         }
         pool.clone()
@@ -380,11 +354,15 @@ impl Connections {
         }
     }
 
-    fn not_connected(&self, database: &str, error: sqlx::Error) -> Error {
+    fn not_connected(&self, database: &str, pool: &Pool, error: sqlx::Error) -> Error {
         // All are in use for as long as their statements take: the target answers.
-        if matches!(error, sqlx::Error::PoolTimedOut) && self.gate.may_be_lent_out() {
+        if matches!(error, sqlx::Error::PoolTimedOut) && pool.lent() > 0 {
             return Error::Busy { doing: "lend a connection", source: error::source_of(error) };
         }
+        self.refused(database, error)
+    }
+
+    fn refused(&self, database: &str, error: sqlx::Error) -> Error {
         let meaning = error::meaning_of(&error);
         let is_tls = matches!(error, sqlx::Error::Tls(_));
         let source = error::source_of(error);
@@ -409,14 +387,6 @@ impl Connections {
             _ => Error::Unreachable { address: self.address(), source },
         }
     }
-}
-
-/// May the next one have the connection? A caller that gives up while its BEGIN is under way leaves a
-/// transaction open that the driver does not know of, and what the next one does there, outside of
-/// transactions as it believes, would be undone. The driver asks the server whether a statement that
-/// was to begin a transaction did; this one does not.
-async fn is_outside_transactions(connection: &mut PgConnection) -> bool {
-    matches!(connection.begin_with("SELECT 1").await, Err(sqlx::Error::BeginFailed))
 }
 
 /// Runs one statement that changes something. Its text comes from [`sql`], where all is quoted.

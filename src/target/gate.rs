@@ -24,10 +24,6 @@ use crate::{
     },
 };
 
-/// A pool that has no connection to give says nothing of the target, if somebody got one of it within
-/// this time: each may be lent for as long as a statement may take.
-const LENT_FOR: Duration = Duration::from_secs(10);
-
 /// The most that an end is put off on a target whose clock is ahead of ours. If that clock is set right
 /// later, PostgreSQL itself would let the login in for this much too long; pgvalet ends it on time.
 const MOST_AHEAD: TimeDelta = TimeDelta::hours(1);
@@ -44,7 +40,6 @@ pub(crate) struct Gate {
 #[derive(Default)]
 struct Passage {
     breaker: Breaker,
-    last_success: Option<Instant>,
     /// What the latest failure was, in words.
     why: String,
     /// Which cluster the latest connection came to.
@@ -87,10 +82,7 @@ impl Gate {
             }
             // It answered, or we did not ask.
             Ok(_) | Err(_) => {
-                let mut passage = self.passage();
-                passage.last_success = Some(now);
-                if passage.breaker.succeeded() {
-                    drop(passage);
+                if self.passage().breaker.succeeded() {
                     tracing::info!("a target can be signed in to again");
                 }
                 return;
@@ -107,11 +99,6 @@ impl Gate {
                 "a target is left alone for a while: it failed several times in a row"
             );
         }
-    }
-
-    /// Was somebody let in so lately that all connections may be lent?
-    pub(crate) fn may_be_lent_out(&self) -> bool {
-        self.passage().last_success.is_some_and(|at| at.elapsed() < LENT_FOR)
     }
 
     /// Forgets failures: what we sign in with is another one now.

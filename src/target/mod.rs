@@ -47,6 +47,7 @@ mod installed;
 mod observe;
 mod owned;
 mod passwords;
+mod pool;
 mod prepared;
 mod privileges;
 mod put_back;
