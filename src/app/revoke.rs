@@ -10,7 +10,7 @@ use crate::{
     },
     identity::Caller,
     ids::LeaseId,
-    store::Tx,
+    store::{Tx, ending::Locked},
 };
 
 /// States of a lease that can be revoked.
@@ -68,13 +68,50 @@ impl App {
             let page = self.leases(caller, filter.clone(), before, PAGE).await?;
             let Some(last) = page.last() else { break };
             before = Some(last.id);
-            for lease in page.into_iter().filter(|lease| !standing.contains(&lease.id)) {
-                self.start_revoking(caller, origin, &lease).await?;
-                found.push(lease);
-            }
+            let page: Vec<_> =
+                page.into_iter().filter(|lease| !standing.contains(&lease.id)).collect();
+            self.start_revoking_all(caller, origin, &page).await?;
+            found.extend(page);
         }
         self.wait_until_gone(caller, &mut found).await?;
         Ok(found)
+    }
+
+    /// Records that leases end, all in one transaction; those that somebody keeps locked each in its own.
+    async fn start_revoking_all(
+        &self,
+        caller: &Caller,
+        origin: &Origin,
+        leases: &[Lease],
+    ) -> Result<(), Error> {
+        debug_assert!(leases.iter().all(|lease| may_touch(caller, lease)));
+        let (now, cause) = (self.clock.now(), Cause::Revoked);
+        let ids: Vec<LeaseId> = leases.iter().map(|lease| lease.id).collect();
+        let mut tx = self.store.begin().await?;
+        let ours = tx.lock_leases(&ids, Locked::LeftOut).await?;
+        let (ours, locked): (Vec<_>, Vec<_>) =
+            leases.iter().partition(|lease| ours.contains(&lease.id));
+        let ids: Vec<LeaseId> = ours.iter().map(|lease| lease.id).collect();
+        let ending: Vec<_> = tx.start_revoking_set(&ids, cause).await?;
+        let with_cause: Vec<_> = ending.iter().map(|id| (*id, cause)).collect();
+        let logins = tx.start_revoking_others(&with_cause, now).await?;
+        let of_leases = ending.into_iter().map(|lease_id| Event::LeaseRevoking { lease_id, cause });
+        let of_logins = logins.into_iter().map(|login| Event::LoginRevoking {
+            lease_id: login.lease_id,
+            login_id: login.login_id,
+            role: login.role,
+            cause,
+        });
+        let entries: Vec<_> =
+            of_leases.chain(of_logins).map(|event| origin.entry(caller, now, event)).collect();
+        tx.audit_all(&entries).await?;
+        tx.commit().await?;
+        self.nudges.leases.notify_one();
+        self.nudges.audit.notify_one();
+        for lease in locked {
+            self.start_revoking(caller, origin, lease).await?;
+        }
+        Ok(())
     }
 
     async fn start_revoking(
@@ -119,20 +156,29 @@ impl App {
         let patience = tokio::time::sleep(PATIENCE);
         tokio::pin!(patience);
         loop {
-            let mut waiting = false;
-            for lease in leases.iter_mut().filter(|lease| lease.state != State::Revoked) {
-                *lease = self.lease(caller, lease.id).await?;
-                waiting |= lease.state != State::Revoked;
+            let waiting = leases.iter().filter(|lease| lease.state != State::Revoked);
+            let waiting: Vec<LeaseId> = waiting.map(|lease| lease.id).collect();
+            if waiting.is_empty() {
+                return Ok(());
             }
-            if !waiting {
+            // One question for all of them: each removal wakes everybody who waits.
+            let over = self.store.over_among(&waiting).await?;
+            for lease in leases.iter_mut().filter(|lease| over.contains(&lease.id)) {
+                *lease = self.lease(caller, lease.id).await?;
+            }
+            if over.len() == waiting.len() {
                 return Ok(());
             }
             tokio::select! {
-                () = &mut patience => return Ok(()),
+                () = &mut patience => break,
                 _ = removed.changed() => {}
                 () = tokio::time::sleep(LOOK_EVERY) => {}
             }
         }
+        for lease in leases.iter_mut().filter(|lease| lease.state != State::Revoked) {
+            *lease = self.lease(caller, lease.id).await?;
+        }
+        Ok(())
     }
 
     /// Tells those who wait that a login was removed.

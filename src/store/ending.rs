@@ -13,7 +13,7 @@ use uuid::Uuid;
 use crate::{
     domain::lease::{Cause, Proof},
     ids::{LeaseId, LoginId},
-    store::{Tx, error::Error, logins::Claimed},
+    store::{Store, Tx, error::Error, logins::Claimed},
 };
 
 /// Does a statement wait for locks that others hold?
@@ -36,6 +36,23 @@ pub struct EndsToo {
     pub role: String,
     /// Why the lease ends.
     pub cause: Cause,
+}
+
+impl Store {
+    /// Which of these leases are over.
+    ///
+    /// # Errors
+    /// If the database does not answer.
+    pub async fn over_among(&self, leases: &[LeaseId]) -> Result<HashSet<LeaseId>, Error> {
+        let ids: Vec<Uuid> = leases.iter().map(|id| id.uuid()).collect();
+        let over = sqlx::query_scalar!(
+            "SELECT id FROM lease WHERE id = ANY ($1) AND state = 'revoked'",
+            &ids
+        )
+        .fetch_all(&self.pool)
+        .await?;
+        Ok(over.into_iter().map(LeaseId::from).collect())
+    }
 }
 
 impl Tx {
@@ -140,6 +157,28 @@ impl Tx {
         rows.into_iter()
             .map(|row| Ok((LeaseId::from(row.id), row.cause.parse()?, row.lived)))
             .collect()
+    }
+
+    /// Records that leases are ending for one cause; their logins are
+    /// [`Tx::start_revoking_others`]'s. Gives those that were not ending before.
+    ///
+    /// # Errors
+    /// If the database does not answer.
+    pub async fn start_revoking_set(
+        &mut self,
+        leases: &[LeaseId],
+        cause: Cause,
+    ) -> Result<Vec<LeaseId>, Error> {
+        let ids: Vec<Uuid> = leases.iter().map(|id| id.uuid()).collect();
+        let ended = sqlx::query_scalar!(
+            "UPDATE lease SET state = 'revoking', cause = $2
+             WHERE id = ANY ($1) AND state IN ('provisioning', 'active') RETURNING id",
+            &ids,
+            cause.as_str()
+        )
+        .fetch_all(&mut *self.inner)
+        .await?;
+        Ok(ended.into_iter().map(LeaseId::from).collect())
     }
 
     /// Records that the other logins of leases that end do so too: those of earlier rotations that are

@@ -191,7 +191,7 @@ impl Connections {
                 return error;
             }
             if pool.lent() == 0 {
-                match self.once(database).await {
+                match Box::pin(self.once(database)).await {
                     // It said yes; how it takes the goodbye is all the same.
                     Ok(connection) => drop(connection.close().await),
                     Err(error) => return error,
