@@ -273,7 +273,7 @@ CREATE TEMPORARY TABLE a_login AS SELECT g.* FROM login g JOIN a_lease l ON l.id
 INSERT INTO lease SELECT (jsonb_populate_record(NULL::lease, to_jsonb(l) || jsonb_build_object('id', c.lease_id, 'login_id', c.login_id))).*
     FROM a_lease l, copied c;
 INSERT INTO login SELECT (jsonb_populate_record(NULL::login, to_jsonb(g) || jsonb_build_object('id', c.login_id, 'lease_id', c.lease_id,
-    'role_name', 'pgv_shop_read_you_bench_' || lpad(c.n::text, 12, '2')))).*
+    'role_name', 'pgv_shop_read_you_bench_' || lpad(c.n::text, 12, '0')))).*
     FROM a_login g, copied c;
 COMMIT;
 ANALYZE lease; ANALYZE login;";

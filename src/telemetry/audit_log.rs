@@ -41,7 +41,7 @@ impl AuditLog {
                 Some((path.clone(), Mutex::new(file)))
             }
         };
-        let otlp = otlp::logger(telemetry)?.map(|provider| {
+        let otlp = otlp::logger(telemetry, "audit entries")?.map(|provider| {
             let logger = provider.logger("pgvalet.audit");
             (provider, logger)
         });
@@ -103,7 +103,8 @@ impl AuditLog {
         if let Some((provider, _)) = &self.otlp {
             let provider = provider.clone();
             otlp::flush_within(otlp::FLUSH, move || {
-                let _ = provider.shutdown_with_timeout(otlp::FLUSH);
+                // The SDK's own limit (5 s) is longer than ours, which says that the time was up.
+                let _ = provider.shutdown();
             });
         }
     }

@@ -27,6 +27,7 @@ pub mod labels;
 mod logs;
 pub mod metrics;
 mod otlp;
+mod outage;
 #[cfg(test)]
 mod tests;
 pub mod trace;
@@ -76,7 +77,7 @@ pub enum Error {
 /// If the filter cannot be read, an exporter not be made, or logging was started before.
 pub fn start(config: &LogConfig, otlp: &TelemetryConfig) -> Result<Telemetry, Error> {
     use tracing_subscriber::util::SubscriberInitExt;
-    let telemetry = Telemetry { tracer: otlp::tracer(otlp)?, logger: otlp::logger(otlp)? };
+    let telemetry = Telemetry { tracer: otlp::tracer(otlp)?, logger: otlp::logger(otlp, "logs")? };
     let subscriber = logs::subscriber(config, io::stderr().is_terminal(), io::stderr, &telemetry)?;
     subscriber.try_init().map_err(Error::StartedBefore)?;
     logs::log_panics();
@@ -91,8 +92,9 @@ impl Drop for Telemetry {
         }
         otlp::flush_within(otlp::FLUSH, move || {
             // Nothing can be done about what is lost now; the receiver's absence was logged before.
-            let _ = tracer.map(|tracer| tracer.shutdown_with_timeout(otlp::FLUSH));
-            let _ = logger.map(|logger| logger.shutdown_with_timeout(otlp::FLUSH));
+            // The SDK's own limit (5 s) is longer than ours, which says that the time was up.
+            let _ = tracer.map(|tracer| tracer.shutdown());
+            let _ = logger.map(|logger| logger.shutdown());
         });
     }
 }

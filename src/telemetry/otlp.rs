@@ -21,7 +21,7 @@ use opentelemetry_sdk::{
 
 use crate::{
     config::{OtlpTarget, TelemetryConfig},
-    telemetry::Error,
+    telemetry::{Error, outage::Watched},
 };
 
 /// Spans or log records that wait to be sent; a few megabytes at most.
@@ -52,6 +52,7 @@ pub(crate) fn tracer(config: &TelemetryConfig) -> Result<Option<SdkTracerProvide
         .with_max_export_batch_size(BATCH)
         .with_scheduled_delay(DELAY)
         .build();
+    let exporter = Watched::new(exporter, "traces");
     let processor = BatchSpanProcessor::builder(exporter).with_batch_config(batches).build();
     let provider = SdkTracerProvider::builder()
         .with_span_processor(processor)
@@ -60,7 +61,11 @@ pub(crate) fn tracer(config: &TelemetryConfig) -> Result<Option<SdkTracerProvide
     Ok(Some(provider))
 }
 
-pub(crate) fn logger(config: &TelemetryConfig) -> Result<Option<SdkLoggerProvider>, Error> {
+/// Sends log records: `what` they are, as it is said when the receiver takes none.
+pub(crate) fn logger(
+    config: &TelemetryConfig,
+    what: &'static str,
+) -> Result<Option<SdkLoggerProvider>, Error> {
     let Some(target) = &config.logs else { return Ok(None) };
     let exporter = LogExporter::builder()
         .with_http()
@@ -75,6 +80,7 @@ pub(crate) fn logger(config: &TelemetryConfig) -> Result<Option<SdkLoggerProvide
         .with_max_export_batch_size(BATCH)
         .with_scheduled_delay(DELAY)
         .build();
+    let exporter = Watched::new(exporter, what);
     let processor = BatchLogProcessor::builder(exporter).with_batch_config(batches).build();
     let provider = SdkLoggerProvider::builder()
         .with_log_processor(processor)
@@ -85,7 +91,7 @@ pub(crate) fn logger(config: &TelemetryConfig) -> Result<Option<SdkLoggerProvide
 
 pub(crate) fn metric_reader(
     config: &TelemetryConfig,
-) -> Result<Option<PeriodicReader<MetricExporter>>, Error> {
+) -> Result<Option<PeriodicReader<Watched<MetricExporter>>>, Error> {
     let Some(target) = &config.metrics else { return Ok(None) };
     let exporter = MetricExporter::builder()
         .with_http()
@@ -95,6 +101,7 @@ pub(crate) fn metric_reader(
         .with_headers(headers(target))
         .build()
         .map_err(failed)?;
+    let exporter = Watched::new(exporter, "metrics");
     Ok(Some(PeriodicReader::builder(exporter).with_interval(config.metric_interval).build()))
 }
 

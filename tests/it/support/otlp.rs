@@ -2,7 +2,7 @@
 
 use std::sync::{
     Arc, Mutex,
-    atomic::{AtomicUsize, Ordering},
+    atomic::{AtomicBool, AtomicUsize, Ordering},
 };
 
 use axum::{
@@ -44,6 +44,9 @@ pub(crate) struct Receiver {
     received: Arc<Mutex<Received>>,
     hanging: Arc<AtomicUsize>,
     hangs: bool,
+    /// Answers that nothing can be taken now; counts them.
+    refuses: Arc<AtomicBool>,
+    refused: Arc<AtomicUsize>,
 }
 
 impl Receiver {
@@ -64,6 +67,8 @@ impl Receiver {
             received: Arc::default(),
             hanging: Arc::default(),
             hangs,
+            refuses: Arc::default(),
+            refused: Arc::default(),
         };
         let router = Router::new().fallback(take).with_state(receiver.clone());
         tokio::spawn(async move { axum::serve(listener, router).await });
@@ -81,6 +86,16 @@ impl Receiver {
         ]
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
         .to_vec()
+    }
+
+    /// Takes nothing from now on, or everything again.
+    pub(crate) fn refuse(&self, refuses: bool) {
+        self.refuses.store(refuses, Ordering::Relaxed);
+    }
+
+    /// Requests that were refused.
+    pub(crate) fn refused(&self) -> usize {
+        self.refused.load(Ordering::Relaxed)
     }
 
     /// Requests that hang now.
@@ -119,6 +134,10 @@ async fn take(State(receiver): State<Receiver>, request: Request) -> Response {
     if receiver.hangs {
         receiver.hanging.fetch_add(1, Ordering::Relaxed);
         std::future::pending::<()>().await;
+    }
+    if receiver.refuses.load(Ordering::Relaxed) {
+        receiver.refused.fetch_add(1, Ordering::Relaxed);
+        return StatusCode::SERVICE_UNAVAILABLE.into_response();
     }
     let (parts, body) = request.into_parts();
     let body = axum::body::to_bytes(body, usize::MAX).await.unwrap();
