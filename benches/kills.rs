@@ -36,7 +36,7 @@ fn main() -> ExitCode {
 
 async fn kill(most: u64, seed: u64) -> ExitCode {
     let killer = Killer::new();
-    let mut world = kills::world(&killer, "warn").await;
+    let mut world = kills::world(&killer, "warn,pgvalet=info,pgvalet::event=off").await;
     // The servers' logs would have every statement of it.
     let (state, shop) = (format!("{}_state", world.name), world.shop());
     for database in [&state, &shop] {

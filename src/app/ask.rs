@@ -125,10 +125,7 @@ impl App {
             return Ok(profile);
         }
         // Only names that the caller may see anyway are offered.
-        let names = self.profiles(caller).await?;
-        let names: Vec<&str> = names.iter().map(|profile| profile.spec.name.as_str()).collect();
-        let near = crate::document::nearest(asked.profile.as_str(), names).map(str::to_owned);
-        Err(Error::NotFound { what: "profile", name: asked.profile.to_string(), near })
+        self.profile(caller, &asked.profile).await
     }
 
     pub(in crate::app) async fn refuse(

@@ -8,6 +8,7 @@ use crate::{
     domain::{
         access::Fault,
         lease::{Cause, State},
+        name::Name,
         policy::Refusal,
     },
     ids::LeaseId,
@@ -154,6 +155,22 @@ pub enum Kind {
 impl Error {
     pub(in crate::app) fn not_found(what: &'static str, name: impl Into<String>) -> Self {
         Self::NotFound { what, name: name.into(), near: None }
+    }
+
+    /// The one of that name, or that there is none, with the name that may have been meant.
+    pub(in crate::app) fn unless_found<T>(
+        what: &'static str,
+        name: &Name,
+        all: Vec<T>,
+        name_of: impl Fn(&T) -> &Name,
+    ) -> Result<T, Self> {
+        let names: Vec<&str> = all.iter().map(|one| name_of(one).as_str()).collect();
+        let near = document::nearest(name.as_str(), names).map(str::to_owned);
+        all.into_iter().find(|one| name_of(one) == name).ok_or_else(|| Self::NotFound {
+            what,
+            name: name.to_string(),
+            near,
+        })
     }
 
     pub(in crate::app) fn internal(e: impl std::error::Error + Send + Sync + 'static) -> Self {

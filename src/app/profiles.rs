@@ -23,9 +23,7 @@ impl App {
     pub async fn profiles(&self, caller: &Caller) -> Result<Vec<Profile>, Error> {
         let principal = caller.principal();
         let mut profiles = self.store.profiles().await?;
-        profiles.retain(|profile| {
-            principal.admin || profile.spec.allow.iter().any(|rule| rule.matches(principal))
-        });
+        profiles.retain(|profile| principal.may_see(&profile.spec.allow));
         Ok(profiles)
     }
 
@@ -35,12 +33,7 @@ impl App {
     /// If there is none of that name for this caller.
     pub async fn profile(&self, caller: &Caller, name: &Name) -> Result<Profile, Error> {
         let profiles = self.profiles(caller).await?;
-        let names: Vec<&str> = profiles.iter().map(|profile| profile.spec.name.as_str()).collect();
-        let near = crate::document::nearest(name.as_str(), names).map(str::to_owned);
-        profiles
-            .into_iter()
-            .find(|profile| profile.spec.name == *name)
-            .ok_or_else(|| Error::NotFound { what: "profile", name: name.to_string(), near })
+        Error::unless_found("profile", name, profiles, |profile| &profile.spec.name)
     }
 
     /// Records a profile, or changes it, and makes its group role and grants on its target. True if

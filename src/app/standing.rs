@@ -31,9 +31,7 @@ impl App {
     pub async fn standing_roles(&self, caller: &Caller) -> Result<Vec<StandingRole>, Error> {
         let principal = caller.principal();
         let mut roles = self.store.standing_roles().await?;
-        roles.retain(|role| {
-            principal.admin || role.spec.allow.iter().any(|rule| rule.matches(principal))
-        });
+        roles.retain(|role| principal.may_see(&role.spec.allow));
         Ok(roles)
     }
 
@@ -43,13 +41,7 @@ impl App {
     /// If there is none of that name for this caller.
     pub async fn standing_role(&self, caller: &Caller, name: &Name) -> Result<StandingRole, Error> {
         let roles = self.standing_roles(caller).await?;
-        let names: Vec<&str> = roles.iter().map(|role| role.spec.name.as_str()).collect();
-        let near = crate::document::nearest(name.as_str(), names).map(str::to_owned);
-        roles.into_iter().find(|role| role.spec.name == *name).ok_or_else(|| Error::NotFound {
-            what: "standing role",
-            name: name.to_string(),
-            near,
-        })
+        Error::unless_found("standing role", name, roles, |role| &role.spec.name)
     }
 
     /// The credential that a standing role hands out now. Default deny: a standing role without rules

@@ -31,12 +31,7 @@ impl App {
     /// If there is none of that name.
     pub async fn target(&self, _: &Admin<'_>, name: &Name) -> Result<Target, Error> {
         let targets = self.store.targets().await?;
-        let names: Vec<&str> = targets.iter().map(|target| target.spec.name.as_str()).collect();
-        let near = crate::document::nearest(name.as_str(), names).map(str::to_owned);
-        targets
-            .into_iter()
-            .find(|target| target.spec.name == *name)
-            .ok_or_else(|| Error::NotFound { what: "target", name: name.to_string(), near })
+        Error::unless_found("target", name, targets, |target| &target.spec.name)
     }
 
     /// Records a target, or changes it. True if it is new.

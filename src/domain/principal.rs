@@ -85,6 +85,15 @@ impl FromStr for PrincipalName {
     }
 }
 
+impl Principal {
+    /// May it see what is for those who meet one of these rules? An administrator sees everything, which
+    /// is not to say that it may ask for it.
+    #[must_use]
+    pub fn may_see(&self, allow: &[AllowRule]) -> bool {
+        self.admin || allow.iter().any(|rule| rule.matches(self))
+    }
+}
+
 /// Who may ask for a profile: one line of `access.allow`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AllowRule {

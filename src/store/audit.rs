@@ -37,6 +37,11 @@ pub struct Checkpoint {
     pub signature: Vec<u8>,
 }
 
+/// What is kept of an entry.
+pub(in crate::store) fn body(entry: &Entry) -> Result<String, Error> {
+    entry.canonical().map_err(|_| Error::Unreadable("audit entry"))
+}
+
 impl Tx {
     /// Writes an entry.
     ///
@@ -55,11 +60,10 @@ impl Tx {
         )
     )]
     pub async fn audit(&mut self, entry: &Entry) -> Result<(), Error> {
-        let body = entry.canonical().map_err(|_| Error::Unreadable("audit entry"))?;
         sqlx::query!(
             "INSERT INTO audit_entry (id, body, created_at) VALUES ($1, $2, $3)",
             entry.id.uuid(),
-            body,
+            body(entry)?,
             entry.at
         )
         .execute(&mut *self.inner)
@@ -76,7 +80,7 @@ impl Tx {
         let (mut ids, mut bodies, mut instants) = (Vec::new(), Vec::new(), Vec::new());
         for entry in entries {
             ids.push(entry.id.uuid());
-            bodies.push(entry.canonical().map_err(|_| Error::Unreadable("audit entry"))?);
+            bodies.push(body(entry)?);
             instants.push(entry.at);
         }
         sqlx::query!(
@@ -99,7 +103,7 @@ impl Store {
     /// # Errors
     /// If the database does not answer.
     pub async fn seal_audit(&self, limit: i64) -> Result<usize, Error> {
-        let mut tx = super::begin(self.pool.clone()).await?;
+        let mut tx = crate::store::begin(self.pool.clone()).await?;
         // A crash of the database may take this back: the entries are sealed again then. A checkpoint
         // is durable, and with it all that was committed before.
         sqlx::query!("SET LOCAL synchronous_commit = off").execute(&mut *tx).await?;

@@ -86,13 +86,12 @@ impl From<sqlx::Error> for Error {
             let constraint = database.constraint().map(str::to_owned);
             // SQLSTATE classes: <https://www.postgresql.org/docs/current/errcodes-appendix.html>
             return match (code.as_ref(), constraint) {
-                ("40001" | "40P01", _) => Self::LostRace(e),
+                ("40001" | "40P01" | "55P03", _) => Self::LostRace(e),
                 ("22021" | "22P05", _) => Self::ZeroByte(e),
-                (code, _)
-                    if code.starts_with("57P")
-                        || code.starts_with("08")
-                        || code.starts_with("53") =>
-                {
+                // Too slow; a standby, as after a failover; a disk that fails.
+                ("57014" | "25006" | "58030", _) => Self::Unavailable(e),
+                // Stopping or starting; no connection; out of connections, memory, or room on the disk.
+                (code, _) if ["57P", "08", "53"].iter().any(|class| code.starts_with(class)) => {
                     Self::Unavailable(e)
                 }
                 (code, Some(constraint)) if code.starts_with("23") => {

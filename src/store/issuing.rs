@@ -18,9 +18,9 @@ use crate::{
         profile::ProfileSpec,
         role::LoginName,
     },
-    gather::{Bounds, Gather},
+    gather::{Bounds, Gather, NotDone},
     ids::{LeaseId, LoginId, PrincipalId},
-    store::{Store, error::Error},
+    store::{Store, audit, error::Error},
     telemetry::{labels, metrics::Metrics},
 };
 
@@ -150,11 +150,24 @@ impl Store {
             "request_hash": intent.key.map(|(_, hash)| hexadecimal(hash)),
             "audit_id": intent.entry.id.uuid(),
             "audit_at": intent.entry.at,
-            "audit_body": body(intent.entry)?,
+            "audit_body": audit::body(intent.entry)?,
         });
         let record = Record { lease_id: lease.id, row };
-        let _queued = self.metrics.queued(labels::Queue::Intents);
-        self.issuing.intents.ask(lease.principal_id, record).await?
+        self.record(Statement::Intents, lease.principal_id, record).await
+    }
+
+    async fn record(
+        &self,
+        statement: Statement,
+        principal: PrincipalId,
+        record: Record,
+    ) -> Result<bool, Error> {
+        let _queued = self.metrics.queued(statement.queue());
+        let asked = statement.of(&self.issuing).ask(principal, record).await;
+        if matches!(asked, Err(NotDone::Full)) {
+            self.metrics.queue_was_full(statement.queue());
+        }
+        asked?
     }
 
     /// Records that a lease and its first login were made. False if either was given up or revoked
@@ -181,16 +194,11 @@ impl Store {
             "role_oid": activation.role_oid,
             "audit_id": activation.entry.id.uuid(),
             "audit_at": activation.entry.at,
-            "audit_body": body(activation.entry)?,
+            "audit_body": audit::body(activation.entry)?,
         });
         let record = Record { lease_id: activation.lease_id, row };
-        let _queued = self.metrics.queued(labels::Queue::Activations);
-        self.issuing.activations.ask(activation.principal_id, record).await?
+        self.record(Statement::Activations, activation.principal_id, record).await
     }
-}
-
-fn body(entry: &Entry) -> Result<String, Error> {
-    entry.canonical().map_err(|_| Error::Unreadable("audit entry"))
 }
 
 fn hexadecimal(bytes: &[u8]) -> String {
@@ -230,6 +238,13 @@ async fn record(
 }
 
 impl Statement {
+    const fn of(self, issuing: &Issuing) -> &Queue {
+        match self {
+            Self::Intents => &issuing.intents,
+            Self::Activations => &issuing.activations,
+        }
+    }
+
     const fn queue(self) -> labels::Queue {
         match self {
             Self::Intents => labels::Queue::Intents,

@@ -60,7 +60,9 @@ impl Handle {
     /// # Errors
     /// When that is not possible, or name and OID do not both agree; nothing is changed then.
     pub async fn put_back(&self, role: &LoginName, oid: u32, back: &PutBack) -> Result<(), Error> {
-        put_back(&self.connections, role, oid, back).await
+        let valid_until = back.valid_until.map(|until| self.gate.there(until));
+        let back = PutBack { valid_until, ..back.clone() };
+        put_back(&self.connections, role, oid, &back).await
     }
 
     /// Ends the sessions of a role that is gone, and says how many there were.

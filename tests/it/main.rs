@@ -25,6 +25,7 @@ mod crashes;
 mod endpoints;
 mod expiry;
 mod faults;
+mod full_disk;
 mod idempotency;
 mod issuing;
 mod kills;

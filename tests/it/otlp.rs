@@ -180,8 +180,11 @@ async fn a_receiver_that_hangs_slows_nothing_and_stops_nothing() {
 #[tokio::test]
 async fn a_receiver_that_is_down_is_only_said() {
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let endpoint = ("OTEL_EXPORTER_OTLP_ENDPOINT".to_owned(), format!("http://{free}"));
-    let world = World::with(Plan { environment: vec![endpoint], ..Plan::default() }).await;
+    let environment = vec![
+        ("OTEL_EXPORTER_OTLP_ENDPOINT".to_owned(), format!("http://{free}")),
+        ("OTEL_METRIC_EXPORT_INTERVAL".to_owned(), "300".to_owned()),
+    ];
+    let world = World::with(Plan { environment, ..Plan::default() }).await;
     world.issue("read", json!({})).await;
     eventually("it is said that it is away", seconds(30), async || said(&world, "takes no") == 4)
         .await;

@@ -7,7 +7,7 @@
 
 use std::{
     fs,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, LazyLock, Mutex},
 };
 
@@ -61,16 +61,24 @@ pub(crate) async fn own_cluster() -> (Arc<Postgres>, tempfile::TempDir) {
 
 /// The same, run by these programs.
 pub(crate) async fn own_cluster_of(programs: Programs) -> (Arc<Postgres>, tempfile::TempDir) {
-    tokio::task::spawn_blocking(|| {
-        let folder = tempfile::Builder::new().prefix("pgvalet-it-").tempdir_in("/tmp").unwrap();
-        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o711);
-        fs::set_permissions(folder.path(), mode).unwrap();
-        let data_dir = folder.path().join("data");
-        let postgres = Postgres::start(programs, data_dir, Lifetime::Kept).unwrap();
-        (Arc::new(postgres), folder)
-    })
-    .await
-    .unwrap()
+    let folder = open_folder();
+    (cluster_in(folder.path(), programs).await, folder)
+}
+
+/// A folder whose name others may follow: the server's account is not always ours.
+pub(crate) fn open_folder() -> tempfile::TempDir {
+    let folder = tempfile::Builder::new().prefix("pgvalet-it-").tempdir_in("/tmp").unwrap();
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o711);
+    fs::set_permissions(folder.path(), mode).unwrap();
+    folder
+}
+
+/// A cluster in a folder below this one.
+pub(crate) async fn cluster_in(folder: &Path, programs: Programs) -> Arc<Postgres> {
+    let data_dir = folder.join("data");
+    let started =
+        tokio::task::spawn_blocking(|| Postgres::start(programs, data_dir, Lifetime::Kept));
+    Arc::new(started.await.unwrap().unwrap())
 }
 
 impl Postgres {
