@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// Grows with each change of the functions. An older set on a target is told of by `pgvalet doctor`.
-pub(crate) const VERSION: i32 = 1;
+pub(crate) const VERSION: i32 = 2;
 
 /// The schema of the functions.
 pub(crate) const SCHEMA: &str = "pgvalet_admin";

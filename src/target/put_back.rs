@@ -114,15 +114,37 @@ async fn put_back_once(
 ) -> Result<(), Error> {
     let mut connection = connections.to_cluster(None).await?;
     let facts = observe::facts_to_change(&mut connection).await?;
+    if facts.way.calls() && *back != only_the_end(back) {
+        // Nothing but the end can be set there; a login that has more than it should is ended instead.
+        return Err(Error::LacksRight {
+            action: format!("put `{login}` back to what its lease says"),
+            remedy: "revoke the lease: what the functions of `pgvalet bootstrap-target` can change of a login is its end"
+                .to_owned(),
+            source: None,
+        });
+    }
     let mut tx = connection.begin().await.map_err(error::failed(PUT_BACK))?;
     let found = observe::role(&mut tx, login.as_str()).await?;
     if found.is_none_or(|role| role.oid != Oid(oid)) {
         return Err(Error::Gone { role: login.to_string() });
     }
-    for statement in statements(login.as_str(), back, facts.server.version_num) {
+    let statements = match back.valid_until {
+        Some(until) if facts.way.calls() => vec![facts.way.valid_until(login.as_str(), oid, until)],
+        _ => statements(login.as_str(), back, facts.server.version_num),
+    };
+    for statement in statements {
         run(&mut tx, &statement).await.map_err(error::failed(PUT_BACK))?;
     }
     tx.commit().await.map_err(error::failed(PUT_BACK))
+}
+
+fn only_the_end(back: &PutBack) -> PutBack {
+    PutBack {
+        valid_until: back.valid_until,
+        changes: back.changes.clone(),
+        has_more: back.has_more,
+        ..PutBack::default()
+    }
 }
 
 /// What takes comes before what gives.
@@ -171,7 +193,12 @@ WHERE a.usesysid = $1 AND NOT EXISTS (SELECT FROM pg_roles r WHERE r.oid = $1)";
 /// Keeps the epoch in the comment of a role that can do nothing.
 pub(crate) async fn keep_epoch(connections: &Connections, epoch: &Epoch) -> Result<(), Error> {
     let mut connection = connections.to_cluster(None).await?;
+    let way = observe::facts_to_change(&mut connection).await?.way;
     let name = Epoch::role(epoch.installation);
+    if way.calls() {
+        let statement = way.keep_epoch(&name, &epoch.to_string());
+        return run(&mut connection, &statement).await.map_err(error::failed(KEEP));
+    }
     let mut tx = connection.begin().await.map_err(error::failed(KEEP))?;
     comment(&mut tx, &name, epoch).await?;
     tx.commit().await.map_err(error::failed(KEEP))

@@ -56,6 +56,12 @@ impl Way {
         }
     }
 
+    /// Keeps an epoch, by the functions.
+    pub(crate) fn keep_epoch(self, role: &str, comment: &str) -> String {
+        let (role, comment) = (sql::literal(role), sql::literal(comment));
+        format!("SELECT {SCHEMA}.keep_epoch({role}, {comment})")
+    }
+
     /// Makes a profile's group role, with what it is for.
     pub(crate) fn make_group(self, role: &str, comment: &str) -> Vec<String> {
         if self.calls() {

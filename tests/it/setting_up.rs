@@ -184,6 +184,7 @@ async fn live_and_attack(postgres: Arc<Postgres>, way: &str) {
     let rotated = world.admin.rotate(&id).await.expect(200);
     sign_in(&rotated).await.unwrap();
     attack(&world, &issued).await;
+    is_swept(&world, &rotated).await;
     let revoked = world.admin.revoke(&id).await.expect(200);
     assert_eq!(revoked["leases"][0]["state"], "revoked", "{revoked}");
     assert!(is_shut_out(&issued).await && is_shut_out(&rotated).await);
@@ -204,6 +205,38 @@ async fn live(world: &World) -> Value {
     try_run(&mut session, "SET ROLE NONE; SELECT lo_create(0)").await.unwrap();
     world.admin.renew(&lease_id(&issued), json!({ "ttl": "2h" })).await.expect(200);
     issued
+}
+
+/// A sweep puts the end of a login back that was moved by hand, ends one that was given more than can be taken
+/// from it in this way, and keeps the epoch.
+async fn is_swept(world: &World, issued: &Value) {
+    let mut state = world.on_state().await;
+    let epoch = "SELECT 'pgvm_' || replace(id::text, '-', '') FROM installation";
+    let epoch = text(&mut state, epoch).await;
+    let wide = world.issue("fresh", json!({})).await;
+    let role = |issued: &Value| issued["credential"]["user"].as_str().unwrap().to_owned();
+    let (moved, wide) = (role(issued), (role(&wide), lease_id(&wide)));
+    let by_hand = [
+        format!("ALTER ROLE \"{moved}\" VALID UNTIL 'infinity'"),
+        format!("ALTER ROLE \"{}\" CONNECTION LIMIT 100", wide.0),
+        // That of the time when our admin made roles itself.
+        format!("DROP ROLE IF EXISTS {epoch}"),
+    ];
+    let by_hand: Vec<&str> = by_hand.iter().map(String::as_str).collect();
+    world.target.run("postgres", &by_hand).await;
+    let ask = json!({ "targets": [world.name] });
+    let swept = world.admin.post("/v1/sweep", &ask).await.expect(200);
+    assert_eq!(swept["targets"][0]["fault"], Value::Null, "{swept}");
+    let mut target = world.on_target().await;
+    let end = format!("SELECT rolvaliduntil::text FROM pg_roles WHERE rolname = '{moved}'");
+    assert_ne!(text(&mut target, &end).await, "infinity", "{swept}");
+    let lease = world.gone(&wide.1, 20).await;
+    assert_eq!(lease["state"], "revoked", "{swept}");
+    let kept = format!(
+        "SELECT shobj_description(oid, 'pg_authid') FROM pg_roles WHERE rolname = '{epoch}'"
+    );
+    let kept = text(&mut target, &kept).await;
+    assert!(kept.starts_with("pgvalet installation "), "{kept}");
 }
 
 /// Takes CREATEROLE from the world's admin, and gives it functions.

@@ -264,3 +264,17 @@ BEGIN
 {{pass_on}}    EXECUTE format('COMMENT ON ROLE %I IS %L', name, comment || pgvalet_admin.mark(clock_timestamp()));
 END
 $fn$;
+
+-- Keeps what an installation's target knows of its record: the comment on a role that can do nothing.
+CREATE FUNCTION {{schema}}.keep_epoch(name text, comment text) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $fn$
+BEGIN
+    IF (octet_length(name) <= 63 AND name COLLATE "C" ~ '^pgvm_[a-z0-9]+$' AND length(comment) BETWEEN 1 AND 500) IS NOT TRUE THEN
+        RAISE EXCEPTION '"%" is no name of a role of this kind', name USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = name) THEN
+        EXECUTE format('CREATE ROLE %I NOLOGIN NOINHERIT', name);
+    END IF;
+    EXECUTE format('COMMENT ON ROLE %I IS %L', name, comment);
+END
+$fn$;

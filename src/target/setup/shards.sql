@@ -104,3 +104,9 @@ BEGIN
     PERFORM pgvalet_shard_000.make_group(name, comment);
 END
 $fn$;
+CREATE FUNCTION pgvalet_admin.keep_epoch(name text, comment text) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $fn$
+BEGIN
+    PERFORM pgvalet_shard_000.keep_epoch(name, comment);
+END
+$fn$;
