@@ -212,7 +212,8 @@ impl Store {
         before: Option<AuditId>,
         limit: i64,
     ) -> Result<Vec<Listed>, Error> {
-        Ok(sqlx::query_as!(
+        let mut tx = self.begin_list().await?;
+        let entries = sqlx::query_as!(
             Listed,
             "SELECT id, position, hash, body FROM audit_entry
              WHERE ($1::text IS NULL OR kind = $1) AND ($2::text IS NULL OR lease_id = $2)
@@ -223,8 +224,10 @@ impl Store {
             before.map(AuditId::uuid) as Option<uuid::Uuid>,
             limit
         )
-        .fetch_all(&self.pool)
-        .await?)
+        .fetch_all(&mut *tx)
+        .await?;
+        tx.commit().await?;
+        Ok(entries)
     }
 
     /// Records a signed head.

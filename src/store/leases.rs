@@ -118,6 +118,7 @@ impl Store {
             .states
             .as_ref()
             .map(|states| states.iter().map(|s| s.as_str().to_owned()).collect());
+        let mut tx = self.begin_list().await?;
         let rows = sqlx::query_as!(
             Row,
             r#"SELECT l.id, l.state, l.cause, l.profile_id, l.profile, l.target_id, t.name AS target, l.database,
@@ -147,8 +148,9 @@ impl Store {
             before.map(LeaseId::uuid) as Option<uuid::Uuid>,
             limit
         )
-        .fetch_all(&self.pool)
+        .fetch_all(&mut *tx)
         .await?;
+        tx.commit().await?;
         rows.into_iter().map(Lease::try_from).collect()
     }
 

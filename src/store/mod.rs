@@ -123,6 +123,14 @@ impl Store {
         Ok(Tx { inner, metrics: Arc::clone(&self.metrics), audited: 0 })
     }
 
+    /// Begins to read a list with filters, which is planned for those that are asked for: a plan for
+    /// whatever may be asked for reads everything.
+    async fn begin_list(&self) -> Result<Transaction<'static, Postgres>, Error> {
+        let mut tx = begin(self.pool.clone()).await?;
+        sqlx::query!("SET LOCAL plan_cache_mode = force_custom_plan").execute(&mut *tx).await?;
+        Ok(tx)
+    }
+
     /// What the database's clock says.
     ///
     /// # Errors

@@ -86,7 +86,10 @@ impl Pool {
     async fn come_back(&self) -> PoolConnection<Postgres> {
         loop {
             tokio::time::sleep(LOOK_EVERY).await;
-            if let Some(connection) = self.inner.try_acquire() {
+            // It may have idled for long: on a far target the pool is asking another one at this time.
+            if let Some(mut connection) = self.inner.try_acquire()
+                && connection.ping().await.is_ok()
+            {
                 return connection;
             }
         }
