@@ -172,9 +172,12 @@ impl Connections {
         }
         tokio::select! {
             biased;
-            acquired = pool.acquire() => {
-                acquired.map_err(|error| self.not_connected(database, &pool, error))
-            }
+            acquired = pool.acquire() => match acquired {
+                // Closed between our taking it and our asking, as when the address led elsewhere: the
+                // next one is a new one.
+                Err(sqlx::Error::PoolClosed) => Box::pin(self.acquire(database)).await,
+                acquired => acquired.map_err(|error| self.not_connected(database, &pool, error)),
+            },
             error = self.shut_out(database, &pool) => Err(error),
         }
     }
