@@ -1,6 +1,8 @@
 //! Revoke: record the wish, and let the loop that ends leases carry it out, here or on another
 //! daemon. The caller waits a little for the proof, and otherwise is told "revoking".
 
+use chrono::{DateTime, Utc};
+
 use crate::{
     app::{App, LeaseFilter, Origin, error::Error, issue::PATIENCE, may_touch},
     domain::{
@@ -10,7 +12,7 @@ use crate::{
     },
     identity::Caller,
     ids::LeaseId,
-    store::{Tx, ending::Locked},
+    store::{self, Tx, ending::Locked},
 };
 
 /// States of a lease that can be revoked.
@@ -139,13 +141,9 @@ impl App {
         origin: &Origin,
         lease_id: LeaseId,
     ) -> Result<bool, Error> {
-        let (now, cause) = (self.clock.now(), Cause::Revoked);
-        if !tx.start_revoking_lease(lease_id, cause).await? {
-            return Ok(false);
-        }
-        tx.audit(&origin.entry(caller, now, Event::LeaseRevoking { lease_id, cause })).await?;
-        for (login_id, role) in tx.start_revoking_logins_of(lease_id, cause, now).await? {
-            let event = Event::LoginRevoking { lease_id, login_id, role, cause };
+        let now = self.clock.now();
+        let Some(events) = start_ending(tx, lease_id, now).await? else { return Ok(false) };
+        for event in events {
             tx.audit(&origin.entry(caller, now, event)).await?;
         }
         Ok(true)
@@ -185,4 +183,22 @@ impl App {
     pub(in crate::app) fn tell_removed(&self) {
         self.removed.send_modify(|count| *count = count.wrapping_add(1));
     }
+}
+
+/// Records that a lease and its logins are being revoked. Gives what the audit is to say of it; none if the
+/// lease was ending already.
+pub(in crate::app) async fn start_ending(
+    tx: &mut Tx,
+    lease_id: LeaseId,
+    now: DateTime<Utc>,
+) -> Result<Option<Vec<Event>>, store::error::Error> {
+    let cause = Cause::Revoked;
+    if !tx.start_revoking_lease(lease_id, cause).await? {
+        return Ok(None);
+    }
+    let mut events = vec![Event::LeaseRevoking { lease_id, cause }];
+    for (login_id, role) in tx.start_revoking_logins_of(lease_id, cause, now).await? {
+        events.push(Event::LoginRevoking { lease_id, login_id, role, cause });
+    }
+    Ok(Some(events))
 }

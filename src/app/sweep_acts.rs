@@ -10,6 +10,7 @@ use crate::{
         App,
         error::Error,
         own_entry,
+        revoke::start_ending,
         sweep::{LATER, Look, Told},
     },
     domain::{
@@ -256,15 +257,11 @@ impl App {
         };
         let now = self.clock.now();
         let mut tx = self.store.begin().await?;
-        if tx.start_revoking_lease(lease_id, Cause::Revoked).await? {
+        if let Some(ending) = start_ending(&mut tx, lease_id, now).await? {
             let (role, mut changes) = (role.to_string(), back.changes.clone());
             changes.push(why);
-            let event = Event::LoginBeyondLease { lease_id, login_id, role, changes };
-            tx.audit(&own_entry(now, event)).await?;
-            let cause = Cause::Revoked;
-            tx.audit(&own_entry(now, Event::LeaseRevoking { lease_id, cause })).await?;
-            for (login_id, role) in tx.start_revoking_logins_of(lease_id, cause, now).await? {
-                let event = Event::LoginRevoking { lease_id, login_id, role, cause };
+            let beyond = Event::LoginBeyondLease { lease_id, login_id, role, changes };
+            for event in [beyond].into_iter().chain(ending) {
                 tx.audit(&own_entry(now, event)).await?;
             }
             tx.commit().await?;

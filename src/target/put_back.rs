@@ -11,6 +11,7 @@ use crate::{
         caution::Epoch,
         role::LoginName,
         sweep::{PutBack, Seen},
+        target::Way,
     },
     target::{
         Handle, Memory, RemoveLogin, Survey,
@@ -114,7 +115,8 @@ async fn put_back_once(
 ) -> Result<(), Error> {
     let mut connection = connections.to_cluster(None).await?;
     let facts = observe::facts_to_change(&mut connection).await?;
-    if facts.way.calls() && *back != only_the_end(back) {
+    let statements = statements(facts.way, (login.as_str(), oid), back, facts.server.version_num);
+    if facts.way.calls() && (back.valid_until.is_none() || statements.len() > 1) {
         // Nothing but the end can be set there; a login that has more than it should is ended instead.
         return Err(Error::LacksRight {
             action: format!("put `{login}` back to what its lease says"),
@@ -128,27 +130,14 @@ async fn put_back_once(
     if found.is_none_or(|role| role.oid != Oid(oid)) {
         return Err(Error::Gone { role: login.to_string() });
     }
-    let statements = match back.valid_until {
-        Some(until) if facts.way.calls() => vec![facts.way.valid_until(login.as_str(), oid, until)],
-        _ => statements(login.as_str(), back, facts.server.version_num),
-    };
     for statement in statements {
         run(&mut tx, &statement).await.map_err(error::failed(PUT_BACK))?;
     }
     tx.commit().await.map_err(error::failed(PUT_BACK))
 }
 
-fn only_the_end(back: &PutBack) -> PutBack {
-    PutBack {
-        valid_until: back.valid_until,
-        changes: back.changes.clone(),
-        has_more: back.has_more,
-        ..PutBack::default()
-    }
-}
-
 /// What takes comes before what gives.
-fn statements(login: &str, back: &PutBack, version: i32) -> Vec<String> {
+fn statements(way: Way, (login, oid): (&str, u32), back: &PutBack, version: i32) -> Vec<String> {
     let mut all: Vec<String> =
         back.leave.iter().map(|group| sql::revoke_membership(group, login)).collect();
     all.extend(back.members.iter().map(|member| sql::revoke_membership(login, member)));
@@ -156,7 +145,7 @@ fn statements(login: &str, back: &PutBack, version: i32) -> Vec<String> {
     if back.takes_inherit {
         all.push(sql::take_attribute(login, "INHERIT"));
     }
-    all.extend(back.valid_until.map(|until| sql::valid_until(login, until)));
+    all.extend(back.valid_until.map(|until| way.valid_until(login, oid, until)));
     all.extend(back.connection_limit.map(|limit| sql::connection_limit(login, limit)));
     let databases = back.database_settings.iter();
     all.extend(databases.map(|database| sql::reset_database_settings(login, database)));
@@ -229,7 +218,7 @@ mod tests {
             ..PutBack::default()
         };
         assert_eq!(
-            statements("u", &back, 160_000),
+            statements(Way::Direct, ("u", 7), &back, 160_000),
             [
                 "REVOKE \"g\" FROM \"u\" CASCADE",
                 "REVOKE \"boss\" FROM \"u\" CASCADE",
