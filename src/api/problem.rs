@@ -34,7 +34,7 @@ pub struct ProblemFault {
 
 impl From<Fault> for ProblemFault {
     fn from(fault: Fault) -> Self {
-        Self { at: fault.field.to_owned(), message: fault.message }
+        Self { at: fault.field.into_owned(), message: fault.message }
     }
 }
 

@@ -183,7 +183,7 @@ impl App {
                     "profile `{}` names target `{name}`, which is neither in the file nor recorded{hint}",
                     spec.name
                 );
-                faults.push(Fault { field: "target", message });
+                faults.push(Fault { field: "target".into(), message });
             }
         }
         let profiles = self.store.profiles().await?;
@@ -195,7 +195,7 @@ impl App {
                     "standing role `{}` names profile `{}`, which is neither in the file nor recorded",
                     spec.name, spec.profile
                 );
-                faults.push(Fault { field: "profile", message });
+                faults.push(Fault { field: "profile".into(), message });
             }
         }
         if faults.is_empty() { Ok(desired) } else { Err(Error::Invalid(faults)) }
@@ -248,7 +248,7 @@ fn password_of<'a>(
         return Ok(None);
     }
     let name = &target.spec.name;
-    let missing = |message| Error::Invalid(vec![Fault { field: "admin.password", message }]);
+    let missing = |message| Error::Invalid(vec![Fault { field: "admin.password".into(), message }]);
     let Some(source) = &target.password_source else {
         return Err(missing(format!(
             "target `{name}` is new, or to be reached in another way: say where its admin's password is, `password = {{ file = \"…\" }}`"

@@ -100,7 +100,7 @@ impl App {
             }
             marked => marked?,
         }
-        let change = PrincipalChange { groups: None, admin: Some(true) };
+        let change = PrincipalChange { admin: Some(true), ..PrincipalChange::default() };
         let principal = tx.ensure_principal(LOCAL_ISSUER, Kind::Person, name, &change, now).await?;
         let token = store::tokens::NewToken {
             id: minted.id,

@@ -331,7 +331,7 @@ impl From<store::error::Error> for Error {
             }
             store::error::Error::Seal(seal) => Self::Sealed(seal),
             store::error::Error::ZeroByte(_) => Self::Invalid(vec![Fault {
-                field: "text",
+                field: "text".into(),
                 message: "must not contain a zero byte".to_owned(),
             }]),
             other => Self::internal(other),

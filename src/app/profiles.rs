@@ -50,7 +50,7 @@ impl App {
     ) -> Result<(Profile, bool), Error> {
         let faults = profile::faults(&spec);
         if !faults.is_empty() {
-            let fault = |(field, message)| Fault { field, message };
+            let fault = |(field, message): (String, String)| Fault { field: field.into(), message };
             return Err(Error::Invalid(faults.into_iter().map(fault).collect()));
         }
         let mut tx = self.store.begin().await?;
@@ -74,7 +74,7 @@ impl App {
         let now = self.clock.now();
         let Some(target) = tx.lock_target(&spec.target).await? else {
             let message = format!("there is no target `{}`: record it first", spec.target);
-            return Err(Error::Invalid(vec![Fault { field: "target", message }]));
+            return Err(Error::Invalid(vec![Fault { field: "target".into(), message }]));
         };
         if !target.spec.databases.contains(&spec.database) {
             let message = format!(
@@ -83,7 +83,7 @@ impl App {
                 spec.database,
                 target.spec.databases.join(", ")
             );
-            return Err(Error::Invalid(vec![Fault { field: "database", message }]));
+            return Err(Error::Invalid(vec![Fault { field: "database".into(), message }]));
         }
         let recorded = tx.lock_profile(&spec.name).await?;
         let change = plan::profile_change(spec, recorded.as_ref());

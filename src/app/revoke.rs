@@ -61,7 +61,7 @@ impl App {
         if says_nothing {
             let message =
                 "say which leases: at least one of person, tool, profile, target".to_owned();
-            return Err(Error::Invalid(vec![Fault { field: "person", message }]));
+            return Err(Error::Invalid(vec![Fault { field: "person".into(), message }]));
         }
         filter.states = Some(LIVE.to_vec());
         let standing = self.store.leases_of_standing_roles().await?;

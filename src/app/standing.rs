@@ -135,7 +135,8 @@ impl App {
     ) -> Result<(StandingRole, bool), Error> {
         let faults = standing::faults(&spec);
         if !faults.is_empty() {
-            let fault = |(field, message)| Fault { field, message };
+            let fault =
+                |(field, message): (&'static str, String)| Fault { field: field.into(), message };
             return Err(Error::Invalid(faults.into_iter().map(fault).collect()));
         }
         let mut tx = self.store.begin().await?;
@@ -157,7 +158,7 @@ impl App {
         let now = self.clock.now();
         let Some(profile) = tx.lock_profile(&spec.profile).await? else {
             let message = format!("there is no profile `{}`: record it first", spec.profile);
-            return Err(Error::Invalid(vec![Fault { field: "profile", message }]));
+            return Err(Error::Invalid(vec![Fault { field: "profile".into(), message }]));
         };
         let recorded = self.store.standing_roles().await?;
         let recorded = recorded.into_iter().find(|role| role.spec.name == spec.name);

@@ -47,7 +47,8 @@ impl App {
     ) -> Result<(Target, bool), Error> {
         let faults = target::faults(&spec);
         if !faults.is_empty() {
-            let fault = |(field, message)| Fault { field, message };
+            let fault =
+                |(field, message): (&'static str, String)| Fault { field: field.into(), message };
             return Err(Error::Invalid(faults.into_iter().map(fault).collect()));
         }
         let cluster_id = self.try_target(&spec, password.as_ref()).await?;
@@ -228,7 +229,7 @@ pub(in crate::app) struct NewTarget<'a> {
 
 fn password_missing(name: &Name, why: &str) -> Error {
     let message = format!("target `{name}` {why}: its admin's password is needed");
-    Error::Invalid(vec![Fault { field: "admin_password", message }])
+    Error::Invalid(vec![Fault { field: "admin_password".into(), message }])
 }
 
 fn name_taken(e: store::error::Error) -> Error {

@@ -66,7 +66,7 @@ impl App {
         if wish.principal.is_none() && (wish.groups.is_some() || wish.admin.is_some()) {
             let message = "say whose groups and rights these are: `person:NAME` or `service:NAME`";
             return Err(Error::Invalid(vec![Fault {
-                field: "principal",
+                field: "principal".into(),
                 message: message.to_owned(),
             }]));
         }
@@ -74,7 +74,7 @@ impl App {
         if name.is_empty() || name.chars().count() > LONGEST_NAME || name.contains(char::is_control)
         {
             let message = format!("say what the token is for, in 1 to {LONGEST_NAME} letters");
-            return Err(Error::Invalid(vec![Fault { field: "name", message }]));
+            return Err(Error::Invalid(vec![Fault { field: "name".into(), message }]));
         }
         let now = self.clock.now();
         let wished = now + wish.ttl.map_or(DEFAULT_TTL, Seconds::delta);
@@ -86,7 +86,8 @@ impl App {
         let principal = match &wish.principal {
             None => caller.principal().clone(),
             Some(PrincipalName { kind, subject }) => {
-                let change = PrincipalChange { groups: wish.groups, admin: wish.admin };
+                let change =
+                    PrincipalChange { groups: wish.groups, admin: wish.admin, claims: None };
                 tx.ensure_principal(LOCAL_ISSUER, *kind, subject, &change, now).await?
             }
         };

@@ -5,7 +5,7 @@ use std::{fmt, fmt::Display, ops::RangeInclusive, rc::Rc, time::Duration};
 use zeroize::Zeroizing;
 
 use crate::document::{
-    Shared, did_you_mean, is_sensitive,
+    Fault, Shared, did_you_mean, is_sensitive,
     value::{Entry, Node, Value},
 };
 
@@ -309,6 +309,39 @@ impl Table {
         let at =
             self.taken.iter().rev().find(|(name, _)| name == key).map_or(self.at, |(_, at)| *at);
         self.report(at, key, &format!("{}: {message}", self.called(key)));
+    }
+
+    /// Whether the key is written, and a table.
+    #[must_use]
+    pub fn is_table(&self, key: &str) -> bool {
+        let found = self.left.iter().find(|entry| entry.key == key);
+        found.is_some_and(|entry| matches!(entry.node.value, Value::Table(_)))
+    }
+
+    /// A string as it is written: an empty one is one, too.
+    pub fn text_as_written(&mut self, key: &'static str) -> Option<String> {
+        let node = self.take(key)?;
+        match node.value {
+            Value::Text(text) => Some(text.as_str().to_owned()),
+            _ => self.wrong_kind(key, &node, "a string, in quotes"),
+        }
+    }
+
+    /// Reports something at a place that was kept ([`Table::place`]). `path` is the key's, within this table.
+    pub fn fault_at(&self, place: &Fault, path: &str, message: &str) {
+        let message = format!("{}: {message}", self.called(path));
+        let key = self.whole(path);
+        self.shared.faults.borrow_mut().push(Fault { key, message, ..place.clone() });
+    }
+
+    /// Where a key stands that was taken, or the table if it is not written: a fault without a message, to be
+    /// filled in by who finds out later.
+    #[must_use]
+    pub fn place(&self, key: &str) -> Fault {
+        let at =
+            self.taken.iter().rev().find(|(name, _)| name == key).map_or(self.at, |(_, at)| *at);
+        let whole = if key.is_empty() { self.path.clone() } else { self.whole(key) };
+        self.shared.source.fault(at, whole, String::new())
     }
 
     /// Ends the reading of this table. Dropping it does the same; this says so.

@@ -1,5 +1,7 @@
 //! What someone asks for, made valid on the way in.
 
+use std::borrow::Cow;
+
 use crate::domain::{
     duration::Seconds,
     name::{Name, NotAName},
@@ -39,7 +41,7 @@ pub struct Wish<'a> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fault {
     /// The field.
-    pub field: &'static str,
+    pub field: Cow<'static, str>,
     /// What is wrong with it and what to write instead.
     pub message: String,
 }
@@ -60,9 +62,11 @@ impl Asked {
     /// Everything that is wrong with it.
     pub fn check(wish: Wish<'_>) -> Result<Self, Vec<Fault>> {
         let mut faults = Vec::new();
-        let mut name = |field, text: &str| -> Option<Name> {
+        let mut name = |field: &'static str, text: &str| -> Option<Name> {
             text.parse()
-                .map_err(|e: NotAName| faults.push(Fault { field, message: e.to_string() }))
+                .map_err(|e: NotAName| {
+                    faults.push(Fault { field: field.into(), message: e.to_string() })
+                })
                 .ok()
         };
         let profile = name("profile", wish.profile);
@@ -71,14 +75,14 @@ impl Asked {
         if let Some(text) = wish.ttl {
             match text.parse() {
                 Ok(length) => ttl = Some(length),
-                Err(e) => faults.push(Fault { field: "ttl", message: format!("{e}") }),
+                Err(e) => faults.push(Fault { field: "ttl".into(), message: format!("{e}") }),
             }
         }
         for (field, text, longest) in
             [("reason", &wish.reason, LONGEST_REASON), ("ticket", &wish.ticket, LONGEST_TICKET)]
         {
             if let Some(message) = text.as_deref().and_then(|text| text_fault(text, longest)) {
-                faults.push(Fault { field, message });
+                faults.push(Fault { field: field.into(), message });
             }
         }
         match (profile, tool) {
@@ -135,7 +139,7 @@ mod tests {
             ticket: Some("a\u{7}".to_owned()),
         })
         .unwrap_err();
-        let fields: Vec<_> = faults.iter().map(|fault| fault.field).collect();
+        let fields: Vec<_> = faults.iter().map(|fault| fault.field.as_ref()).collect();
         assert_eq!(fields, ["profile", "tool", "ttl", "reason", "ticket"]);
     }
 }

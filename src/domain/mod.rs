@@ -16,6 +16,7 @@ pub mod principal;
 pub mod profile;
 pub mod profile_file;
 pub mod reconcile;
+pub mod rights;
 pub mod role;
 pub mod schedule;
 pub mod standing;

@@ -1,10 +1,15 @@
 //! Profiles as code: what a file asks for against what is recorded, as a list of changes.
 
-use crate::domain::{
-    name::Name,
-    profile::{Profile, ProfileSpec},
-    standing::{StandingRole, StandingRoleSpec},
-    target::{Target, TargetSpec},
+use std::collections::BTreeMap;
+
+use crate::{
+    document::Fault,
+    domain::{
+        name::Name,
+        profile::{Profile, ProfileSpec},
+        standing::{StandingRole, StandingRoleSpec},
+        target::{Target, TargetSpec},
+    },
 };
 
 /// What a file asks for.
@@ -16,6 +21,26 @@ pub struct Desired {
     pub profiles: Vec<ProfileSpec>,
     /// Its standing roles, in the file's order.
     pub standing_roles: Vec<StandingRoleSpec>,
+    /// Where the keys stand whose faults only a target can know, by their whole path
+    /// (`profile.shop-read.grant[0].tables`). Their messages are empty.
+    pub places: BTreeMap<String, Fault>,
+}
+
+impl Desired {
+    /// A fault at the key's place: at that of the nearest table around it whose place is known.
+    #[must_use]
+    pub fn fault_at(&self, file: &str, path: &str, message: String) -> Fault {
+        let mut around = path;
+        loop {
+            if let Some(place) = self.places.get(around) {
+                return Fault { message, key: path.to_owned(), ..place.clone() };
+            }
+            match around.rfind(['.', '[']) {
+                Some(end) => around = &around[..end],
+                None => return Fault::without_position(file, path, message),
+            }
+        }
+    }
 }
 
 /// A target as a file describes it.
@@ -92,6 +117,14 @@ pub fn profile_change(desired: &ProfileSpec, recorded: Option<&Profile>) -> Chan
         ("owned_objects", desired.owned_objects == now.owned_objects),
         ("access.allow", desired.allow == now.allow),
         ("access.reason", desired.reason == now.reason),
+        ("grant", desired.rights.grants == now.rights.grants),
+        ("rls", desired.rights.rls == now.rights.rls),
+        ("harden", desired.rights.harden == now.rights.harden),
+        ("log", desired.rights.log == now.rights.log),
+        ("context", desired.rights.context == now.rights.context),
+        ("check", desired.rights.checks == now.rights.checks),
+        ("failed_checks", desired.rights.failed_checks == now.rights.failed_checks),
+        ("drift", desired.rights.drift == now.rights.drift),
     ]);
     change(changed)
 }

@@ -125,6 +125,7 @@ mod tests {
             kind: Kind::Person,
             groups: vec!["engineering".parse().unwrap()],
             admin,
+            claims: BTreeMap::new(),
         }
     }
 
@@ -149,6 +150,7 @@ mod tests {
                 owned_objects: OwnedObjects::Graveyard,
                 allow: allow.iter().map(|rule| rule.parse().unwrap()).collect(),
                 reason,
+                rights: crate::domain::rights::Rights::default(),
             },
         }
     }

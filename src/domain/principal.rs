@@ -1,6 +1,6 @@
 //! Who asks: always an issuer and a subject. A tool's self-given name is a label, never authority.
 
-use std::{fmt, str::FromStr};
+use std::{collections::BTreeMap, fmt, str::FromStr};
 
 use crate::{domain::name::Name, ids::PrincipalId};
 
@@ -46,6 +46,8 @@ pub struct Principal {
     /// May it administer targets, profiles, tokens and other people's leases? It still gets a lease
     /// only where a profile allows it.
     pub admin: bool,
+    /// What is claimed of it (`tenant_id`): what templates of a profile's context are filled with.
+    pub claims: BTreeMap<String, String>,
 }
 
 impl fmt::Display for Principal {
@@ -173,6 +175,7 @@ mod tests {
             kind: Kind::Person,
             groups: vec!["engineering".parse().unwrap()],
             admin: false,
+            claims: BTreeMap::new(),
         }
     }
 

@@ -3,47 +3,31 @@
 use std::collections::BTreeMap;
 
 use crate::{
-    domain::{duration::Seconds, name::Name, principal::AllowRule, role, target::is_identifier},
+    domain::{
+        duration::Seconds,
+        name::Name,
+        principal::AllowRule,
+        rights::{self, Rights, grant::Grant, preset},
+        role,
+        target::is_identifier,
+    },
     ids::{ProfileId, TargetId},
 };
 
-/// Where the rights of a profile come from.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize, utoipa::ToSchema,
-)]
-#[serde(rename_all = "kebab-case")]
-pub enum Preset {
-    /// SELECT on all tables and views of the named schemas, those to come included.
-    Readonly,
-    /// SELECT, INSERT, UPDATE, DELETE there, and the sequences; no TRUNCATE, REFERENCES or TRIGGER.
-    Readwrite,
-    /// A group role that exists already; pgvalet grants it nothing.
-    Custom,
-}
-
-impl Preset {
-    /// All of them, as they stand in a file.
-    pub const ALL: [&'static str; 3] = ["readonly", "readwrite", "custom"];
-
-    /// As it stands in a file and in the database.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Readonly => "readonly",
-            Self::Readwrite => "readwrite",
-            Self::Custom => "custom",
-        }
-    }
-
-    /// Reads it back.
-    #[must_use]
-    pub fn from_text(text: &str) -> Option<Self> {
-        match text {
-            "readonly" => Some(Self::Readonly),
-            "readwrite" => Some(Self::Readwrite),
-            "custom" => Some(Self::Custom),
-            _ => None,
-        }
+rights::words! {
+    /// Where the rights of a profile begin. Its own grants come on top, within what the preset is for.
+    Preset {
+        /// SELECT on all tables and views of the named schemas, those to come included.
+        Readonly = "readonly",
+        /// SELECT, INSERT, UPDATE, DELETE there, and the sequences; no TRUNCATE, REFERENCES or TRIGGER.
+        Readwrite = "readwrite",
+        /// Everything in the named schemas, and what sessions make there belongs to the group role: to the
+        /// schemas' owner, if `group_role` names it.
+        Admin = "admin",
+        /// Its grants alone; or a group role that exists already, which pgvalet grants nothing.
+        Custom = "custom",
+        /// The same rights as `admin`, for an emergency: with a reason, for an hour at most, and loudly.
+        BreakGlass = "break-glass",
     }
 }
 
@@ -128,12 +112,12 @@ pub struct ProfileSpec {
     pub target: Name,
     /// The database.
     pub database: String,
-    /// Where its rights come from.
+    /// Where its rights begin.
     pub preset: Preset,
     /// The schemas that a preset covers.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub schemas: Vec<String>,
-    /// The existing group role of a `custom` profile.
+    /// The existing group role of a `custom` profile, or the schemas' owner that an `admin` one works as.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub group_role: Option<String>,
     /// How long a lease lasts when the caller does not say.
@@ -156,16 +140,33 @@ pub struct ProfileSpec {
     /// Must the caller say why?
     #[serde(default)]
     pub reason: Reason,
+    /// What it gives inside the database.
+    #[serde(default, skip_serializing_if = "Rights::is_empty")]
+    pub rights: Rights,
 }
 
 impl ProfileSpec {
     /// The role that holds the profile's rights.
     #[must_use]
     pub fn group_role(&self) -> String {
-        match (&self.group_role, self.preset) {
-            (Some(existing), Preset::Custom) => existing.clone(),
-            _ => role::group_role(&self.name),
+        self.group_role.clone().unwrap_or_else(|| role::group_role(&self.name))
+    }
+
+    /// Is its group role somebody else's, so that pgvalet neither makes it nor grants it anything?
+    #[must_use]
+    pub const fn is_group_given(&self) -> bool {
+        self.group_role.is_some()
+    }
+
+    /// Everything that its group role is to hold: the preset's grants and its own.
+    #[must_use]
+    pub fn grants(&self) -> Vec<Grant> {
+        if self.is_group_given() {
+            return Vec::new();
         }
+        let mut grants = preset::grants(self.preset, &self.schemas);
+        grants.extend(self.rights.grants.iter().cloned());
+        grants
     }
 }
 
@@ -215,46 +216,17 @@ const MOST_CONNECTIONS: i32 = 1000;
 /// and the others would change who it is or where names lead.
 const OURS: [&str; 3] = ["role", "session_authorization", "is_superuser"];
 
+/// An emergency that lasts longer is a job for a profile of its own.
+const LONGEST_BREAK_GLASS: i64 = 3600;
+
 /// What is wrong with a profile; empty if nothing is. Each fault names the key it is about.
 #[must_use]
-pub fn faults(spec: &ProfileSpec) -> Vec<(&'static str, String)> {
+pub fn faults(spec: &ProfileSpec) -> Vec<(String, String)> {
     let mut faults = Vec::new();
     if !is_identifier(&spec.database) {
         faults.push(("database", "must be the name of a database".to_owned()));
     }
-    match spec.preset {
-        Preset::Custom => {
-            if !spec.schemas.is_empty() {
-                faults.push(("schemas", "belongs to the presets readonly and readwrite; a custom profile's group role has its own grants".to_owned()));
-            }
-            match &spec.group_role {
-                None => faults.push(("group_role", "is needed by the preset `custom`: name the existing NOLOGIN role that holds the rights".to_owned())),
-                Some(name) if !is_identifier(name) => faults.push(("group_role", "must be a role name of 1 to 63 bytes".to_owned())),
-                Some(name) if name.starts_with("pg_") || name.starts_with(role::LOGIN_PREFIX) || name.starts_with(role::GROUP_PREFIX) || name == role::GRAVEYARD => {
-                    faults.push(("group_role", format!("`{name}` is PostgreSQL's or pgvalet's own: name a role of yours")));
-                }
-                Some(_) => {}
-            }
-        }
-        Preset::Readonly | Preset::Readwrite => {
-            if spec.schemas.is_empty() {
-                faults.push((
-                    "schemas",
-                    format!(
-                        "is needed by the preset `{}`: name the schemas it covers",
-                        spec.preset.as_str()
-                    ),
-                ));
-            }
-            if spec.group_role.is_some() {
-                faults.push((
-                    "group_role",
-                    "belongs to the preset `custom`; with the others pgvalet makes the role itself"
-                        .to_owned(),
-                ));
-            }
-        }
-    }
+    faults.extend(faults_of_rights(spec));
     for schema in &spec.schemas {
         if !is_identifier(schema) || schema.starts_with("pg_") || schema == "information_schema" {
             faults
@@ -264,11 +236,65 @@ pub fn faults(spec: &ProfileSpec) -> Vec<(&'static str, String)> {
     if spec.ttl > spec.max_ttl {
         faults.push(("ttl", format!("{} is longer than max_ttl, {}", spec.ttl, spec.max_ttl)));
     }
+    if spec.preset == Preset::BreakGlass {
+        if spec.reason != Reason::Required {
+            faults.push((
+                "access.reason",
+                "must be \"required\" with the preset `break-glass`".to_owned(),
+            ));
+        }
+        if spec.max_ttl.get() > LONGEST_BREAK_GLASS {
+            faults.push(("max_ttl", "is at most \"1h\" with the preset `break-glass`".to_owned()));
+        }
+    }
     if !(1..=MOST_CONNECTIONS).contains(&spec.connection_limit) {
         faults.push(("connection_limit", format!("must be 1 to {MOST_CONNECTIONS}")));
     }
     for (key, value) in &spec.settings {
         faults.extend(setting_fault(key, value).map(|fault| ("settings", fault)));
+    }
+    let mut faults: Vec<_> =
+        faults.into_iter().map(|(key, message)| (key.to_owned(), message)).collect();
+    faults.extend(rights::faults(&spec.rights));
+    faults
+}
+
+/// A preset, the schemas and the group role have to fit each other, and the grants the preset.
+fn faults_of_rights(spec: &ProfileSpec) -> Vec<(&'static str, String)> {
+    let mut faults = Vec::new();
+    let preset = spec.preset.as_str();
+    let own = !spec.rights.grants.is_empty();
+    match (spec.preset, &spec.group_role) {
+        (Preset::Custom, None) if !own => faults.push(("group_role", "is needed by the preset `custom` without grants: name the existing NOLOGIN role that holds the rights, or write `[[profile.NAME.grant]]`".to_owned())),
+        (Preset::Custom, _) if !spec.schemas.is_empty() => faults.push(("schemas", "belongs to the other presets; a custom profile has what its grants say".to_owned())),
+        (Preset::Custom, _) => {}
+        (Preset::Readonly | Preset::Readwrite | Preset::BreakGlass, Some(_)) => faults.push(("group_role", "belongs to the presets `custom` and `admin`; with the others pgvalet makes the role itself".to_owned())),
+        (Preset::Admin | Preset::BreakGlass, _) if spec.schemas.is_empty() => faults.push(("schemas", format!("is needed by the preset `{preset}`: name the schemas it covers"))),
+        (Preset::Readonly | Preset::Readwrite, _) if spec.schemas.is_empty() && !own => faults.push(("schemas", format!("is needed by the preset `{preset}`: name the schemas it covers, or write `[[profile.NAME.grant]]`"))),
+        _ => {}
+    }
+    if let Some(name) = &spec.group_role {
+        if !is_identifier(name) {
+            faults.push(("group_role", "must be a role name of 1 to 63 bytes".to_owned()));
+        } else if name.starts_with("pg_")
+            || name.starts_with(role::LOGIN_PREFIX)
+            || name.starts_with(role::GROUP_PREFIX)
+            || name == role::GRAVEYARD
+        {
+            faults.push((
+                "group_role",
+                format!("`{name}` is PostgreSQL's or pgvalet's own: name a role of yours"),
+            ));
+        }
+        if own {
+            faults.push(("grant", format!("the rights of `{name}` are its owner's: leave `group_role` out, and pgvalet makes a role of its own for these grants")));
+        }
+    }
+    if let Some(most) = preset::most(spec.preset) {
+        let beyond = spec.rights.grants.iter().flat_map(Grant::privileges);
+        for privilege in beyond.filter(|privilege| !most.contains(privilege)) {
+            faults.push(("grant", format!("`{}` is more than the preset `{preset}` is for: leave it out, or take the preset `custom`", privilege.as_str())));
+        }
     }
     faults
 }
@@ -279,7 +305,7 @@ fn setting_fault(key: &str, value: &str) -> Option<String> {
         part.starts_with(|c: char| c.is_ascii_lowercase() || c == '_')
             && part.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
     };
-    if key.len() > 63 || key.split('.').count() > 2 || !key.split('.').all(plain) {
+    if key.len() > 63 || !key.split('.').all(plain) {
         return Some(format!("`{key}` is not the name of a setting (lower case)"));
     }
     if OURS.contains(&key) {
@@ -294,6 +320,7 @@ fn setting_fault(key: &str, value: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::rights::grant::{Privilege, Selection};
 
     fn spec() -> ProfileSpec {
         ProfileSpec {
@@ -311,6 +338,16 @@ mod tests {
             owned_objects: OwnedObjects::Graveyard,
             allow: Vec::new(),
             reason: Reason::Optional,
+            rights: Rights::default(),
+        }
+    }
+
+    fn grant(privilege: Privilege) -> Grant {
+        Grant {
+            schema: Some("sales".to_owned()),
+            tables: Some(Selection::Named(vec!["orders".to_owned()])),
+            privileges: vec![privilege],
+            ..Grant::default()
         }
     }
 
@@ -322,7 +359,7 @@ mod tests {
     #[test]
     fn each_fault_names_its_key() {
         type Change = fn(&mut ProfileSpec);
-        let cases: [(&str, Change); 12] = [
+        let cases: [(&str, Change); 16] = [
             ("database", |s| s.database.clear()),
             ("schemas", |s| s.schemas.clear()),
             ("schemas", |s| s.schemas.push("pg_catalog".to_owned())),
@@ -342,6 +379,24 @@ mod tests {
                 s.preset = Preset::Custom;
                 s.schemas.clear();
                 s.group_role = Some(role::GRAVEYARD.to_owned());
+            }),
+            ("grant", |s| s.rights.grants.push(grant(Privilege::Insert))),
+            ("grant", |s| {
+                s.preset = Preset::Custom;
+                s.schemas.clear();
+                s.group_role = Some("shop_support".to_owned());
+                s.rights.grants.push(grant(Privilege::Select));
+            }),
+            ("access.reason", |s| {
+                s.preset = Preset::BreakGlass;
+                (s.ttl, s.max_ttl) = (Seconds::new(60).unwrap(), Seconds::new(60).unwrap());
+            }),
+            ("grant[0].privileges", |s| {
+                s.rights.grants.push(Grant {
+                    columns: Some(vec!["a".to_owned()]),
+                    privileges: vec![Privilege::Usage],
+                    ..grant(Privilege::Select)
+                })
             }),
         ];
         for (key, change) in cases {

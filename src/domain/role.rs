@@ -24,6 +24,12 @@ pub const GROUP_PREFIX: &str = "pgvg_";
 /// nothing but these objects.
 pub const GRAVEYARD: &str = "pgvalet_graveyard";
 
+/// Schema on a target with what row-level security sees of leases, and the functions that tell it.
+pub const SCHEMA: &str = "pgvalet";
+
+/// Schema on a target with the functions that act for an administrator without CREATEROLE.
+pub const ADMIN_SCHEMA: &str = "pgvalet_admin";
+
 /// 4 + 20 + 1 + 14 + 1 + 10 + 1 + 12 = 63.
 const PROFILE_LETTERS: usize = 20;
 const WHO_LETTERS: usize = 14;

@@ -1,6 +1,9 @@
 //! Rows of `principal`.
 
+use std::collections::BTreeMap;
+
 use chrono::{DateTime, Utc};
+use sqlx::types::Json;
 
 use crate::{
     domain::{
@@ -19,6 +22,7 @@ pub(in crate::store) struct Row {
     pub(in crate::store) kind: String,
     pub(in crate::store) groups: Vec<String>,
     pub(in crate::store) admin: bool,
+    pub(in crate::store) claims: Json<BTreeMap<String, String>>,
 }
 
 impl TryFrom<Row> for Principal {
@@ -36,6 +40,7 @@ impl TryFrom<Row> for Principal {
             },
             groups: names(row.groups)?,
             admin: row.admin,
+            claims: row.claims.0,
         })
     }
 }
@@ -53,6 +58,8 @@ pub struct PrincipalChange {
     pub groups: Option<Vec<Name>>,
     /// May it administer?
     pub admin: Option<bool>,
+    /// What is claimed of it.
+    pub claims: Option<BTreeMap<String, String>>,
 }
 
 impl Store {
@@ -63,8 +70,8 @@ impl Store {
     pub async fn principal(&self, id: PrincipalId) -> Result<Option<Principal>, Error> {
         let row = sqlx::query_as!(
             Row,
-            "SELECT id, issuer, subject, kind, groups, admin FROM principal
-             WHERE id = $1 AND disabled_at IS NULL",
+            r#"SELECT id, issuer, subject, kind, groups, admin, claims AS "claims: Json<BTreeMap<String, String>>"
+               FROM principal WHERE id = $1 AND disabled_at IS NULL"#,
             id.uuid()
         )
         .fetch_optional(&self.pool)
@@ -90,18 +97,21 @@ impl Tx {
             change.groups.as_ref().map(|groups| groups.iter().map(Name::to_string).collect());
         let row = sqlx::query_as!(
             Row,
-            r#"INSERT INTO principal (id, issuer, subject, kind, groups, admin, created_at)
-               VALUES ($1, $2, $3, $4, coalesce($5::text[], '{}'), coalesce($6::boolean, false), $7)
+            r#"INSERT INTO principal (id, issuer, subject, kind, groups, admin, created_at, claims)
+               VALUES ($1, $2, $3, $4, coalesce($5::text[], '{}'), coalesce($6::boolean, false), $7,
+                       coalesce($8::jsonb, '{}'))
                ON CONFLICT ON CONSTRAINT principal_name DO UPDATE
-               SET groups = coalesce($5::text[], principal.groups), admin = coalesce($6::boolean, principal.admin)
-               RETURNING id, issuer, subject, kind, groups, admin"#,
+               SET groups = coalesce($5::text[], principal.groups), admin = coalesce($6::boolean, principal.admin),
+                   claims = coalesce($8::jsonb, principal.claims)
+               RETURNING id, issuer, subject, kind, groups, admin, claims AS "claims: Json<BTreeMap<String, String>>""#,
             PrincipalId::new().uuid(),
             issuer,
             subject.as_str(),
             kind.as_str(),
             groups.as_deref() as Option<&[String]>,
             change.admin as Option<bool>,
-            now
+            now,
+            change.claims.as_ref().map(Json) as _
         )
         .fetch_one(&mut *self.inner)
         .await?;

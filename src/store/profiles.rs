@@ -11,6 +11,7 @@ use crate::{
         name::Name,
         principal::AllowRule,
         profile::{OwnedObjects, Preset, Profile, ProfileSpec, Reason},
+        rights::Rights,
     },
     ids::{ProfileId, TargetId},
     store::{Store, Tx, error::Error, exactly_one},
@@ -35,6 +36,7 @@ struct Row {
     owned_objects: String,
     allow: Vec<String>,
     reason: String,
+    rights: Json<Rights>,
 }
 
 impl TryFrom<Row> for Profile {
@@ -69,6 +71,7 @@ impl TryFrom<Row> for Profile {
                     "required" => Reason::Required,
                     _ => return Err(Error::Unreadable("reason")),
                 },
+                rights: row.rights.0,
             },
         })
     }
@@ -92,7 +95,7 @@ impl Store {
             r#"SELECT p.id, p.target_id, t.name AS target, p.name, p.version, p.prepared_version, p.description,
                       p.database, p.preset, p.schemas, p.group_role, p.ttl_seconds, p.max_ttl_seconds,
                       p.connection_limit, p.settings AS "settings: Json<BTreeMap<String, String>>",
-                      p.owned_objects, p.allow, p.reason
+                      p.owned_objects, p.allow, p.reason, p.rights AS "rights: Json<Rights>"
                FROM profile p JOIN target t ON t.id = p.target_id ORDER BY p.name"#
         )
         .fetch_all(&self.pool)
@@ -110,7 +113,7 @@ impl Store {
             r#"SELECT p.id, p.target_id, t.name AS target, p.name, p.version, p.prepared_version, p.description,
                       p.database, p.preset, p.schemas, p.group_role, p.ttl_seconds, p.max_ttl_seconds,
                       p.connection_limit, p.settings AS "settings: Json<BTreeMap<String, String>>",
-                      p.owned_objects, p.allow, p.reason
+                      p.owned_objects, p.allow, p.reason, p.rights AS "rights: Json<Rights>"
                FROM profile p JOIN target t ON t.id = p.target_id WHERE p.name = $1"#,
             name.as_str()
         )
@@ -131,7 +134,7 @@ impl Tx {
             r#"SELECT p.id, p.target_id, t.name AS target, p.name, p.version, p.prepared_version, p.description,
                       p.database, p.preset, p.schemas, p.group_role, p.ttl_seconds, p.max_ttl_seconds,
                       p.connection_limit, p.settings AS "settings: Json<BTreeMap<String, String>>",
-                      p.owned_objects, p.allow, p.reason
+                      p.owned_objects, p.allow, p.reason, p.rights AS "rights: Json<Rights>"
                FROM profile p JOIN target t ON t.id = p.target_id WHERE p.name = $1 FOR UPDATE OF p"#,
             name.as_str()
         )
@@ -155,8 +158,8 @@ impl Tx {
         sqlx::query!(
             "INSERT INTO profile (id, name, target_id, version, description, database, preset, schemas, group_role,
                                   effective_group_role, ttl_seconds, max_ttl_seconds, connection_limit, settings,
-                                  allow, reason, created_at, updated_at, owned_objects)
-             VALUES ($1, $2, $3, 1, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $16, $17)",
+                                  allow, reason, created_at, updated_at, owned_objects, rights)
+             VALUES ($1, $2, $3, 1, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $16, $17, $18)",
             id.uuid(),
             spec.name.as_str(),
             target_id.uuid(),
@@ -173,7 +176,8 @@ impl Tx {
             &allow,
             reason_text(spec.reason),
             now,
-            spec.owned_objects.as_str()
+            spec.owned_objects.as_str(),
+            Json(&spec.rights) as _
         )
         .execute(&mut *self.inner)
         .await?;
@@ -195,7 +199,7 @@ impl Tx {
         let done = sqlx::query!(
             "UPDATE profile SET version = version + 1, target_id = $2, description = $3, database = $4, preset = $5,
                     schemas = $6, group_role = $7, effective_group_role = $8, ttl_seconds = $9, max_ttl_seconds = $10,
-                    connection_limit = $11, settings = $12, allow = $13, reason = $14, updated_at = $15, owned_objects = $16
+                    connection_limit = $11, settings = $12, allow = $13, reason = $14, updated_at = $15, owned_objects = $16, rights = $17
              WHERE id = $1",
             id.uuid(),
             target_id.uuid(),
@@ -212,7 +216,8 @@ impl Tx {
             &allow,
             reason_text(spec.reason),
             now,
-            spec.owned_objects.as_str()
+            spec.owned_objects.as_str(),
+            Json(&spec.rights) as _
         )
         .execute(&mut *self.inner)
         .await?;

@@ -1,6 +1,10 @@
 //! Rows of `token`.
 
-use std::{collections::HashMap, fmt, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    fmt,
+    sync::Arc,
+};
 
 use chrono::{DateTime, Utc};
 use sqlx::{PgPool, types::Json};
@@ -115,7 +119,7 @@ async fn known_tokens(pool: &PgPool, ids: &[TokenId]) -> Result<Known, Error> {
     let ids = Json(ids.iter().map(|id| id.uuid()).collect::<Vec<_>>());
     let rows = sqlx::query!(
         r#"SELECT t.id AS token_id, t.hash, t.expires_at, t.revoked_at, t.last_used_at, p.id, p.issuer, p.subject,
-                  p.kind, p.groups, p.admin, p.disabled_at
+                  p.kind, p.groups, p.admin, p.claims AS "claims: Json<BTreeMap<String, String>>", p.disabled_at
            FROM token t JOIN principal p ON p.id = t.principal_id
            WHERE t.id = ANY (ARRAY(SELECT id::uuid FROM jsonb_array_elements_text($1) AS asked (id)))"#,
         ids as _
@@ -131,6 +135,7 @@ async fn known_tokens(pool: &PgPool, ids: &[TokenId]) -> Result<Known, Error> {
             kind: row.kind,
             groups: row.groups,
             admin: row.admin,
+            claims: row.claims,
         };
         let read = Principal::try_from(principal).ok().map(|principal| KnownToken {
             principal,

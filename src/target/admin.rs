@@ -14,7 +14,6 @@ use crate::{
     target::{
         connect::{Connections, Login, run},
         error::{self, Error},
-        observe,
         scram::Verifier,
         sql,
     },
@@ -42,9 +41,8 @@ pub(crate) async fn set_password(
         doing: SET,
         source: "the verifier is malformed, and PostgreSQL would take it for a password".into(),
     })?;
-    let mut connection = connections.to_cluster(None).await?;
     // A standby would say so only when the password is on its way.
-    observe::facts_to_change(&mut connection).await?;
+    let (mut connection, _) = connections.to_change_cluster(None).await?;
     let mut tx = connection.begin().await.map_err(failed())?;
     run(&mut tx, AS_ITSELF).await.map_err(failed())?;
     if !still_ours.await {

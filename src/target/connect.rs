@@ -25,6 +25,7 @@ use crate::{
     target::{
         error::{self, Error, Meaning},
         gate::Gate,
+        observe::{self, Facts},
         passwords::Passwords,
         pool::{Lent, Pool},
         sql,
@@ -227,6 +228,35 @@ impl Connections {
             address: self.address(),
             source: "no database is known".into(),
         }))
+    }
+
+    /// The same as [`Connections::to`], with what the target says of itself: for a change there.
+    pub(crate) async fn to_change(&self, database: &str) -> Result<(Lent, Facts), Error> {
+        self.answering(|| self.to(database)).await
+    }
+
+    /// The same as [`Connections::to_cluster`], with what the target says of itself: for a change there.
+    pub(crate) async fn to_change_cluster(
+        &self,
+        preferred: Option<&str>,
+    ) -> Result<(Lent, Facts), Error> {
+        self.answering(|| self.to_cluster(preferred)).await
+    }
+
+    /// What broke while it idled breaks at the first question, which changes nothing: then another
+    /// connection is asked. All that idle may have broken at once.
+    async fn answering<F>(&self, connect: impl Fn() -> F) -> Result<(Lent, Facts), Error>
+    where
+        F: Future<Output = Result<Lent, Error>>,
+    {
+        let mut others = self.most;
+        loop {
+            let mut connection = connect().await?;
+            match observe::facts_to_change(&mut connection).await {
+                Err(Error::ConnectionLost { .. }) if others > 0 => others -= 1,
+                outcome => return outcome.map(|facts| (connection, facts)),
+            }
+        }
     }
 
     /// A connection of its own to a database that may be nobody's concern here: no pool is kept for it.

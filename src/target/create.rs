@@ -69,8 +69,7 @@ async fn set_valid_until_once(
     until: DateTime<Utc>,
 ) -> Result<(), Error> {
     const MOVE: &str = "move the end of a login";
-    let mut connection = connections.to_cluster(None).await?;
-    let facts = observe::facts_to_change(&mut connection).await?;
+    let (mut connection, facts) = connections.to_change_cluster(None).await?;
     let mut tx = connection.begin().await.map_err(error::failed(MOVE))?;
     let found = observe::role(&mut tx, login.as_str()).await?;
     if found.is_none_or(|role| role.oid != Oid(oid)) {
@@ -82,8 +81,7 @@ async fn set_valid_until_once(
 }
 
 async fn create_once(connections: &Connections, new: &NewLogin<'_>) -> Result<Made, Error> {
-    let mut connection = connections.to(new.database).await?;
-    let facts = observe::facts_to_change(&mut connection).await?;
+    let (mut connection, facts) = connections.to_change(new.database).await?;
     if facts.way.calls() {
         let oid = way::issue(&mut connection, new).await?;
         return Ok(Made { oid, server_version: 0, is_open: false });

@@ -37,8 +37,7 @@ const PREPARE: &str = "prepare a profile";
 
 /// What would be run.
 pub(crate) async fn plan(connections: &Connections, spec: &ProfileSpec) -> Result<Prepared, Error> {
-    let mut connection = connections.to(&spec.database).await?;
-    let facts = observe::facts_to_change(&mut connection).await?;
+    let (mut connection, facts) = connections.to_change(&spec.database).await?;
     let mut tx = connection
         .begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY")
         .await
@@ -63,8 +62,7 @@ pub(crate) async fn prepare(
 }
 
 async fn prepare_once(connections: &Connections, spec: &ProfileSpec) -> Result<Prepared, Error> {
-    let mut connection = connections.to(&spec.database).await?;
-    let facts = observe::facts_to_change(&mut connection).await?;
+    let (mut connection, facts) = connections.to_change(&spec.database).await?;
     let mut tx = connection.begin().await.map_err(error::failed(PREPARE))?;
     let planned = difference(&mut tx, &facts, spec).await?;
     for statement in &planned.statements {
@@ -95,6 +93,9 @@ async fn difference(
     let wanted = match (spec.preset, &group) {
         (Preset::Custom, Some(_)) => return Ok(Prepared::default()),
         (Preset::Custom, None) => return Err(Error::GroupMissing { group: name }),
+        (Preset::Admin | Preset::BreakGlass, _) => {
+            return Err(Error::GroupMissing { group: name });
+        }
         (Preset::Readonly, _) => Wanted::new(&["SELECT"], &[]),
         (Preset::Readwrite, _) => {
             Wanted::new(&["SELECT", "INSERT", "UPDATE", "DELETE"], &["USAGE", "SELECT"])

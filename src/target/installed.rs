@@ -14,7 +14,7 @@ use crate::{
 pub(crate) const VERSION: i32 = 2;
 
 /// The schema of the functions.
-pub(crate) const SCHEMA: &str = "pgvalet_admin";
+pub(crate) const SCHEMA: &str = crate::domain::role::ADMIN_SCHEMA;
 
 /// The role that holds what all shards need, and that they are members of.
 pub(crate) const SHARDS: &str = "pgvalet_shards";

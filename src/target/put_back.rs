@@ -17,7 +17,7 @@ use crate::{
         Handle, Memory, RemoveLogin, Survey,
         connect::{Connections, Patience, run},
         error::{self, Error, Meaning},
-        observe,
+        observe::{self, Facts},
         remove::quarantine,
         sql, survey,
     },
@@ -113,8 +113,7 @@ async fn put_back_once(
     oid: u32,
     back: &PutBack,
 ) -> Result<(), Error> {
-    let mut connection = connections.to_cluster(None).await?;
-    let facts = observe::facts_to_change(&mut connection).await?;
+    let (mut connection, facts) = connections.to_change_cluster(None).await?;
     let statements = statements(facts.way, (login.as_str(), oid), back, facts.server.version_num);
     if facts.way.calls() && (back.valid_until.is_none() || statements.len() > 1) {
         // Nothing but the end can be set there; a login that has more than it should is ended instead.
@@ -181,8 +180,7 @@ WHERE a.usesysid = $1 AND NOT EXISTS (SELECT FROM pg_roles r WHERE r.oid = $1)";
 
 /// Keeps the epoch in the comment of a role that can do nothing.
 pub(crate) async fn keep_epoch(connections: &Connections, epoch: &Epoch) -> Result<(), Error> {
-    let mut connection = connections.to_cluster(None).await?;
-    let way = observe::facts_to_change(&mut connection).await?.way;
+    let (mut connection, Facts { way, .. }) = connections.to_change_cluster(None).await?;
     let name = Epoch::role(epoch.installation);
     if way.calls() {
         let statement = way.keep_epoch(&name, &epoch.to_string());

@@ -50,8 +50,7 @@ pub(crate) async fn remove(
     login: &RemoveLogin<'_>,
 ) -> Result<Proof, Error> {
     let started = Instant::now();
-    let mut connection = connections.to_cluster(Some(login.database)).await?;
-    let facts = observe::facts_to_change(&mut connection).await?;
+    let (mut connection, facts) = connections.to_change_cluster(Some(login.database)).await?;
     let mut removal = Removal::begin(login, facts, fences);
     let oid = match removal.find(&mut connection).await? {
         Some(role) => {
@@ -78,8 +77,7 @@ pub(crate) async fn quarantine(
     fences: &Fences,
     login: &RemoveLogin<'_>,
 ) -> Result<(), Error> {
-    let mut connection = connections.to_cluster(Some(login.database)).await?;
-    let facts = observe::facts_to_change(&mut connection).await?;
+    let (mut connection, facts) = connections.to_change_cluster(Some(login.database)).await?;
     let mut removal = Removal::begin(login, facts, fences);
     let Some(role) = removal.look(&mut connection).await? else {
         return Err(Error::Gone { role: removal.name().to_owned() });

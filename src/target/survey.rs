@@ -14,7 +14,8 @@ use crate::{
         Server,
         connect::Connections,
         error::{self, Error},
-        observe, sql,
+        observe::Facts,
+        sql,
     },
 };
 
@@ -106,8 +107,7 @@ GROUP BY 1";
 
 /// Looks at every login, and at sessions without a role.
 pub(crate) async fn survey(connections: &Connections) -> Result<Survey, Error> {
-    let mut connection = connections.to_cluster(None).await?;
-    let server = observe::facts_to_change(&mut connection).await?.server;
+    let (mut connection, Facts { server, .. }) = connections.to_change_cluster(None).await?;
     let logins = logins(&mut connection, None).await?;
     let roleless: Vec<(Oid, i64)> = sqlx::query_as(ROLELESS)
         .fetch_all(&mut *connection)

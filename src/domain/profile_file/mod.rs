@@ -6,7 +6,7 @@
 use std::{collections::BTreeMap, num::NonZeroU32};
 
 use crate::{
-    document::{Document, Faults, Table},
+    document::{Document, Fault, Faults, Table},
     domain::{
         duration::Seconds,
         name::Name,
@@ -22,6 +22,11 @@ use crate::{
 const WRITE_SCHEDULE: &str =
     "a length of time such as \"90d\", a cron expression of six fields, or \"never\"";
 
+mod rights;
+mod write;
+
+pub use self::write::write;
+
 const LATER: &str = "it comes with a later release";
 
 /// Reads a file.
@@ -30,14 +35,16 @@ const LATER: &str = "it comes with a later release";
 /// Everything that is wrong with it, with line and column.
 pub fn read(name: &str, text: &str) -> Result<Desired, Faults> {
     let (desired, faults) = Document::parse(name, text)?.read(|root| {
+        let mut places = BTreeMap::new();
         root.not_yet("person", LATER);
         let targets = root.map_of_tables("target").into_iter();
         let targets = targets.filter_map(|(name, table)| read_target(&name, table)).collect();
         let profiles = root.map_of_tables("profile").into_iter();
-        let profiles = profiles.filter_map(|(name, table)| read_profile(&name, table)).collect();
+        let profiles = profiles.filter_map(|(name, table)| read_profile(&name, table, &mut places));
+        let profiles = profiles.collect();
         let roles = root.map_of_tables("standing-role").into_iter();
         let roles = roles.filter_map(|(name, table)| read_standing_role(&name, table)).collect();
-        Desired { targets, profiles, standing_roles: roles }
+        Desired { targets, profiles, standing_roles: roles, places }
     });
     faults.or_value(desired)
 }
@@ -91,16 +98,18 @@ fn read_password_source(admin: &mut Table) -> Option<String> {
     file.or(variable)
 }
 
-fn read_profile(name: &str, mut table: Table) -> Option<ProfileSpec> {
+fn read_profile(
+    name: &str,
+    mut table: Table,
+    places: &mut BTreeMap<String, Fault>,
+) -> Option<ProfileSpec> {
     let name = checked_name(name, &table);
-    for key in ["grant", "context", "guard", "check", "rls", "harden"] {
-        table.not_yet(key, LATER);
-    }
+    table.not_yet("guard", LATER);
     table.require(&["target", "database", "preset", "ttl"]);
     let description = table.optional_string("description").unwrap_or_default();
     let target = table.parsed("target", "the name of a target", str::parse::<Name>);
     let database = table.optional_string("database");
-    let preset = table.one_of("preset", &Preset::ALL).and_then(Preset::from_text);
+    let preset = table.one_of("preset", Preset::ALL).and_then(Preset::from_text);
     let schemas = table.strings("schemas").unwrap_or_default();
     let group_role = table.optional_string("group_role");
     let ttl = table.parsed("ttl", "a length of time such as \"1h\"", str::parse::<Seconds>);
@@ -111,6 +120,11 @@ fn read_profile(name: &str, mut table: Table) -> Option<ProfileSpec> {
     let owned_objects = table.one_of("owned_objects", &OwnedObjects::ALL);
     let owned_objects = owned_objects.and_then(OwnedObjects::from_text).unwrap_or_default();
     let (allow, reason) = read_access(&mut table);
+    let mut found = rights::Found::default();
+    let rights = rights::read(&mut table, &mut found);
+    for key in ["target", "database", "preset", "schemas", "group_role", "settings", ""] {
+        found.keep(&table, "", key);
+    }
     let ttl = ttl?;
     let spec = ProfileSpec {
         name: name?,
@@ -127,10 +141,12 @@ fn read_profile(name: &str, mut table: Table) -> Option<ProfileSpec> {
         owned_objects,
         allow,
         reason,
+        rights,
     };
     for (key, message) in profile::faults(&spec) {
-        table.fault(key, &message);
+        found.report(&table, &key, &message);
     }
+    places.extend(found.into_places(table.path()));
     Some(spec)
 }
 
@@ -194,109 +210,6 @@ fn checked_name(name: &str, table: &Table) -> Option<Name> {
     }
 }
 
-/// Writes targets, profiles and standing roles as a file that applies to nothing new. Passwords are not in it: a
-/// recorded target keeps the one that it has.
-#[must_use]
-pub fn write(
-    targets: &[TargetSpec],
-    profiles: &[ProfileSpec],
-    standing_roles: &[StandingRoleSpec],
-) -> String {
-    let mut out = Vec::new();
-    for target in targets {
-        out.push(format!("[target.{}]", key(target.name.as_str())));
-        if !target.environment.is_empty() {
-            out.push(format!("environment = {}", quoted(&target.environment)));
-        }
-        out.push(format!("host = {}", quoted(&target.host)));
-        out.push(format!("port = {}", target.port));
-        out.push(format!("sslmode = {}", quoted(target.sslmode.as_str())));
-        if let Some(pem) = &target.sslrootcert_pem {
-            out.push(format!("sslrootcert = {}", quoted(pem)));
-        }
-        out.push(format!("admin = {{ user = {} }}", quoted(&target.admin_user)));
-        out.push(format!("databases = {}", list(&target.databases)));
-        out.push(format!("scram_iterations = {}", target.scram_iterations));
-        out.push(format!("rotate_admin = {}", quoted(&target.rotate_admin.to_string())));
-        out.push(String::new());
-    }
-    for profile in profiles {
-        write_profile(profile, &mut out);
-        out.push(String::new());
-    }
-    for role in standing_roles {
-        write_standing_role(role, &mut out);
-        out.push(String::new());
-    }
-    out.join("\n")
-}
-
-fn write_profile(profile: &ProfileSpec, out: &mut Vec<String>) {
-    let name = key(profile.name.as_str());
-    out.push(format!("[profile.{name}]"));
-    if !profile.description.is_empty() {
-        out.push(format!("description = {}", quoted(&profile.description)));
-    }
-    out.push(format!("target = {}", quoted(profile.target.as_str())));
-    out.push(format!("database = {}", quoted(&profile.database)));
-    out.push(format!("preset = {}", quoted(profile.preset.as_str())));
-    if !profile.schemas.is_empty() {
-        out.push(format!("schemas = {}", list(&profile.schemas)));
-    }
-    if let Some(role) = &profile.group_role {
-        out.push(format!("group_role = {}", quoted(role)));
-    }
-    out.push(format!("ttl = {}", quoted(&profile.ttl.to_string())));
-    out.push(format!("max_ttl = {}", quoted(&profile.max_ttl.to_string())));
-    out.push(format!("connection_limit = {}", profile.connection_limit));
-    if profile.owned_objects != OwnedObjects::default() {
-        out.push(format!("owned_objects = {}", quoted(profile.owned_objects.as_str())));
-    }
-    if !profile.settings.is_empty() {
-        let pair = |(name, value): (&String, &String)| format!("{} = {}", key(name), quoted(value));
-        let pairs: Vec<_> = profile.settings.iter().map(pair).collect();
-        out.push(format!("settings = {{ {} }}", pairs.join(", ")));
-    }
-    out.push(format!("\n[profile.{name}.access]"));
-    let allow: Vec<_> = profile.allow.iter().map(AllowRule::to_string).collect();
-    out.push(format!("allow = {}", list(&allow)));
-    if profile.reason == Reason::Required {
-        out.push("reason = \"required\"".to_owned());
-    }
-}
-
-fn write_standing_role(role: &StandingRoleSpec, out: &mut Vec<String>) {
-    let name = key(role.name.as_str());
-    out.push(format!("[standing-role.{name}]"));
-    if !role.description.is_empty() {
-        out.push(format!("description = {}", quoted(&role.description)));
-    }
-    out.push(format!("profile = {}", quoted(role.profile.as_str())));
-    out.push(format!("rotate = {}", quoted(&role.rotate.to_string())));
-    out.push(format!("window = {}", quoted(&role.window.to_string())));
-    if let Some(jitter) = role.jitter {
-        out.push(format!("jitter = {}", quoted(&jitter.to_string())));
-    }
-    out.push(format!("grace = {}", quoted(&role.grace.to_string())));
-    out.push(format!("\n[standing-role.{name}.access]"));
-    let allow: Vec<_> = role.allow.iter().map(AllowRule::to_string).collect();
-    out.push(format!("allow = {}", list(&allow)));
-}
-
-/// A name with a dot would be two keys.
-fn key(name: &str) -> String {
-    if name.contains('.') { quoted(name) } else { name.to_owned() }
-}
-
-fn quoted(text: &str) -> String {
-    toml::Value::String(text.to_owned()).to_string()
-}
-
-fn list(texts: &[String]) -> String {
-    let quoted: Vec<_> = texts.iter().map(|text| quoted(text)).collect();
-    format!("[{}]", quoted.join(", "))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -322,10 +235,56 @@ ttl = "1h"
 max_ttl = "8h"
 connection_limit = 3
 settings = { statement_timeout = "30s", "app.kind" = "x" }
+harden = ["no-public-create"]
+failed_checks = "warn"
+drift = "mend"
 
 [profile.shop-read.access]
 allow = ["group:engineering", "person:alice"]
 reason = "required"
+
+[[profile.shop-read.grant]]
+schema = "sales"
+tables = ["inv_*", "customers"]
+columns_except = ["email"]
+privileges = ["select"]
+
+[[profile.shop-read.grant]]
+schema = "sales"
+functions = "all"
+revoke_public = true
+
+[[profile.shop-read.rls]]
+schema = "sales"
+tables = "all"
+force = false
+
+[[profile.shop-read.rls.policy]]
+name = "wall"
+form = "tenant"
+column = "tenant_id"
+
+[[profile.shop-read.rls.policy]]
+name = "hours"
+form = "office-hours"
+days = ["mon"]
+timezone = "UTC"
+
+[profile.shop-read.log]
+"pgaudit.log" = "write"
+
+[profile.shop-read.context]
+tenant_id = "{claim.tenant_id}"
+
+[[profile.shop-read.check]]
+sql = "select email from sales.customers"
+as = { tenant_id = "1" }
+expect = "denied"
+
+[[profile.shop-read.check]]
+name = "one"
+sql = "select 1"
+expect = { value = "" }
 
 [profile.support]
 target = "shop"
@@ -383,6 +342,8 @@ max_tll = "8h"
 
 [[profile.shop-read.grant]]
 schema = "sales"
+tables = ["orders"]
+privileges = ["selct"]
 
 [profile.shop-read.access]
 allow = ["everyone", "ci:main"]
@@ -400,13 +361,14 @@ rotate = "never"
             (7, "target.shop.admin.password"),
             (13, "profile.shop-read.ttl"),
             (14, "profile.shop-read.max_tll"),
-            (20, "profile.shop-read.access.allow"),
-            (24, "standing-role.api.rotate"),
+            (19, "profile.shop-read.grant[0].privileges"),
+            (22, "profile.shop-read.access.allow"),
+            (26, "standing-role.api.rotate"),
         ] {
             assert!(lines.contains(&expected), "{expected:?} not in {lines:#?}");
         }
         let all = faults.to_string();
-        assert!(all.contains("`grant` in [profile.shop-read] is not supported yet"), "{all}");
+        assert!(all.contains("did you mean `select`"), "{all}");
         assert!(all.contains("did you mean `max_ttl`"), "{all}");
         assert!(!all.contains("typed right here"), "{all}");
     }

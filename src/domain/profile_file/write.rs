@@ -1,0 +1,258 @@
+//! Writing the file.
+
+use crate::domain::{
+    principal::AllowRule,
+    profile::{OwnedObjects, ProfileSpec, Reason},
+    rights::{
+        Rights,
+        check::Expect,
+        grant::{Grant, Selection},
+        rls::{Policy, TableRls},
+    },
+    standing::StandingRoleSpec,
+    target::TargetSpec,
+};
+
+/// Writes targets, profiles and standing roles as a file that applies to nothing new. Passwords are not in it: a
+/// recorded target keeps the one that it has.
+#[must_use]
+pub fn write(
+    targets: &[TargetSpec],
+    profiles: &[ProfileSpec],
+    standing_roles: &[StandingRoleSpec],
+) -> String {
+    let mut out = Vec::new();
+    for target in targets {
+        out.push(format!("[target.{}]", key(target.name.as_str())));
+        if !target.environment.is_empty() {
+            out.push(format!("environment = {}", quoted(&target.environment)));
+        }
+        out.push(format!("host = {}", quoted(&target.host)));
+        out.push(format!("port = {}", target.port));
+        out.push(format!("sslmode = {}", quoted(target.sslmode.as_str())));
+        if let Some(pem) = &target.sslrootcert_pem {
+            out.push(format!("sslrootcert = {}", quoted(pem)));
+        }
+        out.push(format!("admin = {{ user = {} }}", quoted(&target.admin_user)));
+        out.push(format!("databases = {}", list(&target.databases)));
+        out.push(format!("scram_iterations = {}", target.scram_iterations));
+        out.push(format!("rotate_admin = {}", quoted(&target.rotate_admin.to_string())));
+        out.push(String::new());
+    }
+    for profile in profiles {
+        write_profile(profile, &mut out);
+        out.push(String::new());
+    }
+    for role in standing_roles {
+        write_standing_role(role, &mut out);
+        out.push(String::new());
+    }
+    out.join("\n")
+}
+
+fn write_profile(profile: &ProfileSpec, out: &mut Vec<String>) {
+    let name = key(profile.name.as_str());
+    out.push(format!("[profile.{name}]"));
+    if !profile.description.is_empty() {
+        out.push(format!("description = {}", quoted(&profile.description)));
+    }
+    out.push(format!("target = {}", quoted(profile.target.as_str())));
+    out.push(format!("database = {}", quoted(&profile.database)));
+    out.push(format!("preset = {}", quoted(profile.preset.as_str())));
+    if !profile.schemas.is_empty() {
+        out.push(format!("schemas = {}", list(&profile.schemas)));
+    }
+    if let Some(role) = &profile.group_role {
+        out.push(format!("group_role = {}", quoted(role)));
+    }
+    out.push(format!("ttl = {}", quoted(&profile.ttl.to_string())));
+    out.push(format!("max_ttl = {}", quoted(&profile.max_ttl.to_string())));
+    out.push(format!("connection_limit = {}", profile.connection_limit));
+    if profile.owned_objects != OwnedObjects::default() {
+        out.push(format!("owned_objects = {}", quoted(profile.owned_objects.as_str())));
+    }
+    if !profile.settings.is_empty() {
+        let pair = |(name, value): (&String, &String)| format!("{} = {}", key(name), quoted(value));
+        let pairs: Vec<_> = profile.settings.iter().map(pair).collect();
+        out.push(format!("settings = {{ {} }}", pairs.join(", ")));
+    }
+    let rights = &profile.rights;
+    if !rights.harden.is_empty() {
+        let words: Vec<_> = rights.harden.iter().map(|word| word.as_str().to_owned()).collect();
+        out.push(format!("harden = {}", list(&words)));
+    }
+    if let Some(word) = rights.failed_checks {
+        out.push(format!("failed_checks = {}", quoted(word.as_str())));
+    }
+    if let Some(word) = rights.drift {
+        out.push(format!("drift = {}", quoted(word.as_str())));
+    }
+    out.push(format!("\n[profile.{name}.access]"));
+    let allow: Vec<_> = profile.allow.iter().map(AllowRule::to_string).collect();
+    out.push(format!("allow = {}", list(&allow)));
+    if profile.reason == Reason::Required {
+        out.push("reason = \"required\"".to_owned());
+    }
+    write_rights(&name, rights, out);
+}
+
+fn write_standing_role(role: &StandingRoleSpec, out: &mut Vec<String>) {
+    let name = key(role.name.as_str());
+    out.push(format!("[standing-role.{name}]"));
+    if !role.description.is_empty() {
+        out.push(format!("description = {}", quoted(&role.description)));
+    }
+    out.push(format!("profile = {}", quoted(role.profile.as_str())));
+    out.push(format!("rotate = {}", quoted(&role.rotate.to_string())));
+    out.push(format!("window = {}", quoted(&role.window.to_string())));
+    if let Some(jitter) = role.jitter {
+        out.push(format!("jitter = {}", quoted(&jitter.to_string())));
+    }
+    out.push(format!("grace = {}", quoted(&role.grace.to_string())));
+    out.push(format!("\n[standing-role.{name}.access]"));
+    let allow: Vec<_> = role.allow.iter().map(AllowRule::to_string).collect();
+    out.push(format!("allow = {}", list(&allow)));
+}
+
+/// A name with a dot would be two keys.
+fn key(name: &str) -> String {
+    if name.contains('.') { quoted(name) } else { name.to_owned() }
+}
+
+fn quoted(text: &str) -> String {
+    toml::Value::String(text.to_owned()).to_string()
+}
+
+fn list(texts: &[String]) -> String {
+    let quoted: Vec<_> = texts.iter().map(|text| quoted(text)).collect();
+    format!("[{}]", quoted.join(", "))
+}
+
+fn write_rights(profile: &str, rights: &Rights, out: &mut Vec<String>) {
+    for grant in &rights.grants {
+        write_grant(profile, grant, out);
+    }
+    for rls in &rights.rls {
+        write_rls(profile, rls, out);
+    }
+    if !rights.log.is_empty() {
+        out.push(format!("\n[profile.{profile}.log]"));
+        out.extend(
+            rights.log.iter().map(|(name, value)| format!("{} = {}", key(name), quoted(value))),
+        );
+    }
+    if !rights.context.is_empty() {
+        out.push(format!("\n[profile.{profile}.context]"));
+        let line = |(name, template): (&String, &_)| {
+            format!("{name} = {}", quoted(&format!("{template}")))
+        };
+        out.extend(rights.context.iter().map(line));
+    }
+    for check in &rights.checks {
+        out.push(format!("\n[[profile.{profile}.check]]"));
+        if !check.name.is_empty() {
+            out.push(format!("name = {}", quoted(&check.name)));
+        }
+        out.push(format!("sql = {}", quoted(&check.sql)));
+        if !check.claims.is_empty() {
+            let pairs: Vec<_> = check
+                .claims
+                .iter()
+                .map(|(name, value)| format!("{} = {}", key(name), quoted(value)))
+                .collect();
+            out.push(format!("as = {{ {} }}", pairs.join(", ")));
+        }
+        out.push(match &check.expect {
+            Expect::Allowed => "expect = \"allowed\"".to_owned(),
+            Expect::Denied => "expect = \"denied\"".to_owned(),
+            Expect::Rows(rows) => format!("expect = {{ rows = {rows} }}"),
+            Expect::Value(value) => format!("expect = {{ value = {} }}", quoted(value)),
+        });
+    }
+}
+
+fn write_grant(profile: &str, grant: &Grant, out: &mut Vec<String>) {
+    out.push(format!("\n[[profile.{profile}.grant]]"));
+    if grant.database {
+        out.push("database = true".to_owned());
+    }
+    if let Some(schema) = &grant.schema {
+        out.push(format!("schema = {}", quoted(schema)));
+    }
+    for (name, selection) in [
+        ("tables", &grant.tables),
+        ("sequences", &grant.sequences),
+        ("functions", &grant.functions),
+        ("types", &grant.types),
+    ] {
+        if let Some(selection) = selection {
+            out.push(format!("{name} = {}", selected(selection)));
+        }
+    }
+    for (name, names) in [
+        ("columns", &grant.columns),
+        ("columns_except", &grant.columns_except),
+        ("languages", &grant.languages),
+        ("foreign_servers", &grant.foreign_servers),
+        ("foreign_data_wrappers", &grant.foreign_data_wrappers),
+        ("parameters", &grant.parameters),
+    ] {
+        if let Some(names) = names {
+            out.push(format!("{name} = {}", list(names)));
+        }
+    }
+    let privileges: Vec<_> = grant.privileges.iter().map(|one| one.as_str().to_owned()).collect();
+    if !privileges.is_empty() {
+        out.push(format!("privileges = {}", list(&privileges)));
+    }
+    if grant.revoke_public {
+        out.push("revoke_public = true".to_owned());
+    }
+}
+
+fn write_rls(profile: &str, rls: &TableRls, out: &mut Vec<String>) {
+    out.push(format!("\n[[profile.{profile}.rls]]"));
+    out.push(format!("schema = {}", quoted(&rls.schema)));
+    out.push(format!("tables = {}", selected(&rls.tables)));
+    if !rls.force {
+        out.push("force = false".to_owned());
+    }
+    for policy in &rls.policies {
+        write_policy(profile, policy, out);
+    }
+}
+
+fn write_policy(profile: &str, policy: &Policy, out: &mut Vec<String>) {
+    out.push(format!("\n[[profile.{profile}.rls.policy]]"));
+    out.push(format!("name = {}", quoted(&policy.name)));
+    let words = [
+        ("form", policy.form.map(|word| word.as_str())),
+        ("effect", policy.effect.map(|word| word.as_str())),
+        ("command", policy.command.map(|word| word.as_str())),
+        ("using", policy.using.as_deref()),
+        ("with_check", policy.with_check.as_deref()),
+        ("column", policy.column.as_deref()),
+        ("claim", policy.claim.as_deref()),
+        ("function", policy.function.as_deref()),
+        ("from", policy.from.as_deref()),
+        ("to", policy.to.as_deref()),
+        ("timezone", policy.timezone.as_deref()),
+    ];
+    out.extend(
+        words.iter().filter_map(|(name, word)| Some(format!("{name} = {}", quoted((*word)?)))),
+    );
+    for (name, names) in
+        [("roles", &policy.roles), ("values", &policy.values), ("days", &policy.days)]
+    {
+        if !names.is_empty() {
+            out.push(format!("{name} = {}", list(names)));
+        }
+    }
+}
+
+fn selected(selection: &Selection) -> String {
+    match selection {
+        Selection::All(_) => quoted("all"),
+        Selection::Named(names) => list(names),
+    }
+}
