@@ -21,6 +21,9 @@ pub struct Whoami {
     pub issuer: String,
     /// Its groups.
     pub groups: Vec<String>,
+    /// What is claimed of it, by name.
+    #[serde(default)]
+    pub claims: BTreeMap<String, String>,
     /// May it administer?
     pub admin: bool,
     /// The token it came with.
@@ -193,6 +196,10 @@ pub struct CreateToken {
     /// The groups that the principal is in from now on; as they were, if left out. Administrators only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub groups: Option<Vec<String>>,
+    /// What is claimed of the principal from now on, by name (`tenant_id`): what the context of profiles is
+    /// filled with. As it was, if left out. Administrators only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub claims: Option<BTreeMap<String, String>>,
     /// May the principal administer from now on? As it was, if left out. Administrators only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub admin: Option<bool>,

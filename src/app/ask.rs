@@ -1,5 +1,7 @@
 //! Ask for access: decide, then issue. Every refusal is an event.
 
+use std::collections::BTreeMap;
+
 use aws_lc_rs::digest;
 
 use crate::{
@@ -19,6 +21,9 @@ use crate::{
     identity::Caller,
     telemetry::labels::{IssueStep, Ruling},
 };
+
+/// Nothing takes the place of what the templates of a profile make.
+static NO_CLAIMS: BTreeMap<String, String> = BTreeMap::new();
 
 impl App {
     /// A lease, or why not.
@@ -56,7 +61,8 @@ impl App {
         if let Some(offer) = self.offers.of(&asked.profile)
             && let Decision::Allow(approval) = ruling(caller, &asked, &offer.profile)
         {
-            let wish = Wish { caller, origin, asked: &asked, offer: &offer, key };
+            let wish =
+                Wish { caller, origin, asked: &asked, offer: &offer, key, claims: &NO_CLAIMS };
             if let Some(answer) = self.issue(approval, wish).await? {
                 self.metrics.decided(Ruling::Allowed);
                 return Ok(answer);
@@ -68,7 +74,7 @@ impl App {
         let (target, handle) = self.handle(profile.target_id).await?;
         self.prepare_if_needed(origin, Some(caller), &profile, &handle).await?;
         let offer = Offer { profile, target };
-        let wish = Wish { caller, origin, asked: &asked, offer: &offer, key };
+        let wish = Wish { caller, origin, asked: &asked, offer: &offer, key, claims: &NO_CLAIMS };
         let answer = self.issue(approval, wish).await?;
         let answer = answer.ok_or_else(|| profile_changed(&asked.profile))?;
         self.offers.keep(offer);
@@ -91,6 +97,7 @@ impl App {
                 self.metrics.decided(match refusal {
                     Refusal::NoRule { .. } => Ruling::NoRule,
                     Refusal::ReasonNeeded => Ruling::ReasonRequired,
+                    Refusal::ClaimMissing(_) => Ruling::ClaimMissing,
                 });
                 Err(self.refuse(caller, origin, &asked.profile, refusal).await?)
             }

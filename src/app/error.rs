@@ -10,6 +10,7 @@ use crate::{
         lease::{Cause, State},
         name::Name,
         policy::Refusal,
+        rights::context::MissingClaim,
     },
     ids::LeaseId,
     store, target,
@@ -153,6 +154,11 @@ pub enum Kind {
 }
 
 impl Error {
+    /// A profile needs a claim that the caller does not have.
+    pub(in crate::app) fn claim_missing(profile: &Name, MissingClaim(claim): MissingClaim) -> Self {
+        Self::Refused { refusal: Refusal::ClaimMissing(claim), profile: profile.to_string() }
+    }
+
     pub(in crate::app) fn not_found(what: &'static str, name: impl Into<String>) -> Self {
         Self::NotFound { what, name: name.into(), near: None }
     }
@@ -201,6 +207,7 @@ impl Error {
                 "not_allowed"
             }
             Self::Refused { refusal: Refusal::ReasonNeeded, .. } => "reason_required",
+            Self::Refused { refusal: Refusal::ClaimMissing(_), .. } => "claim_missing",
             Self::KeyReused => "idempotency_key_reused",
             Self::StillInProgress => "request_in_progress",
             Self::LeaseOver { .. } => "lease_over",
@@ -222,7 +229,9 @@ impl Error {
             Self::Throttled { .. } => Kind::Throttled,
             Self::Forbidden { .. }
             | Self::NotReadable { .. }
-            | Self::Refused { refusal: Refusal::NoRule { .. }, .. } => Kind::Forbidden,
+            | Self::Refused {
+                refusal: Refusal::NoRule { .. } | Refusal::ClaimMissing(_), ..
+            } => Kind::Forbidden,
             Self::NotFound { .. } => Kind::NotFound,
             Self::Invalid(_)
             | Self::File(_)
@@ -266,6 +275,9 @@ impl Error {
             Self::Refused { refusal: Refusal::ReasonNeeded, profile } => {
                 format!("profile `{profile}` wants a reason: send `reason`")
             }
+            Self::Refused { refusal: Refusal::ClaimMissing(claim), profile } => format!(
+                "profile `{profile}` is for those of whom `{claim}` is claimed, and nothing is of you: ask an administrator (`pgvalet token create … --claim {claim}=VALUE`)"
+            ),
             Self::NotReadable { standing_role } => format!(
                 "standing role `{standing_role}` does not allow you: its access.allow must name who may read it, administrators too"
             ),

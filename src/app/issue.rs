@@ -17,6 +17,7 @@ use crate::{
         audit::Event,
         lease::{Cause, Granted, Lease, State},
         policy::Approval,
+        rights::context::{self, Filled},
         role::{LoginName, Mark},
         target::{SslMode, Target},
     },
@@ -75,6 +76,8 @@ pub(in crate::app) struct Wish<'a> {
     pub(in crate::app) offer: &'a Offer,
     /// The idempotency key and the hash of the request.
     pub(in crate::app) key: Option<(&'a str, &'a [u8])>,
+    /// Claims in place of those that the profile's templates make.
+    pub(in crate::app) claims: &'a BTreeMap<String, String>,
 }
 
 /// A login to be made on a target.
@@ -87,6 +90,7 @@ pub(in crate::app) struct ToMake<'a> {
     pub(in crate::app) database: &'a str,
     pub(in crate::app) connection_limit: i32,
     pub(in crate::app) settings: &'a BTreeMap<String, String>,
+    pub(in crate::app) claims: &'a BTreeMap<String, String>,
     pub(in crate::app) valid_until: DateTime<Utc>,
     /// Nothing is sent to the target after this.
     pub(in crate::app) deadline: Instant,
@@ -124,6 +128,14 @@ impl App {
         let (lease_id, login_id) = (LeaseId::new(), LoginId::new());
         let principal = wish.caller.principal();
         let role = LoginName::mint(&spec.name, &principal.subject, &wish.asked.tool, login_id);
+        let facts = context::Facts {
+            principal,
+            lease_id: &lease_id.to_string(),
+            profile: spec.name.as_str(),
+            tool: wish.asked.tool.as_str(),
+        };
+        let filled = context::fill(spec, &facts, wish.claims);
+        let filled = filled.map_err(|missing| Error::claim_missing(&spec.name, missing))?;
         let lease = Lease {
             id: lease_id,
             state: State::Active,
@@ -147,7 +159,7 @@ impl App {
             blocked_by: None,
             proof: None,
         };
-        let recording = self.record_intent(&wish, &approval, &lease, login_id, &role);
+        let recording = self.record_intent(&wish, &approval, &lease, (login_id, &role), &filled);
         if !self.metrics.issuing(IssueStep::Intent, recording).await? {
             return match wish.key {
                 Some((key, hash)) => self.answered_before(wish.caller, key, hash).await,
@@ -164,7 +176,8 @@ impl App {
             group_role: &lease.group_role,
             database: &lease.database,
             connection_limit: spec.connection_limit,
-            settings: &spec.settings,
+            settings: &filled.settings,
+            claims: &filled.context,
             valid_until: expires_at,
             deadline,
         };
@@ -198,8 +211,8 @@ impl App {
         wish: &Wish<'_>,
         approval: &Approval,
         lease: &Lease,
-        login_id: LoginId,
-        role: &LoginName,
+        (login_id, role): (LoginId, &LoginName),
+        filled: &Filled,
     ) -> Result<bool, Error> {
         let now = lease.created_at;
         let event = Event::LeaseIntended {
@@ -216,10 +229,13 @@ impl App {
             ttl: approval.granted().clone(),
             allowed_by: approval.rule().to_string(),
             expires_at: lease.expires_at,
+            context: filled.context.clone(),
         };
         let intent = Intent {
             lease,
             profile: &wish.offer.profile.spec,
+            settings: &filled.settings,
+            context: &filled.context,
             profile_version: approval.profile_version(),
             target_version: wish.offer.target.version,
             ttl: approval.granted(),
@@ -253,6 +269,7 @@ impl App {
             valid_until: to_make.valid_until,
             connection_limit: to_make.connection_limit,
             settings: to_make.settings,
+            claims: to_make.claims,
             comment: Mark {
                 lease: to_make.lease_id,
                 login: to_make.login_id,

@@ -170,6 +170,7 @@ impl App {
             database: &login.database,
             group_role: &login.group_role,
             owned_objects: login.owned_objects,
+            has_context: login.has_context,
         };
         let work = tokio::time::timeout(REMOVAL_DEADLINE, handle.remove_login(&remove));
         match self.keeping_claim(claimed, work).await {

@@ -73,6 +73,7 @@ impl App {
             database: &lease.database,
             connection_limit: terms.connection_limit,
             settings: &terms.settings,
+            claims: &terms.context,
             valid_until: terms.expires_at,
             deadline,
         };

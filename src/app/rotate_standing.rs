@@ -4,7 +4,7 @@
 //! Each version is a lease of its own, so what is stopped on the way is given up and removed as every
 //! unfinished lease is; the rotation stays due, and is begun anew.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use chrono::{DateTime, Utc};
 use tokio::time::Instant;
@@ -23,6 +23,7 @@ use crate::{
         lease::{Cause, Granted, State, TtlRule},
         name::Name,
         profile::Profile,
+        rights::context::{self, Filled},
         role::LoginName,
         schedule,
         standing::StandingRole,
@@ -56,6 +57,7 @@ struct Fresh {
     lease_id: LeaseId,
     login_id: LoginId,
     role: LoginName,
+    filled: Filled,
     due_at: DateTime<Utc>,
     valid_until: DateTime<Utc>,
 }
@@ -139,6 +141,7 @@ impl App {
 
         // 1. The intent.
         let fresh = self.record_standing_intent(author, claimed, &profile).await?;
+        let (settings, claims) = (&fresh.filled.settings, &fresh.filled.context);
 
         // 2. The effect, and 3. the proof that it works.
         let spec = &profile.spec;
@@ -151,7 +154,8 @@ impl App {
             group_role: &group_role,
             database: &spec.database,
             connection_limit: spec.connection_limit,
-            settings: &spec.settings,
+            settings,
+            claims,
             valid_until: fresh.valid_until,
             deadline,
         };
@@ -193,6 +197,17 @@ impl App {
         let valid_until = schedule::valid_until(now, due_at);
         let (lease_id, login_id) = (LeaseId::new(), LoginId::new());
         let tool: Name = TOOL.parse().map_err(Error::internal)?;
+        let principal = self.store.principal(role.principal_id).await?;
+        let principal =
+            principal.ok_or_else(|| Error::not_found("principal", role.spec.name.to_string()))?;
+        let facts = context::Facts {
+            principal: &principal,
+            lease_id: &lease_id.to_string(),
+            profile: spec.name.as_str(),
+            tool: TOOL,
+        };
+        let filled = context::fill(spec, &facts, &BTreeMap::new());
+        let filled = filled.map_err(|missing| Error::claim_missing(&spec.name, missing))?;
         let name = LoginName::mint(&spec.name, &role.spec.name, &tool, login_id);
         let granted = Granted {
             asked: None,
@@ -206,6 +221,7 @@ impl App {
             login_id,
             role_name: &name,
             profile,
+            filled: &filled,
             tool: TOOL,
             ttl: &granted,
             expires_at: valid_until,
@@ -222,7 +238,7 @@ impl App {
         };
         tx.audit(&author.entry(now, event)).await?;
         tx.commit().await?;
-        Ok(Fresh { lease_id, login_id, role: name, due_at, valid_until })
+        Ok(Fresh { lease_id, login_id, role: name, filled, due_at, valid_until })
     }
 
     async fn sign_in_once(

@@ -145,6 +145,7 @@ impl App {
             database,
             group_role: orphan.role.as_str(),
             owned_objects: OwnedObjects::Graveyard,
+            has_context: true,
         };
         let remove_at = orphan.found_at + self.standing.orphan_grace;
         if orphan.quarantined_at.is_none() {

@@ -1,5 +1,7 @@
 //! API tokens: made, listed, revoked.
 
+use std::collections::BTreeMap;
+
 use chrono::TimeDelta;
 
 use crate::{
@@ -10,6 +12,7 @@ use crate::{
         duration::Seconds,
         name::Name,
         principal::{LOCAL_ISSUER, PrincipalName},
+        rights::context::is_claim_name,
     },
     identity::Caller,
     ids::TokenId,
@@ -28,6 +31,8 @@ pub struct TokenWish {
     pub groups: Option<Vec<Name>>,
     /// May the principal administer from now on?
     pub admin: Option<bool>,
+    /// What is claimed of the principal from now on, by name.
+    pub claims: Option<BTreeMap<String, String>>,
     /// For how long.
     pub ttl: Option<Seconds>,
 }
@@ -47,6 +52,24 @@ const DEFAULT_TTL: TimeDelta = TimeDelta::days(90);
 /// What a token is for, in a few words.
 const LONGEST_NAME: usize = 100;
 
+/// A claim is a key of somebody's row: an id, a code, a short list.
+const LONGEST_CLAIM: usize = 500;
+
+fn check_claims(claims: Option<&BTreeMap<String, String>>) -> Result<(), Error> {
+    let mut faults = Vec::new();
+    for (name, value) in claims.into_iter().flatten() {
+        let message = if !is_claim_name(name) {
+            format!("`{name}` is no name of a claim: write lower-case letters, digits and `_`")
+        } else if value.len() > LONGEST_CLAIM || value.contains(char::is_control) {
+            format!("the value of `{name}` must be one line of at most {LONGEST_CLAIM} bytes")
+        } else {
+            continue;
+        };
+        faults.push(Fault { field: "claims".into(), message });
+    }
+    if faults.is_empty() { Ok(()) } else { Err(Error::Invalid(faults)) }
+}
+
 impl App {
     /// Makes a token: for the caller itself, never lasting longer than the one it came with; or, by an
     /// administrator, for anyone.
@@ -59,17 +82,24 @@ impl App {
         origin: &Origin,
         wish: TokenWish,
     ) -> Result<NewToken, Error> {
-        if wish.principal.is_some() || wish.groups.is_some() || wish.admin.is_some() {
-            self.admin(caller, origin, "a token for another principal, or with groups or rights")
-                .await?;
+        let of_principal = wish.groups.is_some() || wish.admin.is_some() || wish.claims.is_some();
+        if wish.principal.is_some() || of_principal {
+            self.admin(
+                caller,
+                origin,
+                "a token for another principal, or with groups, claims or rights",
+            )
+            .await?;
         }
-        if wish.principal.is_none() && (wish.groups.is_some() || wish.admin.is_some()) {
-            let message = "say whose groups and rights these are: `person:NAME` or `service:NAME`";
+        if wish.principal.is_none() && of_principal {
+            let message =
+                "say whose groups, claims and rights these are: `person:NAME` or `service:NAME`";
             return Err(Error::Invalid(vec![Fault {
                 field: "principal".into(),
                 message: message.to_owned(),
             }]));
         }
+        check_claims(wish.claims.as_ref())?;
         let name = wish.name.trim();
         if name.is_empty() || name.chars().count() > LONGEST_NAME || name.contains(char::is_control)
         {
@@ -87,7 +117,7 @@ impl App {
             None => caller.principal().clone(),
             Some(PrincipalName { kind, subject }) => {
                 let change =
-                    PrincipalChange { groups: wish.groups, admin: wish.admin, claims: None };
+                    PrincipalChange { groups: wish.groups, admin: wish.admin, claims: wish.claims };
                 tx.ensure_principal(LOCAL_ISSUER, *kind, subject, &change, now).await?
             }
         };
@@ -107,6 +137,7 @@ impl App {
             name: name.to_owned(),
             admin: principal.admin,
             groups: principal.groups.iter().map(Name::to_string).collect(),
+            claims: principal.claims.clone(),
             expires_at: Some(expires_at),
         };
         tx.audit(&origin.entry(caller, now, event)).await?;

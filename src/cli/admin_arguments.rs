@@ -34,6 +34,11 @@ Examples:
     },
 }
 
+fn claim(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("write NAME=VALUE, such as tenant_id=7")?;
+    Ok((name.to_owned(), value.to_owned()))
+}
+
 /// `pgvalet token create`.
 #[derive(Debug, clap::Args)]
 pub struct CreateToken {
@@ -45,6 +50,10 @@ pub struct CreateToken {
     /// A group that they are in from now on; may be given several times.
     #[arg(long = "group", value_name = "GROUP")]
     pub groups: Vec<String>,
+    /// What is claimed of them from now on, such as `tenant_id=7`, for profiles whose context names it; may
+    /// be given several times.
+    #[arg(long = "claim", value_name = "NAME=VALUE", value_parser = claim)]
+    pub claims: Vec<(String, String)>,
     /// They may administer from now on.
     #[arg(long)]
     pub admin: bool,

@@ -140,10 +140,13 @@ pub async fn whoami(globals: &Globals, io: &mut Io<'_>) -> Result<u8, Failure> {
         return Ok(0);
     }
     let ends = who.token_expires_at.map_or_else(|| "never".to_owned(), instant);
+    let claims = who.claims.iter().map(|(name, value)| format!("{name}={value}"));
+    let claims: Vec<_> = claims.collect();
     let lines = [
         ("principal", who.principal),
         ("issuer", who.issuer),
         ("groups", who.groups.join(", ")),
+        ("claims", claims.join(", ")),
         ("administrator", if who.admin { "yes" } else { "no" }.to_owned()),
         ("token", who.token_id.to_string()),
         ("token ends", ends),

@@ -42,6 +42,7 @@ async fn create(
         name: given.name,
         principal: given.principal,
         groups: (!given.groups.is_empty()).then_some(given.groups),
+        claims: (!given.claims.is_empty()).then(|| given.claims.into_iter().collect()),
         admin: given.admin.then_some(true),
         ttl: given.ttl,
     };

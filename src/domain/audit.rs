@@ -6,7 +6,7 @@
 //! so that issuing does not queue for the audit. A checkpoint signs the head of the chain (Ed25519,
 //! RFC 8032), so that a cut-off tail shows too.
 
-use std::fmt;
+use std::{collections::BTreeMap, fmt};
 
 use aws_lc_rs::digest;
 use chrono::{DateTime, Utc};
@@ -55,6 +55,8 @@ pub enum Event {
         name: String,
         admin: bool,
         groups: Vec<String>,
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        claims: BTreeMap<String, String>,
         expires_at: Option<DateTime<Utc>>,
     },
     /// A token was revoked.
@@ -114,6 +116,8 @@ pub enum Event {
         ttl: Granted,
         allowed_by: String,
         expires_at: DateTime<Utc>,
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        context: BTreeMap<String, String>,
     },
     /// The login was made and its credential handed out.
     #[serde(rename = "lease.activated")]

@@ -190,6 +190,8 @@ pub struct Login {
     pub group_role: String,
     /// What becomes of the objects that it owns.
     pub owned_objects: OwnedObjects,
+    /// Is there something that row-level security sees of it?
+    pub has_context: bool,
     /// The role on the target.
     pub role_name: LoginName,
     /// The role's OID there, once known.

@@ -7,6 +7,7 @@ use crate::{
         lease::{Granted, grant_ttl},
         principal::{AllowRule, Principal},
         profile::{Profile, Reason},
+        rights::context::{self, MissingClaim},
     },
     ids::{PrincipalId, ProfileId},
 };
@@ -31,6 +32,8 @@ pub enum Refusal {
     },
     /// The profile wants a reason.
     ReasonNeeded,
+    /// The profile's context names a claim that the caller does not have.
+    ClaimMissing(String),
 }
 
 /// The right to issue one lease. Only [`decide`] makes one, and `app::issue` takes it by value, so
@@ -84,6 +87,9 @@ pub fn decide(asked: &Asked, caller: &Principal, profile: &Profile) -> Decision 
     };
     if spec.reason == Reason::Required && asked.reason.is_none() {
         return Decision::Refuse(Refusal::ReasonNeeded);
+    }
+    if let Some(MissingClaim(claim)) = context::missing(spec, caller) {
+        return Decision::Refuse(Refusal::ClaimMissing(claim));
     }
     Decision::Allow(Approval {
         profile: profile.id,

@@ -7,7 +7,7 @@ use crate::{
         duration::Seconds,
         name::Name,
         principal::AllowRule,
-        rights::{self, Rights, grant::Grant, preset},
+        rights::{self, Rights, context::Template, grant::Grant, preset},
         role,
         target::is_identifier,
     },
@@ -126,10 +126,12 @@ pub struct ProfileSpec {
     pub max_ttl: Seconds,
     /// How many sessions a leased login may have at once.
     pub connection_limit: i32,
-    /// Settings of the leased login (`statement_timeout = "30s"`). Advisory: PostgreSQL lets the
-    /// session change most of them.
+    /// Settings of the leased login (`statement_timeout = "30s"`), with places to fill in
+    /// (`"app.tenant_id" = "{claim.tenant_id}"`). Advisory: PostgreSQL lets the session change most of
+    /// them, so that a policy which trusts one is no wall.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub settings: BTreeMap<String, String>,
+    #[schema(value_type = BTreeMap<String, String>)]
+    pub settings: BTreeMap<String, Template>,
     /// What becomes of the objects that a login owns when it is removed.
     #[serde(default)]
     pub owned_objects: OwnedObjects,
@@ -219,6 +221,9 @@ const OURS: [&str; 3] = ["role", "session_authorization", "is_superuser"];
 /// An emergency that lasts longer is a job for a profile of its own.
 const LONGEST_BREAK_GLASS: i64 = 3600;
 
+/// Settings that decide which code a session runs.
+const DECIDES: [&str; 3] = ["search_path", "local_preload_libraries", "session_preload_libraries"];
+
 /// What is wrong with a profile; empty if nothing is. Each fault names the key it is about.
 #[must_use]
 pub fn faults(spec: &ProfileSpec) -> Vec<(String, String)> {
@@ -300,7 +305,7 @@ fn faults_of_rights(spec: &ProfileSpec) -> Vec<(&'static str, String)> {
 }
 
 /// A setting's name is an identifier, perhaps with a dot (a customised option); its value one line.
-fn setting_fault(key: &str, value: &str) -> Option<String> {
+fn setting_fault(key: &str, value: &Template) -> Option<String> {
     let plain = |part: &str| {
         part.starts_with(|c: char| c.is_ascii_lowercase() || c == '_')
             && part.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
@@ -311,8 +316,8 @@ fn setting_fault(key: &str, value: &str) -> Option<String> {
     if OURS.contains(&key) {
         return Some(format!("`{key}` is set by pgvalet itself"));
     }
-    if value.len() > 1000 || value.contains(['\0', '\n', '\r']) {
-        return Some(format!("the value of `{key}` must be one line of at most 1000 bytes"));
+    if DECIDES.contains(&key) && !value.is_plain() {
+        return Some(format!("`{key}` decides where names lead, and cannot be made from claims"));
     }
     None
 }
@@ -342,6 +347,10 @@ mod tests {
         }
     }
 
+    fn set(spec: &mut ProfileSpec, key: &str, value: &str) {
+        spec.settings.insert(key.to_owned(), value.parse().unwrap());
+    }
+
     fn grant(privilege: Privilege) -> Grant {
         Grant {
             schema: Some("sales".to_owned()),
@@ -367,9 +376,9 @@ mod tests {
             ("ttl", |s| s.ttl = Seconds::new(7201).unwrap()),
             ("connection_limit", |s| s.connection_limit = 0),
             ("connection_limit", |s| s.connection_limit = -1),
-            ("settings", |s| drop(s.settings.insert("role".to_owned(), "postgres".to_owned()))),
-            ("settings", |s| drop(s.settings.insert("a b".to_owned(), "1".to_owned()))),
-            ("settings", |s| drop(s.settings.insert("work_mem".to_owned(), "1\n2".to_owned()))),
+            ("settings", |s| set(s, "role", "postgres")),
+            ("settings", |s| set(s, "a b", "1")),
+            ("settings", |s| set(s, "search_path", "{claim.schema}")),
             ("group_role", |s| {
                 s.preset = Preset::Custom;
                 s.schemas.clear();

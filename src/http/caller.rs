@@ -90,6 +90,7 @@ async fn whoami(signed_in: SignedIn, Query(Nothing {}): Query<Nothing>) -> Json<
         principal: principal.to_string(),
         issuer: principal.issuer.clone(),
         groups: principal.groups.iter().map(ToString::to_string).collect(),
+        claims: principal.claims.clone(),
         admin: principal.admin,
         token_id: signed_in.caller.token_id(),
         token_expires_at: signed_in.caller.token_expires_at(),

@@ -115,7 +115,14 @@ fn wish(body: CreateToken) -> Result<TokenWish, Failure> {
         groups.iter().enumerate().filter_map(group).collect()
     });
     if faults.is_empty() {
-        Ok(TokenWish { name: body.name, principal, groups, admin: body.admin, ttl })
+        Ok(TokenWish {
+            name: body.name,
+            principal,
+            groups,
+            admin: body.admin,
+            claims: body.claims,
+            ttl,
+        })
     } else {
         Err(Failure::invalid(faults))
     }

@@ -4,7 +4,7 @@
 //! A statement that fails is run again for each of its leases alone: what is wrong with one is no
 //! trouble of the others, and each hears its own fault.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use chrono::{DateTime, Utc};
 use serde_json::Value;
@@ -54,6 +54,10 @@ pub struct Intent<'a> {
     pub profile: &'a ProfileSpec,
     /// That profile's version.
     pub profile_version: i32,
+    /// Its settings, with their places filled in.
+    pub settings: &'a BTreeMap<String, String>,
+    /// What row-level security is to see of the lease.
+    pub context: &'a BTreeMap<String, String>,
     /// The version of its target.
     pub target_version: i32,
     /// How long, and by which rule.
@@ -134,7 +138,8 @@ impl Store {
             "database": lease.database,
             "group_role": lease.group_role,
             "connection_limit": intent.profile.connection_limit,
-            "settings": intent.profile.settings,
+            "settings": intent.settings,
+            "context": intent.context,
             "principal_id": lease.principal_id.uuid(),
             "tool": lease.tool,
             "reason": lease.reason,
@@ -277,7 +282,7 @@ async fn intents(pool: &PgPool, rows: Json<Vec<&Value>>) -> Result<Vec<Uuid>, Er
         r#"WITH asked AS (
                SELECT * FROM jsonb_to_recordset($1::jsonb) AS a (
                    id uuid, profile_id uuid, profile_version int, profile text, target_id uuid, target_version int,
-                   database text, group_role text, connection_limit int, settings jsonb, principal_id uuid, tool text,
+                   database text, group_role text, connection_limit int, settings jsonb, context jsonb, principal_id uuid, tool text,
                    reason text, ticket text, ttl jsonb, created_at timestamptz, expires_at timestamptz,
                    max_expires_at timestamptz, login_id uuid, role_name text, give_up_at timestamptz, key text,
                    request_hash text, audit_id uuid, audit_at timestamptz, audit_body text)),
@@ -300,10 +305,10 @@ async fn intents(pool: &PgPool, rows: Json<Vec<&Value>>) -> Result<Vec<Uuid>, Er
                SELECT * FROM sound WHERE key IS NULL OR id IN (SELECT lease_id FROM keyed)),
            leases AS (
                INSERT INTO lease (id, state, profile_id, profile, target_id, database, group_role, connection_limit,
-                                  settings, principal_id, tool, reason, ticket, ttl, created_at, expires_at,
+                                  settings, context, principal_id, tool, reason, ticket, ttl, created_at, expires_at,
                                   max_expires_at, login_id, owned_objects)
                SELECT id, 'provisioning', profile_id, profile, target_id, database, group_role, connection_limit,
-                      settings, principal_id, tool, reason, ticket, ttl, created_at, expires_at, max_expires_at,
+                      settings, context, principal_id, tool, reason, ticket, ttl, created_at, expires_at, max_expires_at,
                       login_id, owned_objects
                FROM intended),
            logins AS (

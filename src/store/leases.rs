@@ -76,6 +76,8 @@ pub struct LoginTerms {
     pub connection_limit: i32,
     /// Settings of its logins.
     pub settings: BTreeMap<String, String>,
+    /// What row-level security sees of it.
+    pub context: BTreeMap<String, String>,
     /// When it ends.
     pub expires_at: DateTime<Utc>,
     /// Its present login.
@@ -207,7 +209,8 @@ impl Tx {
         now: DateTime<Utc>,
     ) -> Result<Option<LoginTerms>, Error> {
         let lease = sqlx::query!(
-            r#"SELECT connection_limit, settings AS "settings: Json<BTreeMap<String, String>>", login_id, expires_at
+            r#"SELECT connection_limit, settings AS "settings: Json<BTreeMap<String, String>>",
+                      context AS "context: Json<BTreeMap<String, String>>", login_id, expires_at
                FROM lease WHERE id = $1 AND state = 'active' AND expires_at > $2 FOR UPDATE"#,
             id.uuid(),
             now
@@ -224,6 +227,7 @@ impl Tx {
         Ok(Some(LoginTerms {
             connection_limit: lease.connection_limit,
             settings: lease.settings.0,
+            context: lease.context.0,
             expires_at: lease.expires_at,
             login_id: LoginId::from(login.id),
             role_name: LoginName::recognise(&login.role_name)

@@ -64,6 +64,7 @@ struct Row {
     database: String,
     group_role: String,
     owned_objects: String,
+    has_context: bool,
     role_name: String,
     role_oid: Option<i64>,
     state: String,
@@ -84,6 +85,7 @@ impl Row {
             group_role: self.group_role,
             owned_objects: OwnedObjects::from_text(&self.owned_objects)
                 .ok_or(Error::Unreadable("owned objects"))?,
+            has_context: self.has_context,
             role_name: LoginName::recognise(&self.role_name)
                 .ok_or(Error::Unreadable("role name"))?,
             role_oid: self.role_oid.and_then(|oid| u32::try_from(oid).ok()),
@@ -116,7 +118,7 @@ impl Store {
         let token = Uuid::now_v7();
         let rows = sqlx::query_as!(
             Row,
-            "UPDATE login g SET claim_token = $1, claimed_until = $2
+            r#"UPDATE login g SET claim_token = $1, claimed_until = $2
              FROM lease l
              WHERE l.id = g.lease_id AND g.id = ANY (ARRAY(
                  SELECT id FROM login
@@ -127,7 +129,8 @@ impl Store {
                    AND (SELECT position FROM audit_head) >= $7
                  ORDER BY due_at LIMIT $4 FOR UPDATE SKIP LOCKED))
              RETURNING g.id, g.lease_id, g.target_id, l.database, l.group_role, l.owned_objects, g.role_name, g.role_oid,
-                       g.state, g.cause, g.give_up_at, g.ends_at, g.superseded, g.attempts",
+                       g.state, g.cause, g.give_up_at, g.ends_at, g.superseded, g.attempts,
+                       l.context <> '{}' AS "has_context!""#,
             token,
             until,
             now,

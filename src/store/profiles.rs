@@ -11,7 +11,7 @@ use crate::{
         name::Name,
         principal::AllowRule,
         profile::{OwnedObjects, Preset, Profile, ProfileSpec, Reason},
-        rights::Rights,
+        rights::{Rights, context::Template},
     },
     ids::{ProfileId, TargetId},
     store::{Store, Tx, error::Error, exactly_one},
@@ -32,7 +32,7 @@ struct Row {
     ttl_seconds: i64,
     max_ttl_seconds: i64,
     connection_limit: i32,
-    settings: Json<BTreeMap<String, String>>,
+    settings: Json<BTreeMap<String, Template>>,
     owned_objects: String,
     allow: Vec<String>,
     reason: String,
@@ -94,7 +94,7 @@ impl Store {
             Row,
             r#"SELECT p.id, p.target_id, t.name AS target, p.name, p.version, p.prepared_version, p.description,
                       p.database, p.preset, p.schemas, p.group_role, p.ttl_seconds, p.max_ttl_seconds,
-                      p.connection_limit, p.settings AS "settings: Json<BTreeMap<String, String>>",
+                      p.connection_limit, p.settings AS "settings: Json<BTreeMap<String, Template>>",
                       p.owned_objects, p.allow, p.reason, p.rights AS "rights: Json<Rights>"
                FROM profile p JOIN target t ON t.id = p.target_id ORDER BY p.name"#
         )
@@ -112,7 +112,7 @@ impl Store {
             Row,
             r#"SELECT p.id, p.target_id, t.name AS target, p.name, p.version, p.prepared_version, p.description,
                       p.database, p.preset, p.schemas, p.group_role, p.ttl_seconds, p.max_ttl_seconds,
-                      p.connection_limit, p.settings AS "settings: Json<BTreeMap<String, String>>",
+                      p.connection_limit, p.settings AS "settings: Json<BTreeMap<String, Template>>",
                       p.owned_objects, p.allow, p.reason, p.rights AS "rights: Json<Rights>"
                FROM profile p JOIN target t ON t.id = p.target_id WHERE p.name = $1"#,
             name.as_str()
@@ -133,7 +133,7 @@ impl Tx {
             Row,
             r#"SELECT p.id, p.target_id, t.name AS target, p.name, p.version, p.prepared_version, p.description,
                       p.database, p.preset, p.schemas, p.group_role, p.ttl_seconds, p.max_ttl_seconds,
-                      p.connection_limit, p.settings AS "settings: Json<BTreeMap<String, String>>",
+                      p.connection_limit, p.settings AS "settings: Json<BTreeMap<String, Template>>",
                       p.owned_objects, p.allow, p.reason, p.rights AS "rights: Json<Rights>"
                FROM profile p JOIN target t ON t.id = p.target_id WHERE p.name = $1 FOR UPDATE OF p"#,
             name.as_str()

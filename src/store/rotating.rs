@@ -6,7 +6,10 @@ use sqlx::types::Json;
 use uuid::Uuid;
 
 use crate::{
-    domain::{lease::Granted, profile::Profile, role::LoginName, standing::StandingRole},
+    domain::{
+        lease::Granted, profile::Profile, rights::context::Filled, role::LoginName,
+        standing::StandingRole,
+    },
     ids::{LeaseId, LoginId, StandingRoleId},
     store::{Store, Tx, error::Error, exactly_one, standing::SealedStandingPassword},
 };
@@ -33,6 +36,8 @@ pub struct NewStandingLease<'a> {
     pub role_name: &'a LoginName,
     /// The profile, as it was when its terms were taken.
     pub profile: &'a Profile,
+    /// Its settings, and what row-level security sees of it.
+    pub filled: &'a Filled,
     /// What stands in the place of a tool.
     pub tool: &'a str,
     /// How long it lasts, and why.
@@ -162,9 +167,9 @@ impl Tx {
              lease AS (
                  INSERT INTO lease (id, state, profile_id, profile, target_id, database, group_role, connection_limit,
                                     settings, principal_id, tool, ttl, created_at, expires_at, max_expires_at, login_id,
-                                    standing_role, owned_objects)
+                                    standing_role, owned_objects, context)
                  SELECT $1, 'provisioning', $3, $7, $8, $9, $10, $11, $12, principal_id, $13, $14, $15, $16, $16, $2, name,
-                        owned_objects
+                        owned_objects, $19
                  FROM decided_on RETURNING id)
              INSERT INTO login (id, lease_id, target_id, role_name, state, created_at, give_up_at, ends_at, due_at)
              SELECT $2, id, $8, $17, 'provisioning', $15, $18, $16, $18 FROM lease",
@@ -179,13 +184,14 @@ impl Tx {
             profile.database,
             profile.group_role(),
             profile.connection_limit,
-            Json(&profile.settings) as _,
+            Json(&new.filled.settings) as _,
             new.tool,
             Json(new.ttl) as _,
             now,
             new.expires_at,
             new.role_name.as_str(),
-            new.give_up_at
+            new.give_up_at,
+            Json(&new.filled.context) as _
         )
         .execute(&mut *self.inner)
         .await?;

@@ -19,7 +19,7 @@ use crate::{
     target::{
         Created, NewLogin,
         connect::Connections,
-        create,
+        context, create,
         error::Error,
         sound,
         sql::{self, LoginTerms, LoginVerb, Membership},
@@ -177,6 +177,7 @@ fn statements(new: &NewLogin<'_>, version: i32) -> Option<Statements> {
     ];
     all.extend(new.settings.iter().map(|(setting, value)| sql::set_setting(name, setting, value)));
     all.push(sql::comment_on_role(name, &new.comment));
+    all.extend(context::keep(name, new.claims));
     let the_rest = all.into_iter().map(|statement| statement + ";").collect();
     Some(Statements { create, the_rest })
 }

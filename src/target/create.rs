@@ -14,6 +14,7 @@ use crate::{
     target::{
         NewLogin,
         connect::{Connections, Patience, run},
+        context,
         error::{self, Error, Meaning},
         observe::{self, Facts, Role},
         sql::{self, LoginTerms, LoginVerb, Membership},
@@ -83,7 +84,10 @@ async fn set_valid_until_once(
 async fn create_once(connections: &Connections, new: &NewLogin<'_>) -> Result<Made, Error> {
     let (mut connection, facts) = connections.to_change(new.database).await?;
     if facts.way.calls() {
-        let oid = way::issue(&mut connection, new).await?;
+        let mut tx = connection.begin().await.map_err(error::failed(MAKE))?;
+        let oid = way::issue(&mut tx, new).await?;
+        keep_claims(&mut tx, new).await?;
+        tx.commit().await.map_err(error::failed(MAKE))?;
         return Ok(Made { oid, server_version: 0, is_open: false });
     }
     if !facts.server.may_create_roles {
@@ -121,6 +125,7 @@ async fn create_once(connections: &Connections, new: &NewLogin<'_>) -> Result<Ma
     run(&mut tx, &sql::comment_on_role(new.role.as_str(), &new.comment))
         .await
         .map_err(error::failed(MAKE))?;
+    keep_claims(&mut tx, new).await?;
     let is_open = may_connect(&mut tx, new.role.as_str()).await?;
     let connect_role = let_in(&mut tx, &facts, new, is_open).await?;
 
@@ -176,6 +181,17 @@ async fn give_settings(tx: &mut PgConnection, new: &NewLogin<'_>) -> Result<(), 
         })?;
     }
     Ok(())
+}
+
+async fn keep_claims(tx: &mut PgConnection, new: &NewLogin<'_>) -> Result<(), Error> {
+    let Some(statement) = context::keep(new.role.as_str(), new.claims) else { return Ok(()) };
+    run(tx, &statement).await.map_err(|error| match error::meaning_of(&error) {
+        Some(Meaning::NoSuchObject | Meaning::NotAllowed) => Error::ContextMissing {
+            database: new.database.to_owned(),
+            source: error::source_of(error),
+        },
+        _ => error::failed("keep what row-level security sees of a login")(error),
+    })
 }
 
 const MAY_CONNECT: &str = "SELECT has_database_privilege($1, current_database(), 'CONNECT')";

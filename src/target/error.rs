@@ -91,6 +91,17 @@ pub enum Error {
         /// The role.
         group: String,
     },
+    /// What row-level security is to see of leases cannot be kept there (any more).
+    #[error(
+        "the schema `pgvalet` of database `{database}`, which row-level security sees leases by, is gone or not ours: apply the profile again"
+    )]
+    ContextMissing {
+        /// The database.
+        database: String,
+        /// What the server said.
+        #[source]
+        source: Source,
+    },
     /// The role that holds the rights reaches too far to be handed out.
     #[error("the role `{group}` is not handed out: {fault}")]
     GroupUnsafe {
@@ -133,7 +144,7 @@ pub enum Error {
     },
     /// A setting of the profile cannot be given to the login.
     #[error(
-        "the target refuses the setting `{setting}`: correct it in the profile, or take it out"
+        "the target refuses the setting `{setting}`: correct it in the profile, take it out, or, if only a superuser may set it (as all with a dot), let one run `GRANT SET ON PARAMETER {setting} TO` our admin (15 and later) or use `bootstrap-target --way functions --allow-setting {setting}`"
     )]
     SettingRefused {
         /// The setting.
@@ -244,6 +255,7 @@ impl Error {
             Self::LacksRight { .. } => "target_lacks_right",
             Self::GroupMissing { .. } => "group_role_missing",
             Self::GroupUnsafe { .. } => "group_role_unsafe",
+            Self::ContextMissing { .. } => "context_missing",
             Self::DatabaseMissing { .. } => "database_missing",
             Self::DatabaseClosed { .. } => "database_closed",
             Self::SchemaMissing { .. } => "schema_missing",
@@ -283,6 +295,7 @@ impl Error {
             | Self::LacksRight { .. }
             | Self::GroupMissing { .. }
             | Self::GroupUnsafe { .. }
+            | Self::ContextMissing { .. }
             | Self::DatabaseMissing { .. }
             | Self::SchemaMissing { .. }
             | Self::SettingRefused { .. }
@@ -324,6 +337,8 @@ pub(crate) enum Meaning {
     NotAllowed,
     /// 2BP01.
     StillNeeded,
+    /// 42P01, 3F000: no such table, no such schema.
+    NoSuchObject,
     /// 23505: of a catalogue's index, hence two of us made the same thing.
     AlreadyThere,
     /// Another transaction was in the way (57014: for longer than our time limit). XX000 is here because `tuple concurrently updated` has no
@@ -344,6 +359,7 @@ pub(crate) fn meaning(sqlstate: &str) -> Meaning {
         "25006" => Meaning::ReadOnly,
         "42501" => Meaning::NotAllowed,
         "2BP01" => Meaning::StillNeeded,
+        "42P01" | "3F000" => Meaning::NoSuchObject,
         "23505" => Meaning::AlreadyThere,
         "40P01" | "40001" | "55P03" | "57014" | "XX000" => Meaning::Conflict,
         "57P01" | "57P02" | "57P03" => Meaning::Away,
@@ -427,6 +443,7 @@ mod tests {
             ("25006", Meaning::ReadOnly),
             ("42501", Meaning::NotAllowed),
             ("2BP01", Meaning::StillNeeded),
+            ("42P01", Meaning::NoSuchObject),
             ("23505", Meaning::AlreadyThere),
             ("40P01", Meaning::Conflict),
             ("40001", Meaning::Conflict),

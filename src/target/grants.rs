@@ -17,6 +17,7 @@ use crate::{
     target::{
         Prepared,
         connect::{Connections, Patience, run},
+        context,
         error::{self, Error},
         observe::{self, Facts},
         privileges::{self, ObjectSeen, SchemaSeen, Seen},
@@ -105,6 +106,9 @@ async fn difference(
     refuse_missing_schemas(spec, &seen)?;
 
     let mut plan = Plan { group: &name, spec, wanted, prepared: Prepared::default() };
+    if spec.rights.needs_context() {
+        plan.prepared.statements = context::difference(tx, facts, &spec.database).await?;
+    }
     if group.is_none() {
         if !facts.server.may_create_roles && !facts.way.calls() {
             return Err(Error::LacksRight {

@@ -36,6 +36,7 @@ pub mod printed;
 mod admin;
 mod batch;
 mod connect;
+mod context;
 mod create;
 pub mod doctor;
 mod fence;
@@ -253,6 +254,8 @@ pub struct NewLogin<'a> {
     pub connection_limit: i32,
     /// What its sessions begin with.
     pub settings: &'a BTreeMap<String, String>,
+    /// What row-level security sees of it.
+    pub claims: &'a BTreeMap<String, String>,
     /// Who it is for, to be read in the catalogue.
     pub comment: String,
     /// Whose request it is: callers take turns.
@@ -278,6 +281,8 @@ pub struct RemoveLogin<'a> {
     pub group_role: &'a str,
     /// What becomes of the objects that it owns.
     pub owned_objects: OwnedObjects,
+    /// Is there something that row-level security sees of it?
+    pub has_context: bool,
 }
 
 /// What preparing a profile takes on its target.

@@ -15,6 +15,7 @@ use crate::{
     target::{
         RemoveLogin,
         connect::{Connections, Patience, run},
+        context,
         error::{self, Error, Meaning},
         fence::{DRAIN_TIME, Fences, signing_in},
         observe::{self, Facts, Role},
@@ -248,11 +249,18 @@ WHERE datacl IS NOT NULL AND EXISTS (SELECT FROM aclexplode(datacl) WHERE grante
     /// Drops the role; false if something depends on it.
     async fn drop_role(&self, connection: &mut PgConnection) -> Result<bool, Error> {
         let mut patience = Patience::lasting(DROP_TIME);
+        let mut forget = self.login.has_context.then(|| context::forget(self.name()) + "; ");
         loop {
-            let statement = sql::in_haste(&self.facts.way.drop_role(self.name()));
+            let drop = self.facts.way.drop_role(self.name());
+            let statement = sql::in_haste(&(forget.clone().unwrap_or_default() + &drop));
             let Err(error) = run(connection, &statement).await else { return Ok(true) };
             match error::meaning_of(&error) {
                 Some(Meaning::StillNeeded) => return Ok(false),
+                // Somebody dropped it all, or this is not the login's own database: without its role the
+                // row says nothing to anybody.
+                Some(Meaning::NoSuchObject | Meaning::NotAllowed) if forget.is_some() => {
+                    forget = None;
+                }
                 Some(Meaning::Conflict) if patience.wait().await => {}
                 Some(Meaning::Conflict) => {
                     return Err(match self.prepared.first() {

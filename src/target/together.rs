@@ -21,6 +21,7 @@ use crate::{
     target::{
         RemoveLogin,
         connect::{Connections, Patience, run},
+        context,
         error::{self, Error, Meaning},
         fence::{self, Fences},
         remove::REMOVE,
@@ -54,6 +55,7 @@ struct Job {
     oid: u32,
     database: String,
     group_role: String,
+    has_context: bool,
 }
 
 impl Removals {
@@ -86,6 +88,7 @@ impl Removals {
             oid,
             database: login.database.to_owned(),
             group_role: login.group_role.to_owned(),
+            has_context: login.has_context,
         };
         let _queued = self.metrics.queued(labels::Queue::Removals);
         // Where too many wait, or a batch was broken off, it goes by itself.
@@ -186,6 +189,7 @@ impl Batch {
         let started = Instant::now();
         let mut connection = connections.to_cluster(Some(&first.database)).await?;
         let mut jobs = self.shut_out(&mut connection, jobs).await?;
+        jobs.retain(|job| !job.has_context || job.database == first.database);
         let since = Instant::now();
         self.drain(&mut connection, fences, &mut jobs).await?;
         self.took(RemovalStep::Sessions, since);
@@ -356,11 +360,20 @@ async fn drop_roles(connection: &mut PgConnection, jobs: &[&Job]) -> Result<(), 
         if some.is_empty() {
             continue;
         }
-        let drops: Vec<String> = some.iter().map(|job| sql::drop_role(&job.role)).collect();
+        // What is claimed of a login stands in its own database; a batch that cannot get at it falls apart.
+        let forget =
+            some.iter().filter(|job| job.has_context).map(|job| context::forget(&job.role));
+        let drops: Vec<String> =
+            forget.chain(some.iter().map(|job| sql::drop_role(&job.role))).collect();
         match run(connection, &sql::in_haste(&drops.join("; "))).await {
             Ok(()) => {}
             Err(error) => match error::meaning_of(&error) {
-                Some(Meaning::Conflict | Meaning::StillNeeded) => {
+                Some(
+                    Meaning::Conflict
+                    | Meaning::StillNeeded
+                    | Meaning::NoSuchObject
+                    | Meaning::NotAllowed,
+                ) => {
                     if some.len() > 1 {
                         let (one, other) = some.split_at(some.len() / 2);
                         to_try.extend([other, one]);

@@ -127,17 +127,20 @@ pub enum Ruling {
     NoRule,
     /// A reason was missing.
     ReasonRequired,
+    /// A claim was missing that the profile's context names.
+    ClaimMissing,
 }
 
 impl Ruling {
-    pub(in crate::telemetry) const ALL: [Self; 3] =
-        [Self::Allowed, Self::NoRule, Self::ReasonRequired];
+    pub(in crate::telemetry) const ALL: [Self; 4] =
+        [Self::Allowed, Self::NoRule, Self::ReasonRequired, Self::ClaimMissing];
 
     pub(in crate::telemetry) const fn word(self) -> &'static str {
         match self {
             Self::Allowed => "allowed",
             Self::NoRule => "no_rule",
             Self::ReasonRequired => "reason_required",
+            Self::ClaimMissing => "claim_missing",
         }
     }
 }

@@ -21,6 +21,7 @@ mod batches;
 mod breaker;
 mod clocks;
 mod command_line;
+mod context;
 mod crashes;
 mod endpoints;
 mod expiry;

@@ -115,8 +115,7 @@ fn read_profile(
     let ttl = table.parsed("ttl", "a length of time such as \"1h\"", str::parse::<Seconds>);
     let max_ttl = table.parsed("max_ttl", "a length of time such as \"8h\"", str::parse::<Seconds>);
     let limit = table.integer_in("connection_limit", 1_i32..=1000);
-    let settings: BTreeMap<_, _> =
-        table.strings_by_name("settings").unwrap_or_default().into_iter().collect();
+    let settings = rights::templates(&mut table, "settings");
     let owned_objects = table.one_of("owned_objects", &OwnedObjects::ALL);
     let owned_objects = owned_objects.and_then(OwnedObjects::from_text).unwrap_or_default();
     let (allow, reason) = read_access(&mut table);

@@ -62,15 +62,10 @@ pub(super) fn read(profile: &mut Table, found: &mut Found) -> Rights {
     }
     rights.harden = words(profile, "harden", Hardening::ALL, Hardening::from_text);
     rights.log = profile.strings_by_name("log").unwrap_or_default().into_iter().collect();
-    for (name, text) in profile.strings_by_name("context").unwrap_or_default() {
-        match text.parse::<Template>() {
-            Ok(template) if template.names_context() => {
-                profile
-                    .fault("context", &format!("`{name}`: a claim cannot hold the whole context"));
-            }
-            Ok(template) => drop(rights.context.insert(name, template)),
-            Err(e) => profile.fault("context", &format!("`{name}`: {e}")),
-        }
+    rights.context = templates(profile, "context");
+    for (name, _) in rights.context.iter().filter(|(_, template)| template.names_context()) {
+        let message = format!("`{name}`: a claim cannot hold the whole context");
+        profile.fault("context", &message);
     }
     for (n, table) in profile.tables("check").into_iter().enumerate() {
         rights.checks.extend(read_check(table, &format!("check[{n}]"), found));
@@ -212,6 +207,18 @@ fn read_expect(check: &mut Table) -> Option<Expect> {
             None
         }
     }
+}
+
+/// Texts with places to fill in, by name.
+pub(super) fn templates(profile: &mut Table, key: &'static str) -> BTreeMap<String, Template> {
+    let mut templates = BTreeMap::new();
+    for (name, text) in profile.strings_by_name(key).unwrap_or_default() {
+        match text.parse() {
+            Ok(template) => drop(templates.insert(name, template)),
+            Err(e) => profile.fault(key, &format!("`{name}`: {e}")),
+        }
+    }
+    templates
 }
 
 fn selection(table: &mut Table, key: &'static str) -> Option<Selection> {

@@ -6,6 +6,7 @@ use crate::domain::{
     rights::{
         Rights,
         check::Expect,
+        context::Template,
         grant::{Grant, Selection},
         rls::{Policy, TableRls},
     },
@@ -72,7 +73,9 @@ fn write_profile(profile: &ProfileSpec, out: &mut Vec<String>) {
         out.push(format!("owned_objects = {}", quoted(profile.owned_objects.as_str())));
     }
     if !profile.settings.is_empty() {
-        let pair = |(name, value): (&String, &String)| format!("{} = {}", key(name), quoted(value));
+        let pair = |(name, value): (&String, &Template)| {
+            format!("{} = {}", key(name), quoted(value.as_str()))
+        };
         let pairs: Vec<_> = profile.settings.iter().map(pair).collect();
         out.push(format!("settings = {{ {} }}", pairs.join(", ")));
     }

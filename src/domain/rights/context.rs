@@ -6,7 +6,7 @@
 
 use std::{collections::BTreeMap, fmt, str::FromStr};
 
-use crate::domain::principal::Principal;
+use crate::domain::{principal::Principal, profile::ProfileSpec};
 
 /// A text with places to fill in: `{claim.tenant_id}`, `{principal.subject}`, `{lease.tool}`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -71,6 +71,57 @@ pub struct Facts<'a> {
 /// A claim that a template needs and the caller does not have.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MissingClaim(pub String);
+
+/// What a lease gets: what policies see of it, and the settings that its sessions begin with.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Filled {
+    /// By name: `pgvalet.claim(name)`. Empty if the profile has no context.
+    pub context: BTreeMap<String, String>,
+    /// By name.
+    pub settings: BTreeMap<String, String>,
+}
+
+/// Claims that every context has, so that no profile can say something else.
+pub const RESERVED: [&str; 4] = ["lease_id", "principal", "profile", "tool"];
+
+/// Fills in what a profile says for one lease. `user_id` is the subject if the profile does not say;
+/// `given` are claims in place of the profile's templates, for a check.
+///
+/// # Errors
+/// The claim that the caller does not have.
+pub fn fill(
+    spec: &ProfileSpec,
+    facts: &Facts<'_>,
+    given: &BTreeMap<String, String>,
+) -> Result<Filled, MissingClaim> {
+    let mut context = BTreeMap::new();
+    if !spec.rights.context.is_empty() {
+        context.insert("user_id".to_owned(), facts.principal.subject.to_string());
+        for (name, template) in &spec.rights.context {
+            let value = match given.get(name) {
+                Some(value) => value.clone(),
+                None => template.fill(facts, &BTreeMap::new())?,
+            };
+            context.insert(name.clone(), value);
+        }
+        let own = [facts.lease_id, &facts.principal.to_string(), facts.profile, facts.tool];
+        context.extend(RESERVED.map(str::to_owned).into_iter().zip(own.map(str::to_owned)));
+    }
+    let mut settings = BTreeMap::new();
+    for (name, value) in &spec.settings {
+        settings.insert(name.clone(), value.fill(facts, &context)?);
+    }
+    Ok(Filled { context, settings })
+}
+
+/// The first claim that a profile needs and this principal does not have.
+#[must_use]
+pub fn missing(spec: &ProfileSpec, principal: &Principal) -> Option<MissingClaim> {
+    let templates = spec.rights.context.values().chain(spec.settings.values());
+    let mut claims = templates.flat_map(Template::claims);
+    let missing = claims.find(|claim| !principal.claims.contains_key(*claim))?;
+    Some(MissingClaim(missing.to_owned()))
+}
 
 /// May a claim be called this? It is a key of the context, and stands in SQL as a text.
 #[must_use]
@@ -170,6 +221,20 @@ impl Template {
             }
         }
         Ok(filled)
+    }
+
+    /// The claims of the caller that it needs.
+    fn claims(&self) -> impl Iterator<Item = &str> {
+        self.parts.iter().filter_map(|part| match part {
+            Part::Claim(name) => Some(name.as_str()),
+            _ => None,
+        })
+    }
+
+    /// Is it the same for everybody?
+    #[must_use]
+    pub fn is_plain(&self) -> bool {
+        self.parts.iter().all(|part| matches!(part, Part::Text(_)))
     }
 
     /// As it was written.

@@ -109,6 +109,12 @@ pub struct Rights {
 }
 
 impl Rights {
+    /// Does the database have to tell policies of leases?
+    #[must_use]
+    pub fn needs_context(&self) -> bool {
+        !self.context.is_empty() || !self.rls.is_empty()
+    }
+
     /// Does it say nothing?
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -136,6 +142,11 @@ pub fn faults(rights: &Rights) -> Vec<(String, String)> {
     for name in rights.context.keys().filter(|name| !context::is_claim_name(name)) {
         let message =
             format!("`{name}` is no name of a claim: write lower-case letters, digits and `_`");
+        faults.push(("context".to_owned(), message));
+    }
+    for name in rights.context.keys().filter(|name| context::RESERVED.contains(&name.as_str())) {
+        let message =
+            format!("`{name}` is what pgvalet itself says of each lease: take another name");
         faults.push(("context".to_owned(), message));
     }
     for key in rights.log.keys().filter(|key| !LOGS.contains(&key.as_str())) {
