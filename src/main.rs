@@ -11,7 +11,8 @@ use clap::Parser;
 use pgvalet::{
     cli::{
         self, Arguments, Io, Terminals,
-        arguments::{Bootstrap, Command, Dev, Migrate, Serve},
+        arguments::Command,
+        daemon_arguments::{Bootstrap, Dev, Migrate, Serve},
         environment::Environment,
     },
     clock::Clock,

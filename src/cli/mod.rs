@@ -13,6 +13,7 @@ mod call;
 pub mod child;
 pub mod client;
 pub mod code;
+pub mod daemon_arguments;
 pub mod doctor;
 pub mod environment;
 pub mod failure;

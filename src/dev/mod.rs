@@ -15,9 +15,9 @@ use anyhow::Context as _;
 use crate::{
     api::leases::{AskForLease, ReceivedCredential, ReceivedIssued},
     cli::{
-        arguments::Dev,
         child::{self, Manners},
         client::Client,
+        daemon_arguments::Dev,
         format::Access,
     },
     dev::playground::Playground,

@@ -14,7 +14,7 @@ use tempfile::TempDir;
 
 use crate::{
     api::admin::Code,
-    cli::{arguments::Dev, child, client::Client},
+    cli::{child, client::Client, daemon_arguments::Dev},
     cluster::{self, Cluster, Lifetime, Listen, obtain, programs},
     config::{Config, MasterKeys},
     dev::shop,
