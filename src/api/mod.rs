@@ -3,6 +3,7 @@
 
 pub mod admin;
 pub mod audit;
+pub mod drift;
 pub mod leases;
 pub mod problem;
 pub mod standing;

@@ -7,7 +7,7 @@ use chrono::TimeDelta;
 use crate::{
     app::{App, error::Error},
     domain::breaker::State,
-    telemetry::{labels::Breaker, metrics::Levels},
+    telemetry::{labels::Breaker, levels::Levels},
 };
 
 /// A login that is not gone so long after its end is overdue: a removal has 40 s at most for one
@@ -66,6 +66,7 @@ impl App {
             stuck: count(counts.stuck),
             standing_roles_overdue: count_of(overdue.standing_roles),
             admins_overdue: count_of(overdue.admins),
+            drifted: count(counts.drifted),
             unsealed: count(counts.unsealed),
             untold: count(counts.untold),
             targets_ready: ready,

@@ -6,6 +6,7 @@ pub mod ask;
 pub mod bootstrap;
 pub mod caution;
 pub mod doctor;
+pub mod drift;
 pub mod ending;
 pub mod error;
 pub mod history;
@@ -115,6 +116,8 @@ pub struct Nudges {
     pub rotations: Arc<Notify>,
     /// The loop that sweeps: it is time for one.
     pub sweep: Arc<Notify>,
+    /// The loop that looks for drift: it is time.
+    pub drift: Arc<Notify>,
 }
 
 /// The loop that ends leases looks at least this often by itself: what another daemon recorded and

@@ -241,6 +241,26 @@ pub struct Sweep {
     pub accept: Option<String>,
 }
 
+/// What `pgvalet drift --help` ends with.
+pub(crate) const DRIFT_EXAMPLES: &str = "\
+Examples:
+  pgvalet drift                                all profiles; prints the SQL that would mend what differs
+  pgvalet drift shop-read --mend               and runs it
+
+Also looked for by schedule (`drift.schedule`), and mended by itself where a profile says `drift = \"mend\"`.
+Exit status: 0 all is as the profiles say, 1 something differs or could not be looked at";
+
+/// `pgvalet drift`.
+#[derive(Debug, clap::Args)]
+pub struct Drift {
+    /// The profiles; all of them if none is named.
+    #[arg(value_name = "PROFILE")]
+    pub profiles: Vec<Name>,
+    /// Make the targets what the profiles say.
+    #[arg(long)]
+    pub mend: bool,
+}
+
 /// `pgvalet audit`.
 #[derive(Debug, clap::Args)]
 pub struct Audit {

@@ -5,7 +5,8 @@ use std::{ffi::OsString, path::PathBuf};
 use crate::{
     cli::{
         admin_arguments::{
-            self, ApplyFile, Audit, PlanFile, Profile, Rotate, Standing, Sweep, Target, Token, Top,
+            self, ApplyFile, Audit, Drift, PlanFile, Profile, Rotate, Standing, Sweep, Target,
+            Token, Top,
         },
         daemon_arguments::{Bootstrap, Dev, Migrate, Serve},
         format::Format,
@@ -191,6 +192,9 @@ read here and sent along; they are never part of the plan.")]
     /// Compare targets with the record: orphans, lost leases, logins changed by hand
     #[command(after_help = admin_arguments::SWEEP_EXAMPLES)]
     Sweep(Sweep),
+    /// See whether targets hold what profiles say, and mend what was changed by hand
+    #[command(after_help = admin_arguments::DRIFT_EXAMPLES)]
+    Drift(Drift),
     /// Read, export and verify the audit
     Audit(Audit),
     /// Watch it live: leases, rates, what waits, targets, the last events

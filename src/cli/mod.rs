@@ -15,6 +15,7 @@ pub mod client;
 pub mod code;
 pub mod daemon_arguments;
 pub mod doctor;
+pub mod drift;
 pub mod environment;
 pub mod failure;
 pub mod format;
@@ -145,6 +146,7 @@ async fn dispatch(
         RemoteCommand::Doctor(given) => Box::pin(doctor::doctor(given, globals, io)).await,
         RemoteCommand::Plan(given) => Box::pin(code::plan(given, globals, io)).await,
         RemoteCommand::Apply(given) => Box::pin(code::apply(given, globals, io)).await,
+        RemoteCommand::Drift(given) => Box::pin(drift::drift(given, globals, io)).await,
         RemoteCommand::Sweep(given) => Box::pin(sweep::sweep(given, globals, io)).await,
         RemoteCommand::Export => Box::pin(code::export(globals, io)).await,
         RemoteCommand::Top(given) => Box::pin(top::top(given, globals, io)).await,

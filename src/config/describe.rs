@@ -49,6 +49,7 @@ impl Config {
         writeln!(out, "nudge = {:?}", lease.nudge)?;
         writeln!(out, "\n[sweep]\nschedule = {:?}", self.sweep.schedule)?;
         writeln!(out, "orphan_grace = \"{}\"", words(self.sweep.orphan_grace))?;
+        writeln!(out, "\n[drift]\nschedule = {:?}", self.drift.schedule)?;
         let most = self.throttle.failures_per_minute;
         writeln!(out, "\n[throttle]\nfailures_per_minute = {most}")?;
         writeln!(out, "\n[http]\nrequest_timeout = \"{}\"", words(http.request_timeout))?;

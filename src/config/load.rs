@@ -14,8 +14,8 @@ use tracing_subscriber::EnvFilter;
 
 use crate::{
     config::{
-        AuditLogConfig, Config, DEFAULT_FILE, HttpConfig, LeaseConfig, LogConfig, LogFormat,
-        MasterKeys, StateConfig, SweepConfig, TelemetryConfig, ThrottleConfig,
+        AuditLogConfig, Config, DEFAULT_FILE, DriftConfig, HttpConfig, LeaseConfig, LogConfig,
+        LogFormat, MasterKeys, StateConfig, SweepConfig, TelemetryConfig, ThrottleConfig,
         environment::Environment, telemetry,
     },
     document::{Document, Fault, Faults, Table, TextSource},
@@ -51,6 +51,7 @@ struct Written {
     log_filter: Option<String>,
     lease: Option<LeaseConfig>,
     sweep: Option<SweepConfig>,
+    drift: Option<DriftConfig>,
     failures_per_minute: Option<NonZeroU32>,
     http: Option<HttpConfig>,
     metrics_listen: Option<SocketAddr>,
@@ -117,6 +118,7 @@ fn read_root(root: &mut Table, path: &Path) -> Written {
     }
     written.lease = root.table("lease").map(read_lease);
     written.sweep = root.table("sweep").map(read_sweep);
+    written.drift = root.table("drift").map(read_drift);
     if let Some(mut throttle) = root.table("throttle") {
         let most = throttle.integer_in("failures_per_minute", 1..=100_000);
         written.failures_per_minute = most.and_then(NonZeroU32::new);
@@ -151,6 +153,11 @@ fn read_sweep(mut table: Table) -> SweepConfig {
         schedule: schedule.unwrap_or(default.schedule),
         orphan_grace: grace.unwrap_or(default.orphan_grace),
     }
+}
+
+fn read_drift(mut table: Table) -> DriftConfig {
+    let schedule = table.parsed("schedule", WRITE_NUDGE, parse_nudge);
+    DriftConfig { schedule: schedule.unwrap_or_else(|| DriftConfig::default().schedule) }
 }
 
 fn read_http(mut table: Table) -> HttpConfig {
@@ -201,6 +208,7 @@ fn overlay(
         },
         lease: written.lease.unwrap_or_default(),
         sweep: written.sweep.unwrap_or_default(),
+        drift: written.drift.unwrap_or_default(),
         throttle: written.failures_per_minute.map_or_else(ThrottleConfig::default, |most| {
             ThrottleConfig { failures_per_minute: most }
         }),
@@ -399,6 +407,12 @@ impl Default for LeaseConfig {
             issue_deadline: 10 * SECOND,
             nudge: "*/10 * * * * *".to_owned(),
         }
+    }
+}
+
+impl Default for DriftConfig {
+    fn default() -> Self {
+        Self { schedule: "0 30 * * * *".to_owned() }
     }
 }
 

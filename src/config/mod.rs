@@ -49,6 +49,8 @@ pub struct Config {
     pub lease: LeaseConfig,
     /// How targets are compared with the record.
     pub sweep: SweepConfig,
+    /// When targets are compared with what profiles say.
+    pub drift: DriftConfig,
     /// What slows down those who guess.
     pub throttle: ThrottleConfig,
     /// Bounds of the HTTP server.
@@ -106,6 +108,13 @@ pub struct SweepConfig {
     pub schedule: String,
     /// How long a login that no lease is known of is left there, shut out, before it is removed.
     pub orphan_grace: Duration,
+}
+
+/// When targets are compared with what profiles say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DriftConfig {
+    /// When: a cron expression of six fields, in UTC.
+    pub schedule: String,
 }
 
 /// What slows down those who guess.

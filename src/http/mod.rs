@@ -5,6 +5,7 @@ mod admin;
 mod audit;
 mod caller;
 mod code;
+mod drift;
 mod gate;
 mod health;
 mod json;
@@ -83,6 +84,7 @@ fn api() -> OpenApiRouter<Arc<App>> {
         .merge(standing::routes())
         .merge(code::routes())
         .merge(sweep::routes())
+        .merge(drift::routes())
         .merge(tokens::routes())
         .merge(audit::routes())
         .merge(status::routes())

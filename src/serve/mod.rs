@@ -59,6 +59,8 @@ pub enum Error {
     Randomness(#[from] rng::NoRandomness),
     #[error("lease.nudge = {0:?} is not a cron expression of six fields, seconds first")]
     Cron(String),
+    #[error("drift.schedule = {0:?} is not a cron expression of six fields, seconds first")]
+    DriftCron(String),
     #[error("sweep.schedule = {0:?} is not a cron expression of six fields, seconds first")]
     SweepCron(String),
     #[error("could not listen on {0}")]
@@ -101,6 +103,8 @@ impl Daemon {
             .map_err(|_| Error::Cron(config.lease.nudge.clone()))?;
         worker::schedule::check(&config.sweep.schedule)
             .map_err(|_| Error::SweepCron(config.sweep.schedule.clone()))?;
+        worker::schedule::check(&config.drift.schedule)
+            .map_err(|_| Error::DriftCron(config.drift.schedule.clone()))?;
         let keys = master_keys(&mut config).await?;
         let metrics = Metrics::start(&config.telemetry)?;
         let audit_log = Arc::new(AuditLog::open(&config.audit_log, &config.telemetry)?);
@@ -266,10 +270,15 @@ fn spawn_loops(app: &Arc<App>, tasks: &Tasks, config: &Config) {
     tasks.spawn_loop("housekeeping", worker::housekeeping::run(Arc::clone(app), tasks.clone()));
     tasks.spawn_loop("rotations", worker::rotations::run(Arc::clone(app), tasks.clone()));
     tasks.spawn_loop("sweep", worker::sweep::run(Arc::clone(app), tasks.clone()));
-    let (cron, sweep) = (config.lease.nudge.clone(), config.sweep.schedule.clone());
+    tasks.spawn_loop("drift", worker::drift::run(Arc::clone(app), tasks.clone()));
+    let schedules = worker::schedule::Schedules {
+        nudge: config.lease.nudge.clone(),
+        sweep: config.sweep.schedule.clone(),
+        drift: config.drift.schedule.clone(),
+    };
     let (nudges, stop) = (app.nudges().clone(), tasks.stop_token());
     let metrics = Arc::clone(app.metrics());
-    tasks.spawn_loop("schedule", worker::schedule::run(cron, sweep, nudges, metrics, stop));
+    tasks.spawn_loop("schedule", worker::schedule::run(schedules, nudges, metrics, stop));
 }
 
 fn spawn_audit(app: &Arc<App>, tasks: &Tasks, log: &Arc<AuditLog>) -> Result<(), Error> {

@@ -17,6 +17,8 @@ pub struct Counts {
     pub overdue: i64,
     /// Logins whose removal was tried in vain.
     pub stuck: i64,
+    /// Profiles whose target differs from them.
+    pub drifted: i64,
     /// Audit entries that should be sealed.
     pub unsealed: i64,
     /// Audit entries that were not told to others.
@@ -62,6 +64,7 @@ impl Store {
                         AND (ends_at < $1 OR (state = 'revoking' AND (due_at < $1 OR attempts > 3)))
                    ) AS "overdue!",
                    (SELECT count(*) FROM login WHERE state <> 'revoked' AND attempts > 0) AS "stuck!",
+                   (SELECT count(*) FROM drift) AS "drifted!",
                    (SELECT count(*) FROM audit_entry WHERE position IS NULL AND created_at < $2) AS "unsealed!",
                    (SELECT count(*) FROM audit_entry WHERE position IS NULL)
                        + (SELECT h.position - t.position FROM audit_head h, audit_told t) AS "untold!"

@@ -7,6 +7,7 @@
 pub mod admin_rotation;
 pub mod audit;
 pub mod caution;
+pub mod drift;
 pub mod ending;
 pub mod error;
 pub mod idempotency;

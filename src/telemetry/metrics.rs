@@ -31,6 +31,7 @@ use crate::{
             Breaker, IssueStep, Outcome, Queue, RenewStep, RevokeStep, RotateStep, Ruling,
             SWEEP_KINDS, TOKEN_WORDS, token_word,
         },
+        levels::Levels,
         otlp,
     },
 };
@@ -41,35 +42,6 @@ const SECONDS: [f64; 14] =
 
 /// Seconds after its end at which a login was gone: from "at once" to "somebody was woken".
 const LAG: [f64; 12] = [0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0, 3600.0];
-
-/// What is counted from the record every few seconds, rather than at each scrape.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Levels {
-    /// Leases by state; those that are over are not counted, since they only ever grow.
-    pub leases: Vec<(&'static str, u64)>,
-    /// Logins whose end passed longer than a removal takes ago and that are not gone.
-    pub overdue: u64,
-    /// Logins whose removal was tried in vain.
-    pub stuck: u64,
-    /// Standing roles that should have been rotated by now.
-    pub standing_roles_overdue: u64,
-    /// Administrators whose password should have been renewed by now.
-    pub admins_overdue: u64,
-    /// Entries that should be sealed by now.
-    pub unsealed: u64,
-    /// Entries that others were not told of.
-    pub untold: u64,
-    /// Targets that are ready.
-    pub targets_ready: u64,
-    /// Targets that are not.
-    pub targets_unready: u64,
-    /// The furthest that a target's clock is from ours.
-    pub clock_skew: Duration,
-    /// Connections to the state database: used, and idle.
-    pub state_pool: (u64, u64),
-    /// Connections to targets: used, and idle.
-    pub target_pool: (u64, u64),
-}
 
 /// How many shared one transaction: from "alone" to the largest batch.
 const SIZES: [f64; 8] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0];
@@ -87,6 +59,7 @@ pub struct Metrics {
     overdue: Gauge<u64>,
     stuck: Gauge<u64>,
     rotations_overdue: Gauge<u64>,
+    drifted: Gauge<u64>,
     claims: Counter<u64>,
     decisions: Counter<u64>,
     token_refusals: Counter<u64>,
@@ -164,8 +137,9 @@ impl Metrics {
             overdue: named.gauge("pgvalet.logins.overdue", "{login}", "Logins that should be gone for over 30 s and are not."),
             stuck: named.gauge("pgvalet.logins.stuck", "{login}", "Logins whose removal was tried in vain; it is tried again."),
             rotations_overdue: named.gauge("pgvalet.rotations.overdue", "{rotation}", "What should have been rotated by now and was not, by `what`: standing_role, admin."),
+            drifted: named.gauge("pgvalet.drift.profiles", "{profile}", "Profiles whose target was last seen to differ from them."),
             claims: named.counter("pgvalet.login.claims", "{login}", "Logins that this daemon took in hand because they were due."),
-            decisions: named.counter("pgvalet.decisions", "{decision}", "Decisions on asked-for leases, by `rule`: allowed, no_rule, reason_required."),
+            decisions: named.counter("pgvalet.decisions", "{decision}", "Decisions on asked-for leases, by `rule`: allowed, no_rule, reason_required, claim_missing."),
             token_refusals: named.counter("pgvalet.token.refusals", "{refusal}", "Tokens refused, by `why`: wrong_secret, no_such_token, revoked, disabled, expired, throttled."),
             throttled_sources: named.counter("pgvalet.throttled.sources", "{source}", "Times that an address used up its failed sign-ins of a minute."),
             audit_written: named.counter("pgvalet.audit.entries", "{entry}", "Audit entries written."),
@@ -410,6 +384,7 @@ impl Metrics {
         self.stuck.record(levels.stuck, &[]);
         by(&self.rotations_overdue, "what", "standing_role", levels.standing_roles_overdue);
         by(&self.rotations_overdue, "what", "admin", levels.admins_overdue);
+        self.drifted.record(levels.drifted, &[]);
         self.audit_unsealed.record(levels.unsealed, &[]);
         self.audit_untold.record(levels.untold, &[]);
         by(&self.targets, "ready", "true", levels.targets_ready);

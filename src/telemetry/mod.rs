@@ -24,6 +24,7 @@
 pub mod audit_log;
 mod json;
 pub mod labels;
+pub mod levels;
 mod logs;
 pub mod metrics;
 mod otlp;

@@ -6,7 +6,8 @@ use crate::{
     config::TelemetryConfig,
     telemetry::{
         labels::{Breaker, Queue},
-        metrics::{Levels, Metrics},
+        levels::Levels,
+        metrics::Metrics,
     },
 };
 

@@ -3,6 +3,7 @@
 //! ends only when the daemon does.
 
 pub mod audit;
+pub mod drift;
 pub mod housekeeping;
 pub mod leases;
 pub mod rotations;

@@ -14,21 +14,30 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{app::Nudges, clock::Clock, telemetry::metrics::Metrics};
 
+/// When the loops are woken: cron expressions.
+pub struct Schedules {
+    /// Those that look at what is due.
+    pub nudge: String,
+    /// The one that sweeps.
+    pub sweep: String,
+    /// The one that looks for drift.
+    pub drift: String,
+}
+
 /// Starts the scheduler and runs until the daemon stops.
 ///
 /// # Errors
 /// If an expression cannot be read.
 pub async fn run(
-    cron: String,
-    sweep: String,
+    schedules: Schedules,
     nudges: Nudges,
     metrics: Arc<Metrics>,
     stop: CancellationToken,
 ) -> Result<(), JobSchedulerError> {
     let mut scheduler = JobScheduler::new().await?;
-    let Nudges { leases, audit, sweep: sweeps, rotations } = nudges;
-    let (times, last) = (times(&cron), Mutex::new(Clock.now()));
-    let job = Job::new(cron.as_str(), move |_, _| {
+    let Nudges { leases, audit, sweep, rotations, drift } = nudges;
+    let (times, last) = (times(&schedules.nudge), Mutex::new(Clock.now()));
+    let job = Job::new(schedules.nudge.as_str(), move |_, _| {
         let now = Clock.now();
         let before =
             std::mem::replace(&mut *last.lock().unwrap_or_else(PoisonError::into_inner), now);
@@ -38,7 +47,9 @@ pub async fn run(
         rotations.notify_one();
     })?;
     scheduler.add(job).await?;
-    scheduler.add(Job::new(sweep.as_str(), move |_, _| sweeps.notify_one())?).await?;
+    for (cron, due) in [(schedules.sweep, sweep), (schedules.drift, drift)] {
+        scheduler.add(Job::new(cron.as_str(), move |_, _| due.notify_one())?).await?;
+    }
     scheduler.start().await?;
     stop.cancelled().await;
     scheduler.shutdown().await

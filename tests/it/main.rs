@@ -23,6 +23,7 @@ mod clocks;
 mod command_line;
 mod context;
 mod crashes;
+mod drift;
 mod endpoints;
 mod expiry;
 mod faults;

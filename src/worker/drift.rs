@@ -1,0 +1,34 @@
+//! Looks whether targets hold what the profiles say, when the schedule says so.
+
+use std::sync::Arc;
+
+use crate::{app::App, lifecycle::Tasks, worker::Ended};
+
+/// The name that the loop has in logs and in `/readyz`.
+const NAME: &str = "drift";
+
+/// Runs until the daemon stops.
+///
+/// # Errors
+/// Never.
+pub async fn run(app: Arc<App>, tasks: Tasks) -> Ended {
+    let stop = tasks.stop_token();
+    let nudge = Arc::clone(&app.nudges().drift);
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return Ok(()),
+            () = nudge.notified() => {}
+        }
+        // Several daemons have the same schedule: what one has mended the next finds mended.
+        tokio::time::sleep(app.sweep_jitter()).await;
+        let done = tokio::select! {
+            () = stop.cancelled() => return Ok(()),
+            done = app.look_for_drift_by_schedule() => done,
+        };
+        if let Err(error) = &done {
+            let error = error as &dyn std::error::Error;
+            tracing::warn!(error, "could not look for drift; the schedule says when to try again");
+        }
+        app.note_pass(NAME, done.err().map(|error| error.detail()));
+    }
+}
