@@ -14,7 +14,7 @@ use crate::support::{
 /// The wall as the forms write it, on `orders` and on a large table.
 const WALL: &str = "
 DROP POLICY own_tenant ON orders;
-CREATE POLICY wall ON orders USING (tenant_id = (SELECT pgvalet.claim('tenant_id'))::int);
+CREATE POLICY wall ON orders USING (tenant_id = (SELECT pgvalet.claim('tenant_id')::int));
 CREATE TABLE many (tenant_id int NOT NULL, secret text NOT NULL);
 INSERT INTO many SELECT 1 + n % 2, 'secret of ' || 1 + n % 2 FROM generate_series(1, 40000) n;
 CREATE INDEX ON many (tenant_id);
@@ -22,9 +22,9 @@ ANALYZE many;
 ALTER TABLE many OWNER TO shop_owner;
 ALTER TABLE many ENABLE ROW LEVEL SECURITY;
 ALTER TABLE many FORCE ROW LEVEL SECURITY;
-CREATE POLICY wall ON many USING (tenant_id = (SELECT pgvalet.claim('tenant_id'))::int);
+CREATE POLICY wall ON many USING (tenant_id = (SELECT pgvalet.claim('tenant_id')::int));
 CREATE FUNCTION seen_by_definer() RETURNS bigint LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
-  AS $$ SELECT count(*) FROM public.many WHERE tenant_id <> (SELECT pgvalet.claim('tenant_id'))::int $$;
+  AS $$ SELECT count(*) FROM public.many WHERE tenant_id <> (SELECT pgvalet.claim('tenant_id')::int) $$;
 ALTER FUNCTION seen_by_definer() OWNER TO shop_owner";
 
 /// A shop with the wall, a profile whose context names the tenant, and a person of each tenant.

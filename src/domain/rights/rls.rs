@@ -151,12 +151,13 @@ impl Policy {
         text: impl Fn(&str) -> String,
     ) -> Written {
         let column = self.column.as_deref().map(&ident).unwrap_or_default();
-        // A sub-select is a plan of its own, run once a statement, where a bare call would run once a row.
+        // A sub-select is a plan of its own, run once a statement, where a bare call would run once a row;
+        // and so would a cast of its outcome.
         let claim = |usual: &str| {
             let claim = text(self.claim.as_deref().unwrap_or(usual));
-            format!("(SELECT pgvalet.claim({claim}))")
+            format!("pgvalet.claim({claim})")
         };
-        let is_claim = |usual: &str| format!("{column} = {}::{column_type}", claim(usual));
+        let is_claim = |usual: &str| format!("{column} = (SELECT {}::{column_type})", claim(usual));
         let (effect, command, using) = match self.form {
             None => (Effect::Permissive, Command::All, self.using.clone()),
             Some(Form::AllRows) => (Effect::Permissive, Command::All, Some("true".to_owned())),
@@ -365,14 +366,14 @@ mod tests {
         assert_eq!(tenant.effect, Effect::Restrictive);
         assert_eq!(
             tenant.using.as_deref(),
-            Some("\"tenant_id\" = (SELECT pgvalet.claim('tenant_id'))::integer")
+            Some("\"tenant_id\" = (SELECT pgvalet.claim('tenant_id')::integer)")
         );
         let insert = Policy { command: Some(Command::Insert), ..form(Form::Owner, "by") };
         let insert = written(&insert);
         assert_eq!(insert.using, None);
         assert_eq!(
             insert.with_check.as_deref(),
-            Some("\"by\" = (SELECT pgvalet.claim('user_id'))::integer")
+            Some("\"by\" = (SELECT pgvalet.claim('user_id')::integer)")
         );
         let hours = Policy {
             days: vec!["mon".to_owned(), "fri".to_owned()],
