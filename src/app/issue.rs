@@ -17,6 +17,7 @@ use crate::{
         audit::Event,
         lease::{Cause, Granted, Lease, State},
         policy::Approval,
+        profile::Preset,
         rights::context::{self, Filled},
         role::{LoginName, Mark},
         target::{SslMode, Target},
@@ -230,6 +231,7 @@ impl App {
             allowed_by: approval.rule().to_string(),
             expires_at: lease.expires_at,
             context: filled.context.clone(),
+            break_glass: wish.offer.profile.spec.preset == Preset::BreakGlass,
         };
         let intent = Intent {
             lease,
@@ -246,6 +248,11 @@ impl App {
             entry: &wish.origin.entry(wish.caller, now, event),
         };
         let recorded = self.store.record_intent(&intent).await?;
+        if recorded && wish.offer.profile.spec.preset == Preset::BreakGlass {
+            // Loudly: somebody should hear of it while it lasts.
+            tracing::warn!(lease.id = %lease.id, profile = %lease.profile, "a lease for an emergency is issued");
+            self.metrics.glass_broken();
+        }
         if recorded {
             self.nudge_if_soon(lease.expires_at, now);
         }

@@ -62,6 +62,7 @@ pub struct Metrics {
     drifted: Gauge<u64>,
     claims: Counter<u64>,
     decisions: Counter<u64>,
+    break_glass: Counter<u64>,
     token_refusals: Counter<u64>,
     throttled_sources: Counter<u64>,
     audit_written: Counter<u64>,
@@ -140,6 +141,7 @@ impl Metrics {
             drifted: named.gauge("pgvalet.drift.profiles", "{profile}", "Profiles whose target was last seen to differ from them."),
             claims: named.counter("pgvalet.login.claims", "{login}", "Logins that this daemon took in hand because they were due."),
             decisions: named.counter("pgvalet.decisions", "{decision}", "Decisions on asked-for leases, by `rule`: allowed, no_rule, reason_required, claim_missing."),
+            break_glass: named.counter("pgvalet.break_glass.leases", "{lease}", "Leases issued under profiles for emergencies (preset break-glass)."),
             token_refusals: named.counter("pgvalet.token.refusals", "{refusal}", "Tokens refused, by `why`: wrong_secret, no_such_token, revoked, disabled, expired, throttled."),
             throttled_sources: named.counter("pgvalet.throttled.sources", "{source}", "Times that an address used up its failed sign-ins of a minute."),
             audit_written: named.counter("pgvalet.audit.entries", "{entry}", "Audit entries written."),
@@ -185,7 +187,7 @@ impl Metrics {
         for why in TOKEN_WORDS {
             self.token_refusals.add(0, &[KeyValue::new("why", why)]);
         }
-        let plain = [&self.claims, &self.throttled_sources, &self.audit_written];
+        let plain = [&self.claims, &self.break_glass, &self.throttled_sources, &self.audit_written];
         for counter in plain.into_iter().chain([&self.nudges, &self.missed_nudges]) {
             counter.add(0, &[]);
         }
@@ -335,6 +337,11 @@ impl Metrics {
     /// So many orphans are not gone yet.
     pub fn orphans(&self, count: u64) {
         self.orphans.record(count, &[]);
+    }
+
+    /// A lease was issued under a profile for emergencies.
+    pub fn glass_broken(&self) {
+        self.break_glass.add(1, &[]);
     }
 
     /// A sweep dealt with a finding; `kind` is one of a few words.

@@ -133,6 +133,9 @@ pub enum Event {
         expires_at: DateTime<Utc>,
         #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
         context: BTreeMap<String, String>,
+        /// Is it under a profile for emergencies, to be looked at afterwards?
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        break_glass: bool,
     },
     /// The login was made and its credential handed out.
     #[serde(rename = "lease.activated")]
