@@ -5,7 +5,9 @@ use std::{collections::BTreeMap, num::NonZeroU32};
 use chrono::{DateTime, Utc};
 
 use crate::{
-    domain::{plan::Action, profile::ProfileSpec, schedule::Schedule, target::TargetSpec},
+    domain::{
+        name::Name, plan::Action, profile::ProfileSpec, schedule::Schedule, target::TargetSpec,
+    },
     ids::{PrincipalId, ProfileId, TargetId, TokenId},
     secret::Secret,
 };
@@ -153,7 +155,20 @@ pub struct Plan {
     pub changes: bool,
 }
 
-/// `GET /v1/export`.
+/// `POST /v1/adopt`: whose grants to write down.
+#[derive(Debug, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Adopt {
+    /// The target.
+    pub target: Name,
+    /// One of its databases.
+    pub database: String,
+    /// The roles; all that hold something there and cannot sign in, if none is named.
+    #[serde(default)]
+    pub roles: Vec<String>,
+}
+
+/// `GET /v1/export`, `POST /v1/adopt`.
 #[derive(Debug, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
 pub struct Export {
     /// All targets and profiles as TOML that applies to nothing new.

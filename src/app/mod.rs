@@ -1,6 +1,7 @@
 //! What pgvalet does: one file per verb. Only here meet our own database and other people's, so the
 //! order "ours first, theirs second" is decided in one place.
 
+mod adopt;
 pub mod apply;
 pub mod ask;
 pub mod bootstrap;

@@ -241,6 +241,18 @@ pub struct Sweep {
     pub accept: Option<String>,
 }
 
+/// `pgvalet adopt`.
+#[derive(Debug, clap::Args)]
+pub struct AdoptFrom {
+    /// The target.
+    pub target: Name,
+    /// One of its databases.
+    pub database: String,
+    /// A role whose grants to write down; may be given several times.
+    #[arg(long = "role", value_name = "ROLE")]
+    pub roles: Vec<String>,
+}
+
 /// What `pgvalet drift --help` ends with.
 pub(crate) const DRIFT_EXAMPLES: &str = "\
 Examples:

@@ -5,8 +5,8 @@ use std::{ffi::OsString, path::PathBuf};
 use crate::{
     cli::{
         admin_arguments::{
-            self, ApplyFile, Audit, Drift, PlanFile, Profile, Rotate, Standing, Sweep, Target,
-            Token, Top,
+            self, AdoptFrom, ApplyFile, Audit, Drift, PlanFile, Profile, Rotate, Standing, Sweep,
+            Target, Token, Top,
         },
         daemon_arguments::{Bootstrap, Dev, Migrate, Serve},
         format::Format,
@@ -189,6 +189,15 @@ read here and sent along; they are never part of the plan.")]
     /// Print all targets and profiles as a file that `pgvalet apply` takes
     #[command(after_help = "Examples:\n  pgvalet export > profiles.toml")]
     Export,
+    /// Write a first file of profiles from the grants that a database has already
+    #[command(after_help = "\
+Examples:
+  pgvalet adopt shop shop > profiles.toml
+  pgvalet adopt shop shop --role reporting
+
+A profile for each role that holds something and cannot sign in; nobody may ask for it until you write who. Nothing
+is changed: look at the file, and at `pgvalet plan -f`, first.")]
+    Adopt(AdoptFrom),
     /// Compare targets with the record: orphans, lost leases, logins changed by hand
     #[command(after_help = admin_arguments::SWEEP_EXAMPLES)]
     Sweep(Sweep),

@@ -10,7 +10,7 @@ use reqwest::{StatusCode, Url, header};
 
 use crate::{
     api::{
-        admin::{Code, CreateToken, Export, Plan, ReceivedToken, Whoami},
+        admin::{Adopt, Code, CreateToken, Export, Plan, ReceivedToken, Whoami},
         audit::Verification,
         leases::{AskForLease, Lease, ReceivedIssued, Renew, Renewed, Revocation, RevokeSet},
         problem::{PROBLEM_JSON, Problem},
@@ -183,6 +183,14 @@ impl Client {
         let secrets = code.secrets.iter().map(|(k, v)| (k.as_str(), v.expose().as_str())).collect();
         let sent = Sent { name: &code.name, text: &code.text, secrets };
         self.read(Call::post(&["v1", what], &sent)?.repeatable()).await
+    }
+
+    /// A first file of profiles from the grants of a database.
+    ///
+    /// # Errors
+    /// As each of the methods.
+    pub async fn adopt(&self, ask: &Adopt) -> Result<Answer<Export>, Failure> {
+        self.read(Call::post(&["v1", "adopt"], ask)?.repeatable()).await
     }
 
     /// All targets and profiles as a file.

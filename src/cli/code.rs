@@ -8,10 +8,10 @@ use std::{
 };
 
 use crate::{
-    api::admin::{Code, Plan},
+    api::admin::{Adopt, Code, Plan},
     cli::{
         Globals, Io,
-        admin_arguments::{ApplyFile, PlanFile},
+        admin_arguments::{AdoptFrom, ApplyFile, PlanFile},
         environment::Environment,
         failure::Failure,
         output::{self, plain, watched},
@@ -94,6 +94,24 @@ pub async fn export(globals: &Globals, io: &mut Io<'_>) -> Result<u8, Failure> {
         output::json(io, &export)?;
     } else {
         write!(io.out, "{}", export.text)?;
+    }
+    Ok(0)
+}
+
+/// `pgvalet adopt`.
+///
+/// # Errors
+/// If the daemon is unavailable, or refuses.
+pub async fn adopt(given: AdoptFrom, globals: &Globals, io: &mut Io<'_>) -> Result<u8, Failure> {
+    let client = session::sign_in(globals, io)?;
+    let ask = Adopt { target: given.target, database: given.database, roles: given.roles };
+    let adopted = watched(io, "reading its grants", client.adopt(&ask)).await?.value;
+    if globals.json {
+        output::json(io, &adopted)?;
+    } else if adopted.text.is_empty() {
+        writeln!(io.err, "no role there holds anything that could be adopted")?;
+    } else {
+        write!(io.out, "{}", adopted.text)?;
     }
     Ok(0)
 }

@@ -148,6 +148,7 @@ async fn dispatch(
         RemoteCommand::Apply(given) => Box::pin(code::apply(given, globals, io)).await,
         RemoteCommand::Drift(given) => Box::pin(drift::drift(given, globals, io)).await,
         RemoteCommand::Sweep(given) => Box::pin(sweep::sweep(given, globals, io)).await,
+        RemoteCommand::Adopt(given) => Box::pin(code::adopt(given, globals, io)).await,
         RemoteCommand::Export => Box::pin(code::export(globals, io)).await,
         RemoteCommand::Top(given) => Box::pin(top::top(given, globals, io)).await,
         RemoteCommand::Audit(given) => Box::pin(audit::audit(given, globals, io)).await,

@@ -7,7 +7,7 @@ use axum::extract::State;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
-    api::admin::{Code, Export, Plan, PlanLine},
+    api::admin::{Adopt, Code, Export, Plan, PlanLine},
     app::{
         App,
         apply::{self, PlannedLine},
@@ -23,7 +23,11 @@ use crate::{
 
 /// The routes of this file.
 pub(in crate::http) fn routes() -> OpenApiRouter<Arc<App>> {
-    OpenApiRouter::new().routes(routes!(plan)).routes(routes!(apply)).routes(routes!(export))
+    OpenApiRouter::new()
+        .routes(routes!(plan))
+        .routes(routes!(apply))
+        .routes(routes!(export))
+        .routes(routes!(adopt))
 }
 
 /// What would this file change? Administrators only.
@@ -79,6 +83,25 @@ async fn export(
 ) -> Result<Json<Export>, Failure> {
     let admin = signed_in.admin(&app, "exporting targets and profiles").await?;
     Ok(Json(Export { text: app.export(&admin).await? }))
+}
+
+/// A first file of profiles from the grants that a database has already. Administrators only; nothing is changed.
+#[utoipa::path(
+    post,
+    path = "/v1/adopt",
+    tag = "code", operation_id = "adopt",
+    request_body(content = Adopt, example = json!({ "target": "shop", "database": "shop", "roles": ["reporting"] })),
+    responses((status = 200, body = Export))
+)]
+async fn adopt(
+    State(app): State<Arc<App>>,
+    signed_in: SignedIn,
+    Query(Nothing {}): Query<Nothing>,
+    Json(body): Json<Adopt>,
+) -> Result<Json<Export>, Failure> {
+    let admin = signed_in.admin(&app, "adopting a database's grants").await?;
+    let text = app.adopt(&admin, &body.target, &body.database, &body.roles).await?;
+    Ok(Json(Export { text }))
 }
 
 fn read(code: Code) -> apply::Code {

@@ -19,6 +19,7 @@ use crate::{
         breaker,
         lease::Proof,
         profile::{OwnedObjects, ProfileSpec},
+        rights::adopt::Holding,
         role::LoginName,
         target::Target,
     },
@@ -34,6 +35,7 @@ pub mod bootstrap;
 pub mod printed;
 
 mod admin;
+mod adopt;
 mod batch;
 mod connect;
 mod context;
@@ -442,6 +444,14 @@ impl Handle {
         // It is never closed: without a turn it would merely not wait for one.
         let _turn = self.removals.alone.acquire().await.ok();
         remove::remove(&self.removing, &self.fences, login).await
+    }
+
+    /// What the roles of a database were granted by hand: of these, or of all that cannot sign in.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub async fn read_grants(&self, database: &str, roles: &[String]) -> Result<Holding, Error> {
+        adopt::read(&self.connections, database, roles).await
     }
 
     /// What [`Handle::prepare_profile`] would run.

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+pub mod adopt;
 pub mod check;
 pub mod context;
 pub mod grant;
