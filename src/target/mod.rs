@@ -35,6 +35,7 @@ pub mod printed;
 
 mod admin;
 mod batch;
+mod checklist;
 mod connect;
 mod context;
 mod create;
