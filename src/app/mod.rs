@@ -5,6 +5,7 @@ pub mod apply;
 pub mod ask;
 pub mod bootstrap;
 pub mod caution;
+pub mod check;
 pub mod doctor;
 pub mod drift;
 pub mod ending;

@@ -20,6 +20,7 @@ use crate::{
         explanation::ObjectName,
         lease::Proof,
         profile::{OwnedObjects, ProfileSpec},
+        rights::check::{Check, Outcome},
         role::LoginName,
         target::Target,
     },
@@ -36,6 +37,7 @@ pub mod printed;
 
 mod admin;
 mod batch;
+mod check;
 mod checklist;
 mod connect;
 mod context;
@@ -418,6 +420,24 @@ impl Handle {
         let password = password.expose();
         let login = connect::Login { user: role.as_str(), password, role: Some(group_role) };
         self.connections.accepts(database, &login).await
+    }
+
+    /// Runs the statements of checks in a session of a leased login, each in a transaction that is rolled
+    /// back; gives what came of each, and how long it took.
+    ///
+    /// # Errors
+    /// When the login is not let in, or the connection breaks.
+    pub async fn check(
+        &self,
+        database: &str,
+        role: &str,
+        group_role: &str,
+        password: &Secret<String>,
+        checks: &[&Check],
+    ) -> Result<Vec<(Outcome, Duration)>, Error> {
+        let login =
+            connect::Login { user: role, password: password.expose(), role: Some(group_role) };
+        check::run(&self.connections, database, &login, checks).await
     }
 
     /// Moves a login's end.
