@@ -10,6 +10,7 @@ use crate::{
         },
         daemon_arguments::{Bootstrap, Dev, Migrate, Serve},
         format::Format,
+        profile_arguments::{Check, Explain},
         target_setup::{BootstrapTarget, Doctor},
     },
     ids::LeaseId,
@@ -161,13 +162,29 @@ some are still being revoked after 30 seconds; the daemon never gives one up.")]
     Target(Target),
     /// List, show and remove profiles (`pgvalet apply` makes and changes them)
     Profile(Profile),
+    /// Say who may do what with a table or a column, and through which grant or policy
+    #[command(after_help = "\
+Examples:
+  pgvalet explain shop-read sales.customers
+  pgvalet explain shop-read sales.customers.email --json")]
+    Explain(Explain),
+    /// Run the checks of a profile's file in real leases, rolled back
+    #[command(after_help = "\
+Examples:
+  pgvalet check shop-read
+  pgvalet check shop-read --junit checks.xml
+
+For administrators. The exit status is 1 if a check fails.")]
+    Check(Check),
     /// Look what pgvalet can and cannot do on a target, and what would mend it
     #[command(after_help = "\
 Examples:
   pgvalet doctor                               all targets
   pgvalet doctor orders-prod --json
+  pgvalet doctor orders-prod --fail-on risk    for CI
 
-What it tries on the target it undoes. The exit status is 1 if something is broken.")]
+What it tries on the target it undoes. The exit status is 1 if something is broken, or as bad as
+--fail-on says.")]
     Doctor(Doctor),
     /// Standing roles: long-lived application logins, rotated on a schedule
     Standing(Standing),

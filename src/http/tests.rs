@@ -355,11 +355,13 @@ async fn the_description_lists_every_route_with_its_problems() {
     GET /v1/audit
     GET /v1/audit/export
     GET /v1/audit/verify
+    GET /v1/drift
     GET /v1/export
     GET /v1/leases
     GET /v1/leases/{id}
     GET /v1/profiles
     GET /v1/profiles/{name}
+    GET /v1/profiles/{name}/explain
     GET /v1/standing-roles
     GET /v1/standing-roles/{name}
     GET /v1/standing-roles/{name}/credential
@@ -370,10 +372,12 @@ async fn the_description_lists_every_route_with_its_problems() {
     GET /v1/tokens
     GET /v1/whoami
     POST /v1/apply
+    POST /v1/drift
     POST /v1/leases
     POST /v1/leases/{id}/renew
     POST /v1/leases/{id}/rotate
     POST /v1/plan
+    POST /v1/profiles/{name}/check
     POST /v1/revocations
     POST /v1/standing-roles/{name}/rotate
     POST /v1/sweep

@@ -17,9 +17,13 @@ use crate::{
     clock::Clock,
     domain::{
         breaker,
+        explanation::ObjectName,
         lease::Proof,
         profile::{OwnedObjects, ProfileSpec},
-        rights::adopt::Holding,
+        rights::{
+            adopt::Holding,
+            check::{Check, Outcome},
+        },
         role::LoginName,
         target::Target,
     },
@@ -37,10 +41,13 @@ pub mod printed;
 mod admin;
 mod adopt;
 mod batch;
+mod check;
+mod checklist;
 mod connect;
 mod context;
 mod create;
 pub mod doctor;
+pub mod explain;
 mod fence;
 mod gate;
 mod grants;
@@ -331,6 +338,19 @@ impl Handle {
         doctor::examine(&self.connections, trial, groups).await
     }
 
+    /// Says who may do what with an object of a database: its group role first, then the others.
+    ///
+    /// # Errors
+    /// When there is no such group role, or the target does not answer.
+    pub async fn explain(
+        &self,
+        database: &str,
+        group_role: &str,
+        object: &ObjectName,
+    ) -> Result<explain::Found, Error> {
+        explain::explain(&self.connections, database, group_role, object).await
+    }
+
     /// Makes a login, or sets right one that an earlier try left.
     ///
     /// # Errors
@@ -404,6 +424,24 @@ impl Handle {
         let password = password.expose();
         let login = connect::Login { user: role.as_str(), password, role: Some(group_role) };
         self.connections.accepts(database, &login).await
+    }
+
+    /// Runs the statements of checks in a session of a leased login, each in a transaction that is rolled
+    /// back; gives what came of each, and how long it took.
+    ///
+    /// # Errors
+    /// When the login is not let in, or the connection breaks.
+    pub async fn check(
+        &self,
+        database: &str,
+        role: &str,
+        group_role: &str,
+        password: &Secret<String>,
+        checks: &[&Check],
+    ) -> Result<Vec<(Outcome, Duration)>, Error> {
+        let login =
+            connect::Login { user: role, password: password.expose(), role: Some(group_role) };
+        check::run(&self.connections, database, &login, checks).await
     }
 
     /// Moves a login's end.

@@ -104,76 +104,83 @@ fn name_of(role: &str) -> Option<Name> {
     name.trim_matches('-').parse().ok()
 }
 
-fn grants(held: &[Held], role: &str) -> Vec<Grant> {
-    // By kind and schema, what is held on each thing; columns by the privilege, because each may have others.
-    let mut things: BTreeMap<
-        (&str, &str, &str, &str),
-        (BTreeSet<&str>, BTreeSet<Privilege>, bool, usize),
-    > = BTreeMap::new();
-    for held in held.iter().filter(|held| held.role == role) {
-        let Some(privilege) = privilege(&held.privilege) else { continue };
-        let by = if held.column.is_some() { held.privilege.as_str() } else { "" };
-        let thing = things
-            .entry((&held.kind, &held.schema, &held.name, by))
-            .or_insert_with(|| (BTreeSet::new(), BTreeSet::new(), true, held.of_kind));
-        thing.0.extend(held.column.as_deref());
-        thing.1.insert(privilege);
-        thing.2 &= held.is_later;
-    }
-    // Things of a kind and schema with the same privileges are one grant; those of later things count apart.
-    let mut alike: BTreeMap<(&str, &str, Vec<&str>, Vec<Privilege>), (Vec<&str>, bool, usize)> =
-        BTreeMap::new();
-    for ((kind, schema, name, _), (columns, privileges, is_later, of_kind)) in &things {
-        let (columns, privileges) =
-            (columns.iter().copied().collect(), privileges.iter().copied().collect());
-        let one = alike.entry((kind, schema, columns, privileges)).or_insert((
-            Vec::new(),
-            true,
-            *of_kind,
-        ));
-        one.0.push(name);
-        one.1 &= *is_later;
-    }
-    let grant = |((kind, schema, columns, privileges), (names, is_later, of_kind)): (
-        (&str, &str, Vec<&str>, Vec<Privilege>),
-        (Vec<&str>, bool, usize),
-    )| {
-        let owned =
-            |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
-        let selection = || {
-            if is_later && names.len() == of_kind {
-                Selection::All(All::All)
-            } else {
-                Selection::Named(owned(&names))
-            }
-        };
-        let mut grant = Grant { privileges, ..Grant::default() };
-        if !schema.is_empty() {
-            grant.schema = Some(schema.to_owned());
-        }
-        match kind {
-            "database" => grant.database = true,
-            "schema" => {}
-            "table" => grant.tables = Some(selection()),
-            "column" => {
-                grant.tables = Some(Selection::Named(owned(&names)));
-                grant.columns = Some(owned(&columns));
-            }
-            "sequence" => grant.sequences = Some(selection()),
-            "function" => grant.functions = Some(selection()),
-            "type" => grant.types = Some(Selection::Named(owned(&names))),
-            "language" => grant.languages = Some(owned(&names)),
-            "server" => grant.foreign_servers = Some(owned(&names)),
-            "wrapper" => grant.foreign_data_wrappers = Some(owned(&names)),
-            _ => return None,
-        }
-        Some(grant)
-    };
-    alike.into_iter().filter_map(grant).collect()
+/// A thing, or the columns of it that one privilege is on.
+#[derive(Default)]
+struct Thing<'a> {
+    columns: BTreeSet<&'a str>,
+    privileges: BTreeSet<Privilege>,
+    is_later: bool,
+    of_kind: usize,
 }
 
-fn privilege(word: &str) -> Option<Privilege> {
-    Privilege::from_text(word)
+/// Things of one kind and schema, with the same privileges on the same columns.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Alike<'a> {
+    kind: &'a str,
+    schema: &'a str,
+    columns: Vec<&'a str>,
+    privileges: Vec<Privilege>,
+}
+
+fn grants(held: &[Held], role: &str) -> Vec<Grant> {
+    // Columns go by the privilege, because each may have others.
+    let mut things: BTreeMap<[&str; 4], Thing<'_>> = BTreeMap::new();
+    for held in held.iter().filter(|held| held.role == role) {
+        let Some(privilege) = Privilege::from_text(&held.privilege) else { continue };
+        let by = if held.column.is_some() { held.privilege.as_str() } else { "" };
+        let fresh = || Thing { is_later: true, of_kind: held.of_kind, ..Thing::default() };
+        let thing = things.entry([&held.kind, &held.schema, &held.name, by]).or_insert_with(fresh);
+        thing.columns.extend(held.column.as_deref());
+        thing.privileges.insert(privilege);
+        thing.is_later &= held.is_later;
+    }
+    let mut alike: BTreeMap<Alike<'_>, (Vec<&str>, Thing<'_>)> = BTreeMap::new();
+    for ([kind, schema, name, _], thing) in things {
+        let key = Alike {
+            kind,
+            schema,
+            columns: thing.columns.iter().copied().collect(),
+            privileges: thing.privileges.iter().copied().collect(),
+        };
+        let (names, all) = alike.entry(key).or_insert_with(|| {
+            (Vec::new(), Thing { is_later: true, of_kind: thing.of_kind, ..Thing::default() })
+        });
+        names.push(name);
+        all.is_later &= thing.is_later;
+    }
+    alike.into_iter().filter_map(|(key, (names, all))| grant(&key, &names, &all)).collect()
+}
+
+/// All that a schema has of a kind, those to come included, is `all`.
+fn grant(alike: &Alike<'_>, names: &[&str], all: &Thing<'_>) -> Option<Grant> {
+    let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+    let named = || Some(Selection::Named(owned(names)));
+    let selection = || {
+        let is_all = all.is_later && names.len() == all.of_kind;
+        if is_all { Some(Selection::All(All::All)) } else { named() }
+    };
+    let mut grant = Grant {
+        schema: (!alike.schema.is_empty()).then(|| alike.schema.to_owned()),
+        privileges: alike.privileges.clone(),
+        ..Grant::default()
+    };
+    match alike.kind {
+        "database" => grant.database = true,
+        "schema" => {}
+        "table" => grant.tables = selection(),
+        "column" => {
+            grant.tables = named();
+            grant.columns = Some(owned(&alike.columns));
+        }
+        "sequence" => grant.sequences = selection(),
+        "function" => grant.functions = selection(),
+        "type" => grant.types = named(),
+        "language" => grant.languages = Some(owned(names)),
+        "server" => grant.foreign_servers = Some(owned(names)),
+        "wrapper" => grant.foreign_data_wrappers = Some(owned(names)),
+        _ => return None,
+    }
+    Some(grant)
 }
 
 /// The policies that name the role, under names of their own: those that are there stay for the role.
