@@ -5,7 +5,7 @@ use chrono::TimeDelta;
 use crate::{
     app::{App, error::Error},
     domain::{
-        diagnosis::{Diagnosis, Finding, Severity},
+        diagnosis::{self, Diagnosis, Finding, Severity},
         name::Name,
         profile::Preset,
         role::LoginName,
@@ -50,6 +50,9 @@ impl App {
                 diagnosis.server_version = Some(server.version_num);
                 diagnosis.clock_skew_ms = Some(skew.num_milliseconds());
                 diagnosis.findings = findings;
+                diagnosis
+                    .findings
+                    .extend(diagnosis::about_the_major_version(server.version_num, seen_at));
                 diagnosis.findings.push(about_the_clock(skew));
                 let known = self.store.begin().await?.cluster_id(target.id).await?;
                 diagnosis.findings.extend(about_the_cluster(known, server.system_identifier));

@@ -166,8 +166,10 @@ some are still being revoked after 30 seconds; the daemon never gives one up.")]
 Examples:
   pgvalet doctor                               all targets
   pgvalet doctor orders-prod --json
+  pgvalet doctor orders-prod --fail-on risk    for CI
 
-What it tries on the target it undoes. The exit status is 1 if something is broken.")]
+What it tries on the target it undoes. The exit status is 1 if something is broken, or as bad as
+--fail-on says.")]
     Doctor(Doctor),
     /// Standing roles: long-lived application logins, rotated on a schedule
     Standing(Standing),

@@ -15,7 +15,7 @@ use crate::{
 /// Targets are listed all at once; this bounds a daemon that never stops.
 const MOST: usize = 10_000;
 
-/// Something is broken.
+/// Something is as bad as was asked about.
 const NOT_SO: u8 = 1;
 
 /// `pgvalet doctor`.
@@ -45,25 +45,32 @@ pub async fn doctor(given: Doctor, globals: &Globals, io: &mut Io<'_>) -> Result
             show(diagnosis, io)?;
         }
     }
-    Ok(if all.iter().all(|diagnosis| diagnosis.sound) { 0 } else { NOT_SO })
+    let bad = Severity::from_text(&given.fail_on).unwrap_or(Severity::Broken);
+    let mut findings = all.iter().flat_map(|diagnosis| &diagnosis.findings);
+    Ok(if findings.any(|finding| finding.severity >= bad) { NOT_SO } else { 0 })
 }
 
 fn show(diagnosis: &Diagnosis, io: &mut Io<'_>) -> Result<(), Failure> {
     let Diagnosis { target, way, findings, .. } = diagnosis;
     let way = way.map_or_else(String::new, |way| format!(", the way \"{}\"", way.as_str()));
     writeln!(io.out, "target {target}{way}")?;
-    for Finding { severity, found, mend, .. } in findings {
+    for Finding { severity, database, found, reason, mend, .. } in findings {
         let word = if *severity == Severity::Good { "ok" } else { severity.as_str() };
-        writeln!(io.out, "  {word:6}  {}", plain(found))?;
-        if let Some(mend) = mend {
-            writeln!(io.out, "          {}", plain(mend))?;
+        let place = database.as_ref().map_or_else(String::new, |name| format!("{}: ", plain(name)));
+        writeln!(io.out, "  {word:8}  {place}{}", plain(found))?;
+        if let Some(reason) = reason {
+            writeln!(io.out, "            because {}", plain(reason))?;
+        }
+        for line in mend.iter().flat_map(|mend| mend.lines()) {
+            writeln!(io.out, "            {}", plain(line))?;
         }
     }
     let counted = |severity| findings.iter().filter(|found| found.severity == severity).count();
     writeln!(
         io.out,
-        "  {} broken, {} risks, {} notes",
+        "  {} broken, {} critical, {} risks, {} notes",
         counted(Severity::Broken),
+        counted(Severity::Critical),
         counted(Severity::Risk),
         counted(Severity::Note)
     )?;

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::domain::{name::Name, target::Way};
+use crate::domain::{diagnosis::Severity, name::Name, target::Way};
 
 /// `pgvalet bootstrap-target`.
 #[derive(Debug, clap::Args)]
@@ -77,4 +77,9 @@ pub struct BootstrapTarget {
 pub struct Doctor {
     /// The target. All of them if left out.
     pub target: Option<Name>,
+    /// End with status 1 if something as bad as this is found: `note` (worth knowing), `risk` (somebody may
+    /// do more than they should), `critical` (what profiles do not give is had all the same) or `broken`
+    /// (leases cannot be made, or not ended).
+    #[arg(long, value_name = "SEVERITY", default_value = "broken", value_parser = Severity::FAULTS)]
+    pub fail_on: String,
 }

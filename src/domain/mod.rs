@@ -10,6 +10,7 @@ pub mod diagnosis;
 pub mod duration;
 pub mod lease;
 pub mod name;
+pub mod pg_hba;
 pub mod plan;
 pub mod policy;
 pub mod principal;

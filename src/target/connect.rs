@@ -264,6 +264,11 @@ impl Connections {
         self.connect_once(database, &self.options(database)).await
     }
 
+    /// The same without the settings that each of our sessions begins with: it has those of the server.
+    pub(crate) async fn without_settings(&self, database: &str) -> Result<PgConnection, Error> {
+        self.connect_once(database, &self.address_of(database)).await
+    }
+
     async fn connect_once(
         &self,
         database: &str,
@@ -339,8 +344,12 @@ impl Connections {
         pool.clone()
     }
 
-    /// Statements are not logged by the driver: they hold verifiers.
     fn options(&self, database: &str) -> PgConnectOptions {
+        self.address_of(database).options(SESSION)
+    }
+
+    /// Statements are not logged by the driver: they hold verifiers.
+    fn address_of(&self, database: &str) -> PgConnectOptions {
         let spec = &self.spec;
         let options = PgConnectOptions::new_without_pgpass()
             .host(&spec.host)
@@ -355,7 +364,6 @@ impl Connections {
                 SslMode::VerifyCa => PgSslMode::VerifyCa,
                 SslMode::VerifyFull => PgSslMode::VerifyFull,
             })
-            .options(SESSION)
             .disable_statement_logging();
         match &spec.sslrootcert_pem {
             Some(pem) => options.ssl_root_cert_from_pem(pem.clone().into_bytes()),

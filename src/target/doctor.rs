@@ -10,7 +10,7 @@ use crate::{
         target::Way,
     },
     target::{
-        Server,
+        Server, checklist,
         connect::{Connections, run},
         error::{self, Error, Meaning, Source},
         hardening,
@@ -65,20 +65,25 @@ pub(crate) async fn examine(
     for database in connections.databases() {
         match connections.to(database).await {
             Ok(mut connection) => {
-                findings
-                    .extend(hardening::about_a_database(&mut connection, &facts, database).await?);
+                let found = hardening::about_a_database(&mut connection, &facts, database).await?;
+                findings.extend(found.into_iter().map(|finding| finding.in_database(database)));
+                findings.extend(checklist::about_a_database(&mut connection, database).await?);
             }
             Err(error) => {
                 let mend = match &error {
                     Error::LacksRight { remedy, .. } => Some(remedy.clone()),
                     _ => None,
                 };
-                findings.push(Finding::bad("database", Severity::Broken, told(&error), mend));
+                let found = Finding::bad("database", Severity::Broken, told(&error), mend);
+                findings.push(found.in_database(database));
             }
         }
     }
     findings
         .extend(hardening::about_other_databases(&mut connection, connections.databases()).await?);
+    let roles: Vec<String> = groups.iter().map(|group| group.role.clone()).collect();
+    findings
+        .extend(checklist::about_the_server(connections, &mut connection, &facts, &roles).await?);
     Ok(Examined { server: facts.server, way: facts.way, findings })
 }
 

@@ -37,6 +37,7 @@ pub mod printed;
 mod admin;
 mod adopt;
 mod batch;
+mod checklist;
 mod connect;
 mod context;
 mod create;

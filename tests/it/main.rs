@@ -25,6 +25,7 @@ mod context;
 mod crashes;
 mod drift;
 mod endpoints;
+mod examine;
 mod expiry;
 mod faults;
 mod full_disk;

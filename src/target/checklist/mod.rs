@@ -1,0 +1,116 @@
+//! The deployment checklist: what a server and its databases let people do beside what profiles give,
+//! and the settings that a careful deployment has. It is read from the catalogue, which everybody may
+//! read; what our admin may not see is said.
+//!
+//! Each question is one query, whatever the size of the catalogue: it gives names and the SQL that mends
+//! each, of which a few are told, with how many more there are.
+
+mod logins;
+mod public;
+mod reach;
+mod rows;
+mod settings;
+
+use sqlx::{FromRow, PgConnection};
+
+use crate::{
+    domain::diagnosis::{Finding, Severity},
+    target::{
+        connect::Connections,
+        error::{self, Error},
+        observe::Facts,
+    },
+};
+
+/// Names that are told of one finding.
+const MOST_NAMES: usize = 5;
+
+/// Our own schemas: what is in them is checked when it is installed.
+const OURS: &str = "('pg_catalog', 'information_schema', 'pgvalet', 'pgvalet_admin')";
+
+/// One question.
+struct Question<'a> {
+    check: &'static str,
+    severity: Severity,
+    /// What is wrong with those that it names.
+    found: &'static str,
+    /// Why that matters.
+    reason: &'static str,
+    /// A query for rows `(name text, mend text)`: one for each that something is wrong with.
+    rows: &'a str,
+    /// What its `$1` is, if it has one.
+    words: Option<&'a [&'a str]>,
+}
+
+#[derive(FromRow)]
+struct Seen {
+    total: i64,
+    names: Vec<String>,
+    mends: Vec<String>,
+}
+
+/// Asks; none if nothing is wrong.
+async fn ask(
+    connection: &mut PgConnection,
+    question: &Question<'_>,
+) -> Result<Option<Finding>, Error> {
+    let query = format!(
+        "SELECT count(*) AS total, coalesce((array_agg(name ORDER BY name))[:{MOST_NAMES}], '{{}}') AS names, \
+         coalesce((array_agg(mend ORDER BY name))[:{MOST_NAMES}], '{{}}') AS mends FROM ({}) found",
+        question.rows.replace("{ours}", OURS)
+    );
+    let asked = sqlx::query_as(sqlx::AssertSqlSafe(query));
+    let asked = match question.words {
+        Some(words) => asked.bind(words),
+        None => asked,
+    };
+    let seen: Seen =
+        asked.fetch_one(connection).await.map_err(error::failed("go through the checklist"))?;
+    if seen.total == 0 {
+        return Ok(None);
+    }
+    let more = usize::try_from(seen.total).unwrap_or(usize::MAX).saturating_sub(seen.names.len());
+    let mut found = format!("{}: {}", question.found, seen.names.join(", "));
+    let mut mend = seen.mends.join(";\n");
+    if more > 0 {
+        found.push_str(&format!(" and {more} more"));
+        mend.push_str(&format!(
+            ";\n-- and so on for {more} more, which come up when these are mended"
+        ));
+    }
+    let finding = Finding::bad(question.check, question.severity, found, mend);
+    Ok(Some(finding.because(question.reason)))
+}
+
+/// Everything about one database.
+pub(crate) async fn about_a_database(
+    connection: &mut PgConnection,
+    database: &str,
+) -> Result<Vec<Finding>, Error> {
+    let mut findings = Vec::new();
+    for question in public::QUESTIONS.iter().chain(&rows::QUESTIONS).chain(&reach::QUESTIONS) {
+        let found = ask(connection, question).await?;
+        findings.extend(found.map(|finding| finding.in_database(database)));
+    }
+    Ok(findings)
+}
+
+/// Everything about the server as a whole. `groups` are the roles that profiles hand out there.
+pub(crate) async fn about_the_server(
+    connections: &Connections,
+    connection: &mut PgConnection,
+    facts: &Facts,
+    groups: &[String],
+) -> Result<Vec<Finding>, Error> {
+    let mut findings = Vec::new();
+    for question in &logins::QUESTIONS {
+        findings.extend(ask(connection, question).await?);
+    }
+    findings.push(logins::about_passwords(connection, &facts.admin).await?);
+    findings.extend(
+        settings::about_signing_in(connection, &facts.admin, groups, connections.databases())
+            .await?,
+    );
+    findings.extend(settings::about_settings(connections).await?);
+    Ok(findings)
+}
