@@ -106,7 +106,9 @@ pub(crate) async fn about_the_server(
     for question in &logins::QUESTIONS {
         findings.extend(ask(connection, question).await?);
     }
-    findings.push(logins::about_passwords(connection, &facts.admin).await?);
+    // Rights on catalogues differ from database to database: they are looked at, and given, in this one.
+    let here = connections.first_database();
+    findings.push(logins::about_passwords(connection, &facts.admin).await?.in_database(here));
     findings.extend(
         settings::about_signing_in(connection, &facts.admin, groups, connections.databases())
             .await?,

@@ -39,6 +39,7 @@ SELECT p.oid::regprocedure::text AS name,
        format('ALTER ROUTINE %s SET search_path = pg_catalog, %I, pg_temp', p.oid::regprocedure, n.nspname) AS mend
 FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
 WHERE p.prosecdef AND n.nspname NOT IN {ours}
+  AND p.prolang NOT IN (SELECT oid FROM pg_language WHERE lanname IN ('internal', 'c'))
   AND NOT EXISTS (SELECT FROM unnest(p.proconfig) s WHERE s LIKE 'search\\_path=%')
   -- A body that was parsed when it was made (BEGIN ATOMIC) finds nothing by name any more.
   AND p.prosrc <> ''",

@@ -37,17 +37,18 @@ const FILES: &[&str] = &[
     "xp_cmdshell",
 ];
 
-/// Functions of the extensions `$1` that everybody may call.
+/// Functions of the extensions `$1` that everybody may call. They go by extension: some have dozens.
 const OF_EXTENSIONS: &str = "\
-SELECT format('%s (%s)', p.oid::regprocedure, e.extname) AS name,
-       format('REVOKE EXECUTE ON ROUTINE %s FROM PUBLIC', p.oid::regprocedure) AS mend
+SELECT format('%s (%s of its functions)', quote_ident(e.extname), count(*)) AS name,
+       format('REVOKE EXECUTE ON ROUTINE %s FROM PUBLIC', string_agg(p.oid::regprocedure::text, ', ' ORDER BY p.oid)) AS mend
 FROM pg_extension e
 JOIN pg_depend d ON d.refclassid = 'pg_extension'::regclass AND d.refobjid = e.oid AND d.deptype = 'e' AND d.classid = 'pg_proc'::regclass
 JOIN pg_proc p ON p.oid = d.objid
 WHERE e.extname = ANY ($1)
-  -- What a foreign data wrapper consists of cannot be called.
+  -- What a foreign data wrapper or a language consists of cannot be called.
   AND p.prorettype NOT IN ('fdw_handler'::regtype, 'language_handler'::regtype) AND p.proname NOT LIKE '%\\_validator'
-  AND EXISTS (SELECT FROM aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) a WHERE a.grantee = 0)";
+  AND EXISTS (SELECT FROM aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) a WHERE a.grantee = 0)
+GROUP BY e.extname";
 
 pub(super) const QUESTIONS: [Question<'static>; 5] = [
     Question {

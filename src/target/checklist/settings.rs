@@ -28,7 +28,7 @@ struct LineRow {
     error: Option<String>,
 }
 
-/// `%s` is what the lines are in order of: since 16 a line may stand in a file of its own.
+/// In the order in which they are tried: since 16 a line may stand in a file of its own.
 const LINES: &str = "\
 SELECT line_number AS number, type AS kind, database AS databases, user_name AS users, address, netmask,
        auth_method AS method, error
@@ -50,7 +50,12 @@ pub(super) async fn about_signing_in(
         .await
         .map_err(error::failed("say whether pg_hba.conf may be read"))?;
     if !may_read {
-        return Ok(vec![pg_hba::unread(&sql::identifier(admin), groups, databases)]);
+        let here: String = sqlx::query_scalar("SELECT current_database()::text")
+            .fetch_one(connection)
+            .await
+            .map_err(error::failed("say which database this is"))?;
+        let unread = pg_hba::unread(&sql::identifier(admin), groups, databases);
+        return Ok(vec![unread.in_database(&here)]);
     }
     let order =
         if version >= 160_000 { "rule_number NULLS LAST, line_number" } else { "line_number" };
@@ -62,15 +67,22 @@ pub(super) async fn about_signing_in(
     let mut findings = Vec::new();
     let mut lines = Vec::new();
     for row in rows {
-        if let Some(error) = row.error {
-            let found = format!("line {} of pg_hba.conf is wrong: {error}", row.number);
-            findings.push(
-                Finding::bad("pg_hba_fault", Severity::Risk, found, None)
-                    .because("the file is not taken over as long as it is: the lines before the fault was made hold"),
-            );
+        // A line that cannot fit for now, as `hostssl` without a certificate, has an error and is whole.
+        let (None, Some(error)) = (&row.method, &row.error) else {
+            lines.push(row.into());
             continue;
-        }
-        lines.push(Line {
+        };
+        let found = format!("line {} of pg_hba.conf is wrong: {error}", row.number);
+        let reason = "the server takes no change of the file over as long as it is";
+        findings.push(Finding::bad("pg_hba_fault", Severity::Risk, found, None).because(reason));
+    }
+    findings.extend(pg_hba::judge(&lines, groups, databases));
+    Ok(findings)
+}
+
+impl From<LineRow> for Line {
+    fn from(row: LineRow) -> Self {
+        Self {
             number: row.number,
             kind: row.kind.unwrap_or_default(),
             databases: row.databases.unwrap_or_default(),
@@ -78,10 +90,8 @@ pub(super) async fn about_signing_in(
             address: row.address,
             netmask: row.netmask,
             method: row.method.unwrap_or_default(),
-        });
+        }
     }
-    findings.extend(pg_hba::judge(&lines, groups, databases));
-    Ok(findings)
 }
 
 /// A setting that is not as it should be.
