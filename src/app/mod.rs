@@ -10,6 +10,7 @@ pub mod doctor;
 pub mod drift;
 pub mod ending;
 pub mod error;
+pub mod explain;
 pub mod history;
 pub mod issue;
 pub mod measure;

@@ -10,6 +10,7 @@ use crate::{
         },
         daemon_arguments::{Bootstrap, Dev, Migrate, Serve},
         format::Format,
+        profile_arguments::Explain,
         target_setup::{BootstrapTarget, Doctor},
     },
     ids::LeaseId,
@@ -161,6 +162,12 @@ some are still being revoked after 30 seconds; the daemon never gives one up.")]
     Target(Target),
     /// List, show and remove profiles (`pgvalet apply` makes and changes them)
     Profile(Profile),
+    /// Say who may do what with a table or a column, and through which grant or policy
+    #[command(after_help = "\
+Examples:
+  pgvalet explain shop-read sales.customers
+  pgvalet explain shop-read sales.customers.email --json")]
+    Explain(Explain),
     /// Look what pgvalet can and cannot do on a target, and what would mend it
     #[command(after_help = "\
 Examples:

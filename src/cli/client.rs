@@ -21,7 +21,11 @@ use crate::{
         call::{Call, Repeat},
         failure::Failure,
     },
-    domain::{diagnosis::Diagnosis, name::Name},
+    domain::{
+        diagnosis::Diagnosis,
+        explanation::{Explanation, ObjectName},
+        name::Name,
+    },
     ids::{LeaseId, TokenId},
     secret::Secret,
 };
@@ -227,6 +231,21 @@ impl Client {
         name: &str,
     ) -> Result<Answer<T>, Failure> {
         self.read(Call::get(&["v1", kind, name])).await
+    }
+
+    /// Who may do what with an object, and through what.
+    ///
+    /// # Errors
+    /// Also if there is no such profile or object.
+    pub async fn explain(
+        &self,
+        profile: &Name,
+        object: &ObjectName,
+    ) -> Result<Answer<Explanation>, Failure> {
+        let path = ["v1", "profiles", profile.as_str(), "explain"];
+        let mut call = Call::get(&path);
+        call.query.push(("object", object.to_string()));
+        self.read(call).await
     }
 
     /// What can and cannot be done on a target.

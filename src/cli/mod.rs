@@ -17,11 +17,13 @@ pub mod daemon_arguments;
 pub mod doctor;
 pub mod drift;
 pub mod environment;
+pub mod explain;
 pub mod failure;
 pub mod format;
 pub mod leases;
 pub mod output;
 pub mod password;
+pub mod profile_arguments;
 pub mod records;
 pub mod revoke;
 pub mod session;
@@ -143,6 +145,7 @@ async fn dispatch(
         RemoteCommand::Token(given) => Box::pin(tokens::token(given, globals, io)).await,
         RemoteCommand::Target(given) => Box::pin(records::target(given, globals, io)).await,
         RemoteCommand::Profile(given) => Box::pin(records::profile(given, globals, io)).await,
+        RemoteCommand::Explain(given) => Box::pin(explain::explain(given, globals, io)).await,
         RemoteCommand::Doctor(given) => Box::pin(doctor::doctor(given, globals, io)).await,
         RemoteCommand::Plan(given) => Box::pin(code::plan(given, globals, io)).await,
         RemoteCommand::Apply(given) => Box::pin(code::apply(given, globals, io)).await,

@@ -8,6 +8,7 @@ pub mod breaker;
 pub mod caution;
 pub mod diagnosis;
 pub mod duration;
+pub mod explanation;
 pub mod lease;
 pub mod name;
 pub mod pg_hba;

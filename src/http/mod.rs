@@ -14,6 +14,7 @@ mod metrics;
 mod openapi;
 mod parameters;
 mod problem;
+mod rights;
 mod standing;
 mod status;
 mod sweep;
@@ -82,6 +83,7 @@ fn api() -> OpenApiRouter<Arc<App>> {
         .merge(leases::routes())
         .merge(admin::routes())
         .merge(standing::routes())
+        .merge(rights::routes())
         .merge(code::routes())
         .merge(sweep::routes())
         .merge(drift::routes())

@@ -17,6 +17,7 @@ use crate::{
     clock::Clock,
     domain::{
         breaker,
+        explanation::ObjectName,
         lease::Proof,
         profile::{OwnedObjects, ProfileSpec},
         rights::adopt::Holding,
@@ -42,6 +43,7 @@ mod connect;
 mod context;
 mod create;
 pub mod doctor;
+pub mod explain;
 mod fence;
 mod gate;
 mod grants;
@@ -330,6 +332,19 @@ impl Handle {
         groups: &[doctor::Group],
     ) -> Result<doctor::Examined, Error> {
         doctor::examine(&self.connections, trial, groups).await
+    }
+
+    /// Says who may do what with an object of a database: its group role first, then the others.
+    ///
+    /// # Errors
+    /// When there is no such group role, or the target does not answer.
+    pub async fn explain(
+        &self,
+        database: &str,
+        group_role: &str,
+        object: &ObjectName,
+    ) -> Result<explain::Found, Error> {
+        explain::explain(&self.connections, database, group_role, object).await
     }
 
     /// Makes a login, or sets right one that an earlier try left.

@@ -277,3 +277,116 @@ async fn more_than_a_few_are_counted() {
     world.finish().await;
     cluster.stop().await;
 }
+
+/// What explain says of an object, to an administrator.
+async fn explain(world: &World, profile: &str, object: &str) -> Value {
+    let path = format!("/v1/profiles/{}/explain?object={object}", world.profile(profile));
+    world.admin.get(&path).await.expect(200)
+}
+
+/// Of the privileges that the profile has: through what, of whom, on which columns.
+fn held<'a>(explained: &'a Value, privilege: &str) -> Vec<(&'a str, &'a str, &'a Value)> {
+    let held = explained["held"].as_array().unwrap();
+    held.iter()
+        .filter(|held| held["privilege"] == privilege)
+        .map(|held| {
+            (held["way"].as_str().unwrap(), held["holder"].as_str().unwrap(), &held["columns"])
+        })
+        .collect()
+}
+
+#[tokio::test]
+async fn an_object_is_explained_by_grant_column_membership_public_policy_and_view() {
+    on_every_version(async |postgres| {
+        let world = World::with(Plan { shop_on: Some(postgres.clone()), ..Plan::default() }).await;
+        explained(&world).await;
+        world.finish().await;
+    })
+    .await;
+}
+
+async fn explained(world: &World) {
+    let (shop, name) = (world.shop(), &world.name);
+    let group = format!("pgvg_{name}_read");
+    let made = format!(
+        "CREATE SCHEMA hr; GRANT USAGE ON SCHEMA hr TO {group};
+         CREATE TABLE hr.people (id int PRIMARY KEY, name text, \"Salary\" int, tenant_id int);
+         GRANT SELECT (id, name), UPDATE (name) ON hr.people TO {group};
+         GRANT DELETE ON hr.people TO PUBLIC;
+         CREATE ROLE {name}_team; ALTER ROLE {group} INHERIT; GRANT {name}_team TO {group}; GRANT INSERT ON hr.people TO {name}_team;
+         GRANT SELECT ON hr.people TO pgvg_{name}_write;
+         ALTER TABLE hr.people ENABLE ROW LEVEL SECURITY;
+         CREATE POLICY own ON hr.people FOR SELECT TO {group} USING (tenant_id = 1);
+         CREATE POLICY wall ON hr.people AS RESTRICTIVE USING (tenant_id > 0) WITH CHECK (tenant_id > 0);
+         CREATE POLICY theirs ON hr.people TO pgvg_{name}_write USING (true);
+         CREATE VIEW hr.names AS SELECT name FROM hr.people; GRANT SELECT ON hr.names TO {group};
+         CREATE VIEW hr.pay AS SELECT \"Salary\" FROM hr.people"
+    );
+    for statement in made.split(';') {
+        world.target.run(&shop, &[statement]).await;
+    }
+    let whole = explain(world, "read", "hr.people").await;
+    assert_eq!(
+        held(&whole, "SELECT"),
+        [("grant", group.as_str(), &json!(["id", "name"]))],
+        "{whole}"
+    );
+    assert_eq!(held(&whole, "DELETE"), [("public", "PUBLIC", &Value::Null)], "{whole}");
+    let team = format!("{name}_team");
+    assert_eq!(held(&whole, "INSERT"), [("membership", team.as_str(), &Value::Null)], "{whole}");
+    let notes = whole["notes"].to_string();
+    assert!(
+        notes.contains("SELECT * and COPY without columns are refused: name id, name"),
+        "{notes}"
+    );
+    assert!(notes.contains("hr.names shows it with the rights of"), "{notes}");
+    let policies: Vec<_> =
+        whole["rows"]["policies"].as_array().unwrap().iter().map(|p| &p["name"]).collect();
+    assert_eq!(policies, ["own", "wall"], "{whole}");
+    assert_eq!((&whole["rows"]["holds"], &whole["rows"]["forced"]), (&json!(true), &json!(false)));
+    assert_eq!(whole["rows"]["policies"][1]["effect"], "restrictive");
+    let write = world.profile("write");
+    let other = |role: &Value| {
+        whole["others"].as_array().unwrap().iter().find(|other| other["role"] == *role).cloned()
+    };
+    let theirs = other(&json!(format!("pgvg_{name}_write"))).expect("the other profile");
+    assert_eq!(theirs["profiles"], json!([write]), "{theirs}");
+    assert_eq!(other(&json!("postgres")).expect("the owner")["owns"], true);
+    let views: Vec<_> =
+        whole["views"].as_array().unwrap().iter().map(|v| (&v["name"], &v["readable"])).collect();
+    assert_eq!(
+        views,
+        [(&json!("hr.names"), &json!(true)), (&json!("hr.pay"), &json!(false))],
+        "{whole}"
+    );
+
+    let column = explain(world, "read", "hr.people.%22Salary%22").await;
+    assert_eq!(column["object"], "hr.people.\"Salary\"");
+    assert_eq!(held(&column, "SELECT"), []);
+    assert_eq!(
+        column["columns"],
+        json!([{ "name": "Salary", "select": false, "insert": true, "update": false, "references": false }])
+    );
+    assert_eq!(column["views"].as_array().unwrap().len(), 1, "{column}");
+    // What it says is so: in a lease.
+    let table = explain(world, "read", "public.orders").await;
+    assert_eq!(held(&table, "SELECT").len(), 1, "{table}");
+    assert!(!table["defaults"].as_array().unwrap().is_empty(), "{table}");
+
+    for (object, what) in [("hr.poeple", "people"), ("rh.people", "hr"), ("hr.people.nmae", "name")]
+    {
+        let path = format!("/v1/profiles/{}/explain?object={object}", world.profile("read"));
+        let said = world.admin.get(&path).await.expect_problem(404, "not_found");
+        assert!(said.to_string().contains(what), "{said}");
+    }
+    let path = format!("/v1/profiles/{}/explain?object=people", world.profile("read"));
+    world.admin.get(&path).await.expect_problem(422, "invalid_request");
+    let anybody = world.person("somebody", &[]).await;
+    let path = format!("/v1/profiles/{}/explain?object=hr.people", world.profile("read"));
+    let told = anybody.get(&path).await.expect(200);
+    assert!(!told["others"].to_string().contains("postgres"), "{told}");
+    world.put_profile("closed", json!({ "allow": [] })).await;
+    let path = format!("/v1/profiles/{}/explain?object=hr.people", world.profile("closed"));
+    anybody.get(&path).await.expect_problem(404, "not_found");
+    world.target.run(&shop, &["DROP SCHEMA hr CASCADE", &format!("DROP ROLE {team}")]).await;
+}

@@ -63,16 +63,20 @@ WHERE NOT c.relrowsecurity AND EXISTS (SELECT FROM pg_policy p WHERE p.polrelid 
         severity: Severity::Critical,
         found: "policies that believe a setting which each session may set",
         reason: "one line (`SET app.tenant_id = …`, or set_config in a DO block) shows another tenant's rows: let them ask pgvalet.claim(…), which answers by session_user",
-        // In the policy itself, or in the text of a function that it calls.
+        // In the policy itself, or in the text of a function that it calls. `app.tenant_id` is a claim of that
+        // name; `request.jwt.claims` is JSON, whose parts a person has to name.
         rows: "\
 SELECT format('%I ON %I.%I', p.polname, n.nspname, c.relname) AS name,
-       format('ALTER POLICY %I ON %I.%I%s%s', p.polname, n.nspname, c.relname,
-              ' USING (' || regexp_replace(e.qual, t.call, t.instead, 'gi') || ')',
-              ' WITH CHECK (' || regexp_replace(e.checks, t.call, t.instead, 'gi') || ')') AS mend
+       CASE WHEN concat(e.qual, ' ', e.checks) ~* t.call AND concat(i.qual, ' ', i.checks) !~* f.forgeable
+            THEN format('ALTER POLICY %I ON %I.%I%s%s', p.polname, n.nspname, c.relname,
+                        ' USING (' || i.qual || ')', ' WITH CHECK (' || i.checks || ')')
+            ELSE format('-- let policy %I ON %I.%I, or the function that it calls, ask pgvalet.claim(…)',
+                        p.polname, n.nspname, c.relname) END AS mend
 FROM pg_policy p JOIN pg_class c ON c.oid = p.polrelid JOIN pg_namespace n ON n.oid = c.relnamespace,
      LATERAL (SELECT pg_get_expr(p.polqual, p.polrelid), pg_get_expr(p.polwithcheck, p.polrelid)) e (qual, checks),
      LATERAL (SELECT $1[1]) f (forgeable),
-     (VALUES ('current_setting\\(''[a-z_][a-z0-9_]*\\.([a-z0-9_.]+)''::text(, (true|false))?\\)', 'pgvalet.claim(''\\1'')')) t (call, instead)
+     (VALUES ('current_setting\\(''[a-z_][a-z0-9_]*\\.([a-z0-9_]+)''::text(, (true|false))?\\)', 'pgvalet.claim(''\\1'')')) t (call, instead),
+     LATERAL (SELECT regexp_replace(e.qual, t.call, t.instead, 'gi'), regexp_replace(e.checks, t.call, t.instead, 'gi')) i (qual, checks)
 WHERE concat(e.qual, ' ', e.checks) ~* f.forgeable
    OR EXISTS (SELECT FROM pg_depend d JOIN pg_proc x ON x.oid = d.refobjid
               WHERE d.classid = 'pg_policy'::regclass AND d.objid = p.oid AND d.refclassid = 'pg_proc'::regclass

@@ -1,0 +1,58 @@
+//! What a profile gives: explained for one object.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use serde::Deserialize;
+use utoipa::IntoParams;
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use crate::{
+    app::App,
+    domain::{
+        explanation::{Explanation, ObjectName},
+        name::Name,
+    },
+    http::{
+        caller::SignedIn,
+        json::Json,
+        parameters::{Path, Query},
+        problem::Failure,
+    },
+};
+
+/// The routes of this file.
+pub(in crate::http) fn routes() -> OpenApiRouter<Arc<App>> {
+    OpenApiRouter::new().routes(routes!(explain))
+}
+
+/// What is asked about.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+struct About {
+    /// `schema.table` or `schema.table.column`; names that need them in double quotes.
+    object: String,
+}
+
+/// Say who may do what with a table or a column, and through which grant or policy.
+///
+/// Read from the target's catalogue. For those who may see the profile; who else has rights there is told in
+/// full to administrators only.
+#[utoipa::path(
+    get,
+    path = "/v1/profiles/{name}/explain",
+    tag = "profiles", operation_id = "explainProfile",
+    params(("name" = Name, Path, description = "The profile"), About),
+    responses((status = 200, body = Explanation))
+)]
+async fn explain(
+    State(app): State<Arc<App>>,
+    signed_in: SignedIn,
+    Path(name): Path<Name>,
+    Query(about): Query<About>,
+) -> Result<Json<Explanation>, Failure> {
+    let object: ObjectName =
+        about.object.parse().map_err(|e| Failure::fault("object", format!("{e}")))?;
+    Ok(Json(app.explain(&signed_in.caller, &name, &object).await?))
+}
