@@ -142,6 +142,7 @@ impl App {
                 Ok(prepared) => {
                     line.statements = prepared.statements;
                     line.notes.extend(prepared.notes);
+                    line.notes.extend(self.check_after_apply(admin, origin, &line.name).await);
                 }
                 Err(e) => line
                     .notes

@@ -98,6 +98,7 @@ impl App {
                     Refusal::NoRule { .. } => Ruling::NoRule,
                     Refusal::ReasonNeeded => Ruling::ReasonRequired,
                     Refusal::ClaimMissing(_) => Ruling::ClaimMissing,
+                    Refusal::ChecksFailed(_) => Ruling::ChecksFailed,
                 });
                 Err(self.refuse(caller, origin, &asked.profile, refusal).await?)
             }
@@ -161,7 +162,7 @@ fn ruling(caller: &Caller, asked: &Asked, profile: &Profile) -> Decision {
     policy::decide(asked, caller.principal(), profile)
 }
 
-fn profile_changed(name: &Name) -> Error {
+pub(in crate::app) fn profile_changed(name: &Name) -> Error {
     let detail = format!("profile `{name}` was changed just now: ask again");
     Error::Conflict { code: "profile_changed", detail }
 }

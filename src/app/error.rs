@@ -208,6 +208,7 @@ impl Error {
             }
             Self::Refused { refusal: Refusal::ReasonNeeded, .. } => "reason_required",
             Self::Refused { refusal: Refusal::ClaimMissing(_), .. } => "claim_missing",
+            Self::Refused { refusal: Refusal::ChecksFailed(_), .. } => "checks_failed",
             Self::KeyReused => "idempotency_key_reused",
             Self::StillInProgress => "request_in_progress",
             Self::LeaseOver { .. } => "lease_over",
@@ -232,6 +233,7 @@ impl Error {
             | Self::Refused {
                 refusal: Refusal::NoRule { .. } | Refusal::ClaimMissing(_), ..
             } => Kind::Forbidden,
+            Self::Refused { refusal: Refusal::ChecksFailed(_), .. } => Kind::Conflict,
             Self::NotFound { .. } => Kind::NotFound,
             Self::Invalid(_)
             | Self::File(_)
@@ -277,6 +279,9 @@ impl Error {
             }
             Self::Refused { refusal: Refusal::ClaimMissing(claim), profile } => format!(
                 "profile `{profile}` is for those of whom `{claim}` is claimed, and nothing is of you: ask an administrator (`pgvalet token create … --claim {claim}=VALUE`)"
+            ),
+            Self::Refused { refusal: Refusal::ChecksFailed(check), profile } => format!(
+                "profile `{profile}` gives no leases, because its check `{check}` failed: an administrator mends it and runs `pgvalet check {profile}`"
             ),
             Self::NotReadable { standing_role } => format!(
                 "standing role `{standing_role}` does not allow you: its access.allow must name who may read it, administrators too"

@@ -6,6 +6,7 @@ pub mod apply;
 pub mod ask;
 pub mod bootstrap;
 pub mod caution;
+pub mod check;
 pub mod doctor;
 pub mod drift;
 pub mod ending;

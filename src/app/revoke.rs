@@ -116,7 +116,8 @@ impl App {
         Ok(())
     }
 
-    async fn start_revoking(
+    /// Records that a lease ends.
+    pub(in crate::app) async fn start_revoking(
         &self,
         caller: &Caller,
         origin: &Origin,

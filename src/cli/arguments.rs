@@ -10,7 +10,7 @@ use crate::{
         },
         daemon_arguments::{Bootstrap, Dev, Migrate, Serve},
         format::Format,
-        profile_arguments::Explain,
+        profile_arguments::{Check, Explain},
         target_setup::{BootstrapTarget, Doctor},
     },
     ids::LeaseId,
@@ -168,6 +168,14 @@ Examples:
   pgvalet explain shop-read sales.customers
   pgvalet explain shop-read sales.customers.email --json")]
     Explain(Explain),
+    /// Run the checks of a profile's file in real leases, rolled back
+    #[command(after_help = "\
+Examples:
+  pgvalet check shop-read
+  pgvalet check shop-read --junit checks.xml
+
+For administrators. The exit status is 1 if a check fails.")]
+    Check(Check),
     /// Look what pgvalet can and cannot do on a target, and what would mend it
     #[command(after_help = "\
 Examples:

@@ -10,6 +10,7 @@ pub mod admin_arguments;
 pub mod arguments;
 pub mod audit;
 mod call;
+pub mod check;
 pub mod child;
 pub mod client;
 pub mod code;
@@ -146,6 +147,7 @@ async fn dispatch(
         RemoteCommand::Target(given) => Box::pin(records::target(given, globals, io)).await,
         RemoteCommand::Profile(given) => Box::pin(records::profile(given, globals, io)).await,
         RemoteCommand::Explain(given) => Box::pin(explain::explain(given, globals, io)).await,
+        RemoteCommand::Check(given) => Box::pin(check::check(given, globals, io)).await,
         RemoteCommand::Doctor(given) => Box::pin(doctor::doctor(given, globals, io)).await,
         RemoteCommand::Plan(given) => Box::pin(code::plan(given, globals, io)).await,
         RemoteCommand::Apply(given) => Box::pin(code::apply(given, globals, io)).await,

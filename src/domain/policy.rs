@@ -4,6 +4,7 @@
 use crate::{
     domain::{
         access::Asked,
+        duration::Seconds,
         lease::{Granted, grant_ttl},
         principal::{AllowRule, Principal},
         profile::{Profile, Reason},
@@ -34,17 +35,20 @@ pub enum Refusal {
     ReasonNeeded,
     /// The profile's context names a claim that the caller does not have.
     ClaimMissing(String),
+    /// The profile's checks failed, and it is not to be used until they pass. This is the first of them.
+    ChecksFailed(String),
 }
 
-/// The right to issue one lease. Only [`decide`] makes one, and `app::issue` takes it by value, so
-/// that nothing is issued that was not decided.
+/// The right to issue one lease. Only [`decide`] and [`approve_check`] make one, and `app::issue` takes it
+/// by value, so that nothing is issued that was not decided.
 #[derive(Debug)]
 pub struct Approval {
     profile: ProfileId,
     profile_version: i32,
     principal: PrincipalId,
     granted: Granted,
-    rule: AllowRule,
+    /// None for a check.
+    rule: Option<AllowRule>,
 }
 
 impl Approval {
@@ -72,10 +76,18 @@ impl Approval {
         &self.granted
     }
 
-    /// The rule that allowed it.
+    /// Is it for a check of the profile?
     #[must_use]
-    pub const fn rule(&self) -> &AllowRule {
-        &self.rule
+    pub const fn is_for_check(&self) -> bool {
+        self.rule.is_none()
+    }
+
+    /// What allowed it, in words: the rule, or that it is a check.
+    #[must_use]
+    pub fn allowed_by(&self) -> String {
+        self.rule
+            .as_ref()
+            .map_or_else(|| "check by an administrator".to_owned(), AllowRule::to_string)
     }
 }
 
@@ -91,12 +103,33 @@ pub fn decide(asked: &Asked, caller: &Principal, profile: &Profile) -> Decision 
     if let Some(MissingClaim(claim)) = context::missing(spec, caller) {
         return Decision::Refuse(Refusal::ClaimMissing(claim));
     }
+    if let Some(check) = profile.blocked_by() {
+        return Decision::Refuse(Refusal::ChecksFailed(check.to_owned()));
+    }
     Decision::Allow(Approval {
         profile: profile.id,
         profile_version: profile.version,
         principal: caller.id,
         granted: grant_ttl(asked.ttl, spec.ttl, spec.max_ttl),
-        rule: rule.clone(),
+        rule: Some(rule.clone()),
+    })
+}
+
+/// How long the lease of a check lives at most: what is left of one whose daemon was stopped is over then.
+const CHECK_TTL: i64 = 120;
+
+/// A lease for the checks of a profile, which must work where [`decide`] says no: nobody may ask for the
+/// profile yet, or its checks failed. For an administrator alone, who never sees the credential: it stays in the
+/// daemon, which runs in it what the profile's file says, and rolls back. None for anybody else.
+#[must_use]
+pub fn approve_check(caller: &Principal, profile: &Profile) -> Option<Approval> {
+    let ttl = Seconds::new(CHECK_TTL).ok()?;
+    caller.admin.then(|| Approval {
+        profile: profile.id,
+        profile_version: profile.version,
+        principal: caller.id,
+        granted: grant_ttl(Some(ttl), profile.spec.ttl, profile.spec.max_ttl),
+        rule: None,
     })
 }
 
@@ -116,7 +149,6 @@ mod tests {
     use super::*;
     use crate::{
         domain::{
-            duration::Seconds,
             principal::{Kind, LOCAL_ISSUER},
             profile::{OwnedObjects, Preset, ProfileSpec},
         },
@@ -141,6 +173,7 @@ mod tests {
             target_id: TargetId::new(),
             version: 3,
             prepared_version: Some(3),
+            failed_checks: Vec::new(),
             spec: ProfileSpec {
                 name: "shop-read".parse().unwrap(),
                 description: String::new(),
@@ -201,6 +234,21 @@ mod tests {
         assert_eq!(refused(Some(caller(false)), &["group:engineering"]), None);
         assert_eq!(refused(Some(caller(true)), &["group:dba"]), no_rule);
         assert_eq!(refused(None, &["anyone"]), no_rule);
+    }
+
+    #[test]
+    fn failed_checks_block_whom_a_rule_allows_and_not_the_next_check() {
+        let mut failed = profile(&["anyone"], Reason::Required);
+        failed.failed_checks = vec!["the wall".to_owned(), "another".to_owned()];
+        let refused = decide(&asked(Some("x")), &caller(true), &failed);
+        let Decision::Refuse(refusal) = refused else { panic!("{refused:?}") };
+        assert_eq!(refusal, Refusal::ChecksFailed("the wall".to_owned()));
+        let approval = approve_check(&caller(true), &failed).expect("an administrator checks");
+        assert!(approval.is_for_check());
+        assert_eq!(approval.granted().granted.get(), 120);
+        assert!(approve_check(&caller(false), &failed).is_none());
+        failed.spec.rights.failed_checks = Some(crate::domain::rights::FailedChecks::Warn);
+        assert!(matches!(decide(&asked(Some("x")), &caller(true), &failed), Decision::Allow(_)));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use crate::{
         duration::Seconds,
         name::Name,
         principal::AllowRule,
-        rights::{self, Rights, context::Template, grant::Grant, preset},
+        rights::{self, FailedChecks, Rights, context::Template, grant::Grant, preset},
         role,
         target::is_identifier,
     },
@@ -183,11 +183,20 @@ pub struct Profile {
     pub version: i32,
     /// The version whose group role and grants were last made on the target, if any.
     pub prepared_version: Option<i32>,
+    /// The checks that failed when they were last run, if they were on this version.
+    pub failed_checks: Vec<String>,
     /// What it says.
     pub spec: ProfileSpec,
 }
 
 impl Profile {
+    /// The first check that keeps it from giving leases.
+    #[must_use]
+    pub fn blocked_by(&self) -> Option<&str> {
+        let blocks = self.spec.rights.failed_checks != Some(FailedChecks::Warn);
+        self.failed_checks.first().filter(|_| blocks).map(String::as_str)
+    }
+
     /// Does the target hold what this version of the profile says?
     #[must_use]
     pub fn is_prepared(&self) -> bool {

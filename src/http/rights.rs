@@ -1,4 +1,4 @@
-//! What a profile gives: explained for one object.
+//! What a profile gives: explained for one object; and checked.
 
 use std::sync::Arc;
 
@@ -12,18 +12,19 @@ use crate::{
     domain::{
         explanation::{Explanation, ObjectName},
         name::Name,
+        rights::check::CheckRun,
     },
     http::{
         caller::SignedIn,
         json::Json,
-        parameters::{Path, Query},
+        parameters::{Nothing, Path, Query},
         problem::Failure,
     },
 };
 
 /// The routes of this file.
 pub(in crate::http) fn routes() -> OpenApiRouter<Arc<App>> {
-    OpenApiRouter::new().routes(routes!(explain))
+    OpenApiRouter::new().routes(routes!(explain)).routes(routes!(check))
 }
 
 /// What is asked about.
@@ -55,4 +56,25 @@ async fn explain(
     let object: ObjectName =
         about.object.parse().map_err(|e| Failure::fault("object", format!("{e}")))?;
     Ok(Json(app.explain(&signed_in.caller, &name, &object).await?))
+}
+
+/// Run the checks of a profile. Administrators only.
+///
+/// Each statement is run in a real lease of the profile, in a transaction that is rolled back. A profile whose
+/// checks fail gives no leases until they pass, unless it says `failed_checks = "warn"`.
+#[utoipa::path(
+    post,
+    path = "/v1/profiles/{name}/check",
+    tag = "profiles", operation_id = "checkProfile",
+    params(("name" = Name, Path, description = "The profile")),
+    responses((status = 200, description = "They were run, whatever came of them", body = CheckRun))
+)]
+async fn check(
+    State(app): State<Arc<App>>,
+    signed_in: SignedIn,
+    Path(name): Path<Name>,
+    Query(Nothing {}): Query<Nothing>,
+) -> Result<Json<CheckRun>, Failure> {
+    let admin = signed_in.admin(&app, "checking a profile").await?;
+    Ok(Json(Box::pin(app.check(&admin, &signed_in.origin, &name)).await?))
 }

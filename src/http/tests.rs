@@ -375,6 +375,7 @@ async fn the_description_lists_every_route_with_its_problems() {
     POST /v1/leases/{id}/renew
     POST /v1/leases/{id}/rotate
     POST /v1/plan
+    POST /v1/profiles/{name}/check
     POST /v1/revocations
     POST /v1/standing-roles/{name}/rotate
     POST /v1/sweep

@@ -54,6 +54,8 @@ pub struct Intent<'a> {
     pub profile: &'a ProfileSpec,
     /// That profile's version.
     pub profile_version: i32,
+    /// Is it for a check? It is recorded though the profile's checks failed.
+    pub is_for_check: bool,
     /// Its settings, with their places filled in.
     pub settings: &'a BTreeMap<String, String>,
     /// What row-level security is to see of the lease.
@@ -109,8 +111,8 @@ impl Issuing {
 
 impl Store {
     /// Records the intent to issue a lease: the lease, its first login, its key, its audit entry. False
-    /// if it is not to be issued so: the profile or target is not any more what was decided on, or the
-    /// key belongs to a lease that did not fail.
+    /// if it is not to be issued so: the profile or target is not any more what was decided on, the profile's
+    /// checks failed meanwhile, or the key belongs to a lease that did not fail.
     ///
     /// # Errors
     /// If the database does not answer.
@@ -132,6 +134,7 @@ impl Store {
             "id": lease.id.uuid(),
             "profile_id": lease.profile_id.map(crate::ids::ProfileId::uuid),
             "profile_version": intent.profile_version,
+            "is_for_check": intent.is_for_check,
             "profile": lease.profile,
             "target_id": lease.target_id.uuid(),
             "target_version": intent.target_version,
@@ -281,18 +284,22 @@ async fn intents(pool: &PgPool, rows: Json<Vec<&Value>>) -> Result<Vec<Uuid>, Er
     Ok(sqlx::query_scalar!(
         r#"WITH asked AS (
                SELECT * FROM jsonb_to_recordset($1::jsonb) AS a (
-                   id uuid, profile_id uuid, profile_version int, profile text, target_id uuid, target_version int,
+                   id uuid, profile_id uuid, profile_version int, is_for_check bool, profile text, target_id uuid, target_version int,
                    database text, group_role text, connection_limit int, settings jsonb, context jsonb, principal_id uuid, tool text,
                    reason text, ticket text, ttl jsonb, created_at timestamptz, expires_at timestamptz,
                    max_expires_at timestamptz, login_id uuid, role_name text, give_up_at timestamptz, key text,
                    request_hash text, audit_id uuid, audit_at timestamptz, audit_body text)),
            decided_on AS (
-               SELECT p.id, p.version, p.owned_objects FROM profile p
+               SELECT p.id, p.version, p.owned_objects,
+                      p.checked_version = p.version AND p.failed_checks <> '[]'
+                          AND p.rights ->> 'failed_checks' IS DISTINCT FROM 'warn' AS is_blocked
+               FROM profile p
                WHERE (p.id, p.version) IN (SELECT profile_id, profile_version FROM asked)
                ORDER BY p.id FOR SHARE OF p),
            sound AS (
                SELECT a.*, p.owned_objects FROM asked a
                JOIN decided_on p ON p.id = a.profile_id AND p.version = a.profile_version
+                   AND (a.is_for_check OR p.is_blocked IS NOT TRUE)
                JOIN target t ON t.id = a.target_id AND t.version = a.target_version AND t.removed_at IS NULL),
            keyed AS (
                INSERT INTO idempotency AS i (principal_id, key, request_hash, lease_id, created_at)

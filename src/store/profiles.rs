@@ -24,6 +24,7 @@ struct Row {
     name: String,
     version: i32,
     prepared_version: Option<i32>,
+    failed_checks: Json<Vec<String>>,
     description: String,
     database: String,
     preset: String,
@@ -51,6 +52,7 @@ impl TryFrom<Row> for Profile {
             target_id: TargetId::from(row.target_id),
             version: row.version,
             prepared_version: row.prepared_version,
+            failed_checks: row.failed_checks.0,
             spec: ProfileSpec {
                 name: row.name.parse().map_err(|_| Error::Unreadable("profile's name"))?,
                 description: row.description,
@@ -92,7 +94,9 @@ impl Store {
     pub async fn profiles(&self) -> Result<Vec<Profile>, Error> {
         let rows = sqlx::query_as!(
             Row,
-            r#"SELECT p.id, p.target_id, t.name AS target, p.name, p.version, p.prepared_version, p.description,
+            r#"SELECT p.id, p.target_id, t.name AS target, p.name, p.version, p.prepared_version,
+                      CASE WHEN p.checked_version = p.version THEN p.failed_checks ELSE '[]' END AS "failed_checks!: Json<Vec<String>>",
+                      p.description,
                       p.database, p.preset, p.schemas, p.group_role, p.ttl_seconds, p.max_ttl_seconds,
                       p.connection_limit, p.settings AS "settings: Json<BTreeMap<String, Template>>",
                       p.owned_objects, p.allow, p.reason, p.rights AS "rights: Json<Rights>"
@@ -110,7 +114,9 @@ impl Store {
     pub async fn profile(&self, name: &Name) -> Result<Option<Profile>, Error> {
         let row = sqlx::query_as!(
             Row,
-            r#"SELECT p.id, p.target_id, t.name AS target, p.name, p.version, p.prepared_version, p.description,
+            r#"SELECT p.id, p.target_id, t.name AS target, p.name, p.version, p.prepared_version,
+                      CASE WHEN p.checked_version = p.version THEN p.failed_checks ELSE '[]' END AS "failed_checks!: Json<Vec<String>>",
+                      p.description,
                       p.database, p.preset, p.schemas, p.group_role, p.ttl_seconds, p.max_ttl_seconds,
                       p.connection_limit, p.settings AS "settings: Json<BTreeMap<String, Template>>",
                       p.owned_objects, p.allow, p.reason, p.rights AS "rights: Json<Rights>"
@@ -131,7 +137,9 @@ impl Tx {
     pub async fn lock_profile(&mut self, name: &Name) -> Result<Option<Profile>, Error> {
         let row = sqlx::query_as!(
             Row,
-            r#"SELECT p.id, p.target_id, t.name AS target, p.name, p.version, p.prepared_version, p.description,
+            r#"SELECT p.id, p.target_id, t.name AS target, p.name, p.version, p.prepared_version,
+                      CASE WHEN p.checked_version = p.version THEN p.failed_checks ELSE '[]' END AS "failed_checks!: Json<Vec<String>>",
+                      p.description,
                       p.database, p.preset, p.schemas, p.group_role, p.ttl_seconds, p.max_ttl_seconds,
                       p.connection_limit, p.settings AS "settings: Json<BTreeMap<String, Template>>",
                       p.owned_objects, p.allow, p.reason, p.rights AS "rights: Json<Rights>"
@@ -252,6 +260,30 @@ impl Tx {
             .execute(&mut *self.inner)
             .await?;
         Ok(())
+    }
+
+    /// Records what came of the checks of this version of a profile: the names of those that failed.
+    ///
+    /// # Errors
+    /// [`Error::NotOneRow`] if the profile was changed meanwhile.
+    pub async fn record_checks(
+        &mut self,
+        id: ProfileId,
+        version: i32,
+        failed: &[String],
+        now: DateTime<Utc>,
+    ) -> Result<(), Error> {
+        let done = sqlx::query!(
+            "UPDATE profile SET checked_version = version, checked_at = $4, failed_checks = $3
+             WHERE id = $1 AND version = $2",
+            id.uuid(),
+            version,
+            Json(failed) as _,
+            now
+        )
+        .execute(&mut *self.inner)
+        .await?;
+        exactly_one(&done)
     }
 
     /// Removes a profile. Its leases keep what they need.

@@ -269,6 +269,17 @@ impl Connections {
         self.connect_once(database, &self.address_of(database)).await
     }
 
+    /// A session as somebody else, with nothing of ours: as they would have it themselves.
+    pub(crate) async fn session_of(
+        &self,
+        database: &str,
+        login: &Login<'_>,
+    ) -> Result<PgConnection, Error> {
+        let options = self.address_of(database).username(login.user).password(login.password);
+        let role = login.role.map(|role| ("role", role));
+        self.connect_once(database, &options.options(role)).await
+    }
+
     async fn connect_once(
         &self,
         database: &str,

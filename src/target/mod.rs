@@ -17,7 +17,6 @@ use crate::{
     clock::Clock,
     domain::{
         breaker,
-        explanation::ObjectName,
         lease::Proof,
         profile::{OwnedObjects, ProfileSpec},
         rights::adopt::Holding,
@@ -38,6 +37,7 @@ pub mod printed;
 mod admin;
 mod adopt;
 mod batch;
+mod check;
 mod checklist;
 mod connect;
 mod context;
@@ -332,19 +332,6 @@ impl Handle {
         groups: &[doctor::Group],
     ) -> Result<doctor::Examined, Error> {
         doctor::examine(&self.connections, trial, groups).await
-    }
-
-    /// Says who may do what with an object of a database: its group role first, then the others.
-    ///
-    /// # Errors
-    /// When there is no such group role, or the target does not answer.
-    pub async fn explain(
-        &self,
-        database: &str,
-        group_role: &str,
-        object: &ObjectName,
-    ) -> Result<explain::Found, Error> {
-        explain::explain(&self.connections, database, group_role, object).await
     }
 
     /// Makes a login, or sets right one that an earlier try left.

@@ -129,11 +129,13 @@ pub enum Ruling {
     ReasonRequired,
     /// A claim was missing that the profile's context names.
     ClaimMissing,
+    /// The profile's checks failed.
+    ChecksFailed,
 }
 
 impl Ruling {
-    pub(in crate::telemetry) const ALL: [Self; 4] =
-        [Self::Allowed, Self::NoRule, Self::ReasonRequired, Self::ClaimMissing];
+    pub(in crate::telemetry) const ALL: [Self; 5] =
+        [Self::Allowed, Self::NoRule, Self::ReasonRequired, Self::ClaimMissing, Self::ChecksFailed];
 
     pub(in crate::telemetry) const fn word(self) -> &'static str {
         match self {
@@ -141,6 +143,7 @@ impl Ruling {
             Self::NoRule => "no_rule",
             Self::ReasonRequired => "reason_required",
             Self::ClaimMissing => "claim_missing",
+            Self::ChecksFailed => "checks_failed",
         }
     }
 }

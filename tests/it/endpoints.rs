@@ -24,7 +24,7 @@ enum For {
 use For::{Administrators, Anyone, SignedIn};
 
 /// Each route, who may use it, and the kind of the audit entry that it leaves if it changes something.
-const TABLE: [(&str, &str, For, Option<&str>); 39] = [
+const TABLE: [(&str, &str, For, Option<&str>); 40] = [
     ("get", "/healthz", Anyone, None),
     ("get", "/readyz", Anyone, None),
     ("get", "/v1/whoami", SignedIn, None),
@@ -44,6 +44,7 @@ const TABLE: [(&str, &str, For, Option<&str>); 39] = [
     ("get", "/v1/profiles", SignedIn, None),
     ("get", "/v1/profiles/{name}", SignedIn, None),
     ("get", "/v1/profiles/{name}/explain", SignedIn, None),
+    ("post", "/v1/profiles/{name}/check", Administrators, Some("profile.checked")),
     ("put", "/v1/profiles/{name}", Administrators, Some("profile.created")),
     ("delete", "/v1/profiles/{name}", Administrators, Some("profile.removed")),
     ("get", "/v1/standing-roles", SignedIn, None),
@@ -108,6 +109,8 @@ async fn request(world: &World, caller: &Person, method: &str, path: &str) -> (S
         path = path.replace("{name}", if method == "get" { name } else { &spare });
     } else if path.starts_with("/v1/standing-roles/{name}") {
         path = path.replace("{name}", &format!("{name}-standing"));
+    } else if path == "/v1/profiles/{name}/check" {
+        path = path.replace("{name}", &world.profile("read"));
     } else if path == "/v1/profiles/{name}/explain" {
         path = path.replace("{name}", &world.profile("read")) + "?object=public.orders";
     } else if path == "/v1/profiles/{name}" {

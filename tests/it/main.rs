@@ -19,6 +19,7 @@ mod api_faults;
 mod audit;
 mod batches;
 mod breaker;
+mod checks;
 mod clocks;
 mod command_line;
 mod context;

@@ -112,6 +112,15 @@ pub enum Event {
     /// A target is as a profile says again.
     #[serde(rename = "drift.gone")]
     DriftGone { profile_id: ProfileId, profile: String, target: String },
+    /// A profile's checks were run: how many passed, and the names of those that failed.
+    #[serde(rename = "profile.checked")]
+    ProfileChecked {
+        profile_id: ProfileId,
+        profile: String,
+        version: i32,
+        passed: usize,
+        failed: Vec<String>,
+    },
     /// A wish for a lease was refused.
     #[serde(rename = "lease.refused")]
     LeaseRefused { profile: String, code: String, why: String },
