@@ -107,6 +107,9 @@ pub struct Profile {
     pub version: i32,
     /// Does the target hold what this version says?
     pub prepared: bool,
+    /// The checks that failed when they were last run on this version.
+    #[serde(default)]
+    pub failed_checks: Vec<String>,
     /// The role that holds its rights. A `custom` profile names it itself.
     pub effective_group_role: String,
     /// What it says.

@@ -53,8 +53,8 @@ impl App {
             by_claims.entry(&check.claims).or_default().push(check);
         }
         for (claims, checks) in by_claims {
-            let outcomes = self.run_in_a_lease(admin, origin, &offer, claims, &checks).await?;
-            let mut outcomes = outcomes.into_iter();
+            let running = self.run_in_a_lease(admin, origin, &offer, claims, &checks);
+            let mut outcomes = Box::pin(running).await?.into_iter();
             let places = all.iter().zip(&mut checked).filter(|(check, _)| check.claims == *claims);
             for (check, place) in places {
                 *place = outcomes.next().map(|(got, took)| Checked {
@@ -164,6 +164,7 @@ impl App {
             version: profile.version,
             passed: checks.len() - failed.len(),
             failed: failed.clone(),
+            statements: checks.iter().map(|checked| checked.check.sql.clone()).collect(),
         };
         let mut tx = self.store.begin().await?;
         match tx.record_checks(profile.id, profile.version, &failed, now).await {

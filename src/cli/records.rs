@@ -134,7 +134,7 @@ pub async fn profile(given: Profile, globals: &Globals, io: &mut Io<'_>) -> Resu
 }
 
 fn show(found: ProfileRecord, io: &mut Io<'_>) -> Result<(), Failure> {
-    let ProfileRecord { id, version, prepared, effective_group_role, spec } = found;
+    let ProfileRecord { id, version, prepared, failed_checks, effective_group_role, spec } = found;
     let settings: Vec<String> =
         spec.settings.iter().map(|(name, value)| format!("{name} = {value}")).collect();
     let allow: Vec<String> = spec.allow.iter().map(ToString::to_string).collect();
@@ -147,6 +147,7 @@ fn show(found: ProfileRecord, io: &mut Io<'_>) -> Result<(), Failure> {
         ("id", id.to_string()),
         ("version", version.to_string()),
         ("prepared", if prepared { "yes" } else { "not yet on its target" }.to_owned()),
+        ("failed checks", failed_checks.join(", ")),
         ("description", spec.description),
         ("target", spec.target.to_string()),
         ("database", spec.database),

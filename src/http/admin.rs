@@ -308,6 +308,7 @@ fn shown_profile(profile: profile::Profile) -> Profile {
         id: profile.id,
         version: profile.version,
         prepared: profile.is_prepared(),
+        failed_checks: profile.failed_checks,
         effective_group_role: profile.spec.group_role(),
         spec: profile.spec,
     }

@@ -173,7 +173,7 @@ async fn the_command_line_says_it_to_people_programs_and_ci() {
         command
             .args(words)
             .env("PGVALET_URL", &world.daemon.url)
-            .env("PGVALET_TOKEN", world.admin.token());
+            .env("PGVALET_TOKEN", &world.admin.token);
         command.env("XDG_CONFIG_HOME", folder.path()).stdin(Stdio::null());
         tokio::task::spawn_blocking(move || command.output())
     };

@@ -112,7 +112,8 @@ pub enum Event {
     /// A target is as a profile says again.
     #[serde(rename = "drift.gone")]
     DriftGone { profile_id: ProfileId, profile: String, target: String },
-    /// A profile's checks were run: how many passed, and the names of those that failed.
+    /// A profile's checks were run: how many passed, the names of those that failed, and the statements, since
+    /// whoever writes them can read with them.
     #[serde(rename = "profile.checked")]
     ProfileChecked {
         profile_id: ProfileId,
@@ -120,6 +121,7 @@ pub enum Event {
         version: i32,
         passed: usize,
         failed: Vec<String>,
+        statements: Vec<String>,
     },
     /// A wish for a lease was refused.
     #[serde(rename = "lease.refused")]

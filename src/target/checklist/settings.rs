@@ -50,12 +50,7 @@ pub(super) async fn about_signing_in(
         .await
         .map_err(error::failed("say whether pg_hba.conf may be read"))?;
     if !may_read {
-        let here: String = sqlx::query_scalar("SELECT current_database()::text")
-            .fetch_one(connection)
-            .await
-            .map_err(error::failed("say which database this is"))?;
-        let unread = pg_hba::unread(&sql::identifier(admin), groups, databases);
-        return Ok(vec![unread.in_database(&here)]);
+        return Ok(vec![pg_hba::unread(&sql::identifier(admin), groups, databases)]);
     }
     let order =
         if version >= 160_000 { "rule_number NULLS LAST, line_number" } else { "line_number" };
@@ -159,8 +154,11 @@ const SETTINGS: [Setting; 7] = [
 ];
 
 /// The server's settings, as a session has them that asks for none of its own.
-pub(super) async fn about_settings(connections: &Connections) -> Result<Vec<Finding>, Error> {
-    let mut connection = connections.without_settings(connections.first_database()).await?;
+pub(super) async fn about_settings(
+    connections: &Connections,
+    database: &str,
+) -> Result<Vec<Finding>, Error> {
+    let mut connection = connections.without_settings(database).await?;
     let names: Vec<&str> = SETTINGS.iter().map(|setting| setting.name).collect();
     let query = "SELECT name, setting FROM pg_catalog.pg_settings WHERE name OPERATOR(pg_catalog.=) ANY ($1)";
     let seen = sqlx::query_as::<_, (String, String)>(query)
