@@ -74,8 +74,12 @@ async fn passing_and_failing(world: &World) {
         world.roles().await.is_empty()
     })
     .await;
-    let page = world.admin.get("/v1/leases?state=revoked&tool=check&limit=100").await.expect(200);
-    assert_eq!(page["items"].as_array().unwrap().len(), 3, "one for each set of claims: {page}");
+    eventually("a lease for each set of claims is over", seconds(20), async || {
+        let over = "/v1/leases?state=revoked&tool=check&limit=100";
+        let page = world.admin.get(over).await.expect(200);
+        page["items"].as_array().unwrap().len() == 3
+    })
+    .await;
     let mut state = world.on_state().await;
     let audited = "SELECT body::jsonb #>> '{event,failed,0}' FROM audit_entry WHERE body LIKE '%profile.checked%'";
     assert_eq!(text(&mut state, audited).await, "wrong count");
