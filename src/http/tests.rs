@@ -355,6 +355,7 @@ async fn the_description_lists_every_route_with_its_problems() {
     GET /v1/audit
     GET /v1/audit/export
     GET /v1/audit/verify
+    GET /v1/drift
     GET /v1/export
     GET /v1/leases
     GET /v1/leases/{id}
@@ -371,6 +372,7 @@ async fn the_description_lists_every_route_with_its_problems() {
     GET /v1/tokens
     GET /v1/whoami
     POST /v1/apply
+    POST /v1/drift
     POST /v1/leases
     POST /v1/leases/{id}/renew
     POST /v1/leases/{id}/rotate
