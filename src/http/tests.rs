@@ -371,6 +371,7 @@ async fn the_description_lists_every_route_with_its_problems() {
     GET /v1/targets/{name}/doctor
     GET /v1/tokens
     GET /v1/whoami
+    POST /v1/adopt
     POST /v1/apply
     POST /v1/drift
     POST /v1/leases

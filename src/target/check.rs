@@ -11,7 +11,9 @@ use tokio::time::Instant;
 
 use crate::{
     domain::rights::check::{Check, Outcome},
+    secret::Secret,
     target::{
+        Handle,
         connect::{Connections, Login},
         error::{self, Error},
     },
@@ -22,8 +24,27 @@ const CHECK: &str = "run a check";
 /// No check waits longer, for its own work or for a lock.
 const BOUNDS: &str = "SET LOCAL statement_timeout = '5s'; SET LOCAL lock_timeout = '2s'";
 
+impl Handle {
+    /// Runs the statements of checks in a session of a leased login, each in a transaction that is rolled
+    /// back; gives what came of each, and how long it took.
+    ///
+    /// # Errors
+    /// When the login is not let in, or the connection breaks.
+    pub async fn check(
+        &self,
+        database: &str,
+        role: &str,
+        group_role: &str,
+        password: &Secret<String>,
+        checks: &[&Check],
+    ) -> Result<Vec<(Outcome, Duration)>, Error> {
+        let login = Login { user: role, password: password.expose(), role: Some(group_role) };
+        run(&self.connections, database, &login, checks).await
+    }
+}
+
 /// Runs them one by one.
-pub(crate) async fn run(
+async fn run(
     connections: &Connections,
     database: &str,
     login: &Login<'_>,

@@ -9,6 +9,7 @@ use sqlx::{FromRow, PgConnection, postgres::types::Oid, types::Json};
 use crate::{
     domain::explanation::{Column, DefaultGrant, Held, ObjectName, Other, RowSecurity, View},
     target::{
+        Handle,
         connect::Connections,
         error::{self, Error},
         observe,
@@ -168,8 +169,23 @@ SELECT format('%I.%I', n.nspname, c.relname) AS name, o.rolname::text AS owner,
 FROM reading JOIN pg_class c ON c.oid = reading.oid JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_roles o ON o.oid = c.relowner
 WHERE c.relkind IN ('v', 'm') ORDER BY 1";
 
+impl Handle {
+    /// Says who may do what with an object of a database: its group role first, then the others.
+    ///
+    /// # Errors
+    /// When there is no such group role, or the target does not answer.
+    pub async fn explain(
+        &self,
+        database: &str,
+        group_role: &str,
+        object: &ObjectName,
+    ) -> Result<Found, Error> {
+        explain(&self.connections, database, group_role, object).await
+    }
+}
+
 /// Asks everything of one database.
-pub(crate) async fn explain(
+async fn explain(
     connections: &Connections,
     database: &str,
     group_role: &str,

@@ -27,7 +27,7 @@ pub(super) const QUESTIONS: [Question<'static>; 4] = [
         reason: "whoever may read such a table reads every tenant's rows",
         rows: "\
 SELECT format('%I.%I (%s)', n.nspname, c.relname, string_agg(quote_ident(a.attname), ', ')) AS name,
-       format('ALTER TABLE %I.%I ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY -- nobody sees a row until there are policies: see [[profile.NAME.rls]]', n.nspname, c.relname) AS mend
+       format('ALTER TABLE %I.%I ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY /* nobody sees a row until there are policies: [[profile.NAME.rls]] */', n.nspname, c.relname) AS mend
 FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE a.attname = ANY ($1) AND NOT a.attisdropped AND c.relkind IN ('r', 'p') AND NOT c.relispartition
   AND NOT c.relrowsecurity AND c.relpersistence <> 't' AND n.nspname NOT IN {ours}
