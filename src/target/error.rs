@@ -142,6 +142,12 @@ pub enum Error {
         /// The schemas, each in backticks.
         schemas: String,
     },
+    /// A profile asks for what the target does not have, or what our admin cannot give there.
+    #[error("the profile does not fit the target: {}", listed(faults))]
+    Unfit {
+        /// The keys that are wrong, as in a file (`grant[0].tables`), and what is wrong with them.
+        faults: Vec<(String, String)>,
+    },
     /// A setting of the profile cannot be given to the login.
     #[error(
         "the target refuses the setting `{setting}`: correct it in the profile, take it out, or, if only a superuser may set it (as all with a dot), let one run `GRANT SET ON PARAMETER {setting} TO` our admin (15 and later) or use `bootstrap-target --way functions --allow-setting {setting}`"
@@ -259,6 +265,7 @@ impl Error {
             Self::DatabaseMissing { .. } => "database_missing",
             Self::DatabaseClosed { .. } => "database_closed",
             Self::SchemaMissing { .. } => "schema_missing",
+            Self::Unfit { .. } => "profile_unfit",
             Self::SettingRefused { .. } => "setting_refused",
             Self::LoginUnsafe { .. } => "login_unsafe",
             Self::GrantsWithoutEffect { .. } => "grants_without_effect",
@@ -298,6 +305,7 @@ impl Error {
             | Self::ContextMissing { .. }
             | Self::DatabaseMissing { .. }
             | Self::SchemaMissing { .. }
+            | Self::Unfit { .. }
             | Self::SettingRefused { .. }
             | Self::LoginUnsafe { .. }
             | Self::GrantsWithoutEffect { .. }
@@ -320,6 +328,11 @@ impl Error {
     pub(crate) const fn is_conflict(&self) -> bool {
         matches!(self, Self::Busy { .. })
     }
+}
+
+fn listed(faults: &[(String, String)]) -> String {
+    let each = faults.iter().map(|(path, message)| format!("{path}: {message}"));
+    each.collect::<Vec<_>>().join("; ")
 }
 
 /// What the SQLSTATE of a failed statement means to us.

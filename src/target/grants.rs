@@ -20,6 +20,7 @@ use crate::{
         context,
         error::{self, Error},
         observe::{self, Facts},
+        policies,
         privileges::{self, ObjectSeen, SchemaSeen, Seen},
         sql::{self, Kind, Way},
     },
@@ -80,8 +81,23 @@ async fn prepare_once(connections: &Connections, spec: &ProfileSpec) -> Result<P
     Ok(planned)
 }
 
-/// What the profile says, less what is there.
+/// All that the profile says, less what is there.
 async fn difference(
+    tx: &mut PgConnection,
+    facts: &Facts,
+    spec: &ProfileSpec,
+) -> Result<Prepared, Error> {
+    let mut prepared = granted(tx, facts, spec).await?;
+    let policies = policies::difference(tx, facts, spec).await?;
+    if !policies.faults.is_empty() {
+        return Err(Error::Unfit { faults: policies.faults });
+    }
+    prepared.statements.extend(policies.statements);
+    prepared.notes.extend(policies.notes);
+    Ok(prepared)
+}
+
+async fn granted(
     tx: &mut PgConnection,
     facts: &Facts,
     spec: &ProfileSpec,
@@ -374,7 +390,7 @@ fn excess_of(object: &ObjectSeen, wanted: &[String]) -> Vec<String> {
 }
 
 /// The first few, and how many more.
-fn some_of(names: &[String]) -> String {
+pub(in crate::target) fn some_of(names: &[String]) -> String {
     let shown = names.iter().take(NAMES_IN_ONE).map(String::as_str).collect::<Vec<_>>().join(", ");
     match names.len().saturating_sub(NAMES_IN_ONE) {
         0 => shown,

@@ -57,6 +57,7 @@ mod installed;
 mod observe;
 mod owned;
 mod passwords;
+mod policies;
 mod pool;
 mod prepared;
 mod privileges;

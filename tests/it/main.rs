@@ -39,6 +39,7 @@ mod metrics;
 mod otlp;
 mod owned;
 mod playground;
+mod policies;
 mod private_state;
 mod renewing;
 mod restoring;

@@ -13,6 +13,7 @@ use crate::{
         plan::{Desired, DesiredTarget},
         principal::AllowRule,
         profile::{self, DEFAULT_CONNECTION_LIMIT, OwnedObjects, Preset, ProfileSpec, Reason},
+        rights::rls::contradictions,
         schedule::Schedule,
         standing::{self, StandingRoleSpec},
         target::{self, DEFAULT_SCRAM_ITERATIONS, MAX_SCRAM_ITERATIONS, SslMode, TargetSpec},
@@ -41,7 +42,15 @@ pub fn read(name: &str, text: &str) -> Result<Desired, Faults> {
         let targets = targets.filter_map(|(name, table)| read_target(&name, table)).collect();
         let profiles = root.map_of_tables("profile").into_iter();
         let profiles = profiles.filter_map(|(name, table)| read_profile(&name, table, &mut places));
-        let profiles = profiles.collect();
+        let profiles: Vec<ProfileSpec> = profiles.collect();
+        for (n, path, message) in contradictions(&profiles) {
+            let name = profiles.get(n).map(|profile| profile.name.as_str()).unwrap_or_default();
+            let path = format!("profile.{name}.{path}");
+            match places.get(&path) {
+                Some(place) => root.fault_at(place, &path, &message),
+                None => root.fault(&path, &message),
+            }
+        }
         let roles = root.map_of_tables("standing-role").into_iter();
         let roles = roles.filter_map(|(name, table)| read_standing_role(&name, table)).collect();
         Desired { targets, profiles, standing_roles: roles, places }
@@ -370,5 +379,22 @@ rotate = "never"
         assert!(all.contains("did you mean `select`"), "{all}");
         assert!(all.contains("did you mean `max_ttl`"), "{all}");
         assert!(!all.contains("typed right here"), "{all}");
+    }
+
+    #[test]
+    fn two_profiles_cannot_make_one_policy() {
+        let profile = |name: &str, tables: &str| {
+            format!(
+                "[profile.{name}]\ntarget = \"t\"\ndatabase = \"d\"\npreset = \"readonly\"\nschemas = [\"s\"]\nttl = \"1h\"\n\
+                 [[profile.{name}.rls]]\nschema = \"s\"\ntables = {tables}\n\
+                 [[profile.{name}.rls.policy]]\nform = \"all-rows\"\nname = \"p\"\n"
+            )
+        };
+        let both = |one, other| read("p.toml", &(profile("a", one) + &profile("b", other)));
+        both("[\"x\"]", "[\"y\"]").unwrap();
+        let faults = both("[\"x*\"]", "[\"xy\"]").unwrap_err();
+        let [fault] = faults.as_slice() else { panic!("{faults}") };
+        assert_eq!((fault.line, fault.key.as_str()), (Some(24), "profile.b.rls[0].policy[0].name"));
+        assert!(fault.message.contains("profile `a` makes a policy `p`"), "{fault}");
     }
 }

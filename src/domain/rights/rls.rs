@@ -2,7 +2,12 @@
 //! forms that fit most tables.
 
 use crate::domain::{
-    rights::{context::is_claim_name, grant::Selection, words},
+    profile::ProfileSpec,
+    rights::{
+        context::is_claim_name,
+        grant::{Selection, is_like, is_pattern},
+        words,
+    },
     target::is_identifier,
 };
 
@@ -346,6 +351,47 @@ fn hours_faults(policy: &Policy) -> Vec<(&'static str, String)> {
     faults
 }
 
+/// Policies that two profiles would both make on one table, where a name is there once: the place of the later
+/// profile in the list, its key, and what is wrong.
+#[must_use]
+pub fn contradictions(profiles: &[ProfileSpec]) -> Vec<(usize, String, String)> {
+    let mut found = Vec::new();
+    for (n, later) in profiles.iter().enumerate() {
+        let earlier = profiles.iter().take(n);
+        let beside = earlier.filter(|p| p.target == later.target && p.database == later.database);
+        let theirs: Vec<_> =
+            beside.flat_map(|p| p.rights.rls.iter().map(move |rls| (&p.name, rls))).collect();
+        for (k, rls) in later.rights.rls.iter().enumerate() {
+            for (m, policy) in rls.policies.iter().enumerate() {
+                let other = theirs.iter().find(|(_, other)| {
+                    other.schema == rls.schema
+                        && other.policies.iter().any(|their| their.name == policy.name)
+                        && may_meet(&other.tables, &rls.tables)
+                });
+                if let Some((name, _)) = other {
+                    let message = format!(
+                        "profile `{name}` makes a policy `{}` on the same tables: take another name, or let one of them name the roles of both",
+                        policy.name
+                    );
+                    found.push((n, format!("rls[{k}].policy[{m}].name"), message));
+                }
+            }
+        }
+    }
+    found
+}
+
+/// Is there a name that both cover? Of two patterns that is not known before the tables are.
+fn may_meet(one: &Selection, other: &Selection) -> bool {
+    let (Selection::Named(one), Selection::Named(other)) = (one, other) else { return true };
+    let meet = |a: &String, b: &String| match (is_pattern(a), is_pattern(b)) {
+        (true, false) => is_like(a, b),
+        (false, true) => is_like(b, a),
+        _ => a == b,
+    };
+    one.iter().any(|a| other.iter().any(|b| meet(a, b)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -419,6 +465,26 @@ mod tests {
             change(&mut broken);
             let found: Vec<_> = policy_faults(&broken).into_iter().map(|(key, _)| key).collect();
             assert_eq!(found, [key]);
+        }
+    }
+
+    #[test]
+    fn selections_meet_where_they_name_the_same() {
+        let named = |names: &[&str]| {
+            Selection::Named(names.iter().map(|name| (*name).to_owned()).collect())
+        };
+        let all = Selection::All(crate::domain::rights::grant::All::All);
+        for (one, other, meet) in [
+            (named(&["a", "b"]), named(&["b"]), true),
+            (named(&["a"]), named(&["b"]), false),
+            (named(&["a*"]), named(&["b", "ab"]), true),
+            (named(&["ab"]), named(&["?c"]), false),
+            (named(&["a*"]), named(&["*b"]), false),
+            (all.clone(), named(&["b"]), true),
+            (all.clone(), all, true),
+        ] {
+            assert_eq!(may_meet(&one, &other), meet, "{one:?} {other:?}");
+            assert_eq!(may_meet(&other, &one), meet, "{other:?} {one:?}");
         }
     }
 }
