@@ -84,6 +84,7 @@ pub(in crate::app) struct ToMake<'a> {
     pub(in crate::app) principal_id: PrincipalId,
     pub(in crate::app) role: &'a LoginName,
     pub(in crate::app) group_role: &'a str,
+    pub(in crate::app) group_may_own: bool,
     pub(in crate::app) database: &'a str,
     pub(in crate::app) connection_limit: i32,
     pub(in crate::app) settings: &'a BTreeMap<String, String>,
@@ -162,6 +163,7 @@ impl App {
             principal_id: lease.principal_id,
             role: &role,
             group_role: &lease.group_role,
+            group_may_own: spec.group_may_own(),
             database: &lease.database,
             connection_limit: spec.connection_limit,
             settings: &spec.settings,
@@ -248,6 +250,7 @@ impl App {
         let new = NewLogin {
             role: to_make.role,
             group_role: to_make.group_role,
+            group_may_own: to_make.group_may_own,
             database: to_make.database,
             verifier: &verifier,
             valid_until: to_make.valid_until,

@@ -149,6 +149,7 @@ impl App {
             principal_id: claimed.role.principal_id,
             role: &fresh.role,
             group_role: &group_role,
+            group_may_own: spec.group_may_own(),
             database: &spec.database,
             connection_limit: spec.connection_limit,
             settings: &spec.settings,

@@ -158,6 +158,16 @@ impl ProfileSpec {
         self.group_role.is_some()
     }
 
+    /// May its group role own things? Sessions that may make some work as it, and a schemas' owner is named
+    /// for what it owns.
+    #[must_use]
+    pub fn group_may_own(&self) -> bool {
+        use crate::domain::rights::grant::Privilege;
+        let makes = |one: &Privilege| matches!(one, Privilege::Create | Privilege::Temporary);
+        matches!(self.preset, Preset::Admin | Preset::BreakGlass)
+            || self.rights.grants.iter().any(|grant| grant.privileges.iter().any(makes))
+    }
+
     /// Everything that its group role is to hold: the preset's grants and its own.
     #[must_use]
     pub fn grants(&self) -> Vec<Grant> {

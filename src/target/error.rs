@@ -121,15 +121,11 @@ pub enum Error {
         #[source]
         source: Source,
     },
-    /// No such schemas.
-    #[error(
-        "the database `{database}` has no schema {schemas}: make it, or correct its name in the profile"
-    )]
-    SchemaMissing {
-        /// The database.
-        database: String,
-        /// The schemas, each in backticks.
-        schemas: String,
+    /// A profile asks for what the target does not have, or what our admin cannot give there.
+    #[error("the profile does not fit the target: {}", listed(faults))]
+    Unfit {
+        /// The keys that are wrong, as in a file (`grant[0].tables`), and what is wrong with them.
+        faults: Vec<(String, String)>,
     },
     /// A setting of the profile cannot be given to the login.
     #[error(
@@ -246,7 +242,7 @@ impl Error {
             Self::GroupUnsafe { .. } => "group_role_unsafe",
             Self::DatabaseMissing { .. } => "database_missing",
             Self::DatabaseClosed { .. } => "database_closed",
-            Self::SchemaMissing { .. } => "schema_missing",
+            Self::Unfit { .. } => "profile_unfit",
             Self::SettingRefused { .. } => "setting_refused",
             Self::LoginUnsafe { .. } => "login_unsafe",
             Self::GrantsWithoutEffect { .. } => "grants_without_effect",
@@ -284,7 +280,7 @@ impl Error {
             | Self::GroupMissing { .. }
             | Self::GroupUnsafe { .. }
             | Self::DatabaseMissing { .. }
-            | Self::SchemaMissing { .. }
+            | Self::Unfit { .. }
             | Self::SettingRefused { .. }
             | Self::LoginUnsafe { .. }
             | Self::GrantsWithoutEffect { .. }
@@ -303,10 +299,26 @@ impl Error {
         )
     }
 
+    /// Is it the profile that is wrong, or what it names? Nothing failed then.
+    pub(crate) const fn is_the_profiles(&self) -> bool {
+        matches!(
+            self,
+            Self::Unfit { .. }
+                | Self::GroupMissing { .. }
+                | Self::GroupUnsafe { .. }
+                | Self::LacksRight { source: None, .. }
+        )
+    }
+
     /// Did another transaction get in the way, so that the whole is to be done again at once?
     pub(crate) const fn is_conflict(&self) -> bool {
         matches!(self, Self::Busy { .. })
     }
+}
+
+fn listed(faults: &[(String, String)]) -> String {
+    let each = faults.iter().map(|(path, message)| format!("{path}: {message}"));
+    each.collect::<Vec<_>>().join("; ")
 }
 
 /// What the SQLSTATE of a failed statement means to us.

@@ -40,7 +40,6 @@ mod create;
 pub mod doctor;
 mod fence;
 mod gate;
-mod grants;
 mod handover;
 mod hardening;
 mod installed;
@@ -49,9 +48,9 @@ mod owned;
 mod passwords;
 mod pool;
 mod prepared;
-mod privileges;
 mod put_back;
 mod remove;
+mod rights;
 pub mod script;
 mod sound;
 mod sql;
@@ -64,6 +63,7 @@ use self::scram::Verifier;
 pub use self::{
     admin::SETS_WITHIN,
     error::Error,
+    rights::NotPrepared,
     survey::{Memory, Survey},
 };
 
@@ -255,6 +255,8 @@ pub struct NewLogin<'a> {
     pub settings: &'a BTreeMap<String, String>,
     /// Who it is for, to be read in the catalogue.
     pub comment: String,
+    /// May the group role own things? Then it may be handed out although it does.
+    pub group_may_own: bool,
     /// Whose request it is: callers take turns.
     pub asked_by: PrincipalId,
 }
@@ -444,7 +446,20 @@ impl Handle {
     /// # Errors
     /// When the profile cannot be prepared as it is.
     pub async fn plan_profile(&self, spec: &ProfileSpec) -> Result<Prepared, Error> {
-        grants::plan(&self.connections, spec).await
+        let planned = self.plan_profiles(&spec.database, &[spec]).await?;
+        planned.into_iter().next().unwrap_or_else(|| Ok(Prepared::default()))
+    }
+
+    /// The same for profiles of one database, each by itself.
+    ///
+    /// # Errors
+    /// When the target cannot be looked at. What is wrong with a profile stands in its place.
+    pub async fn plan_profiles(
+        &self,
+        database: &str,
+        specs: &[&ProfileSpec],
+    ) -> Result<Vec<Result<Prepared, Error>>, Error> {
+        rights::plan(&self.connections, database, specs).await
     }
 
     /// Makes a profile's group role and its grants what the profile says.
@@ -452,6 +467,20 @@ impl Handle {
     /// # Errors
     /// When that is not possible; nothing is changed then.
     pub async fn prepare_profile(&self, spec: &ProfileSpec) -> Result<Prepared, Error> {
-        grants::prepare(&self.connections, spec).await
+        let prepared = self.prepare_profiles(&spec.database, &[spec]).await;
+        let prepared = prepared.map_err(|failed| failed.error)?;
+        Ok(prepared.into_iter().next().unwrap_or_default())
+    }
+
+    /// The same for profiles of one database, in one transaction.
+    ///
+    /// # Errors
+    /// When that is not possible for one of them; nothing is changed for any then.
+    pub async fn prepare_profiles(
+        &self,
+        database: &str,
+        specs: &[&ProfileSpec],
+    ) -> Result<Vec<Prepared>, NotPrepared> {
+        rights::prepare(&self.connections, database, specs).await
     }
 }
