@@ -8,6 +8,7 @@ pub mod caution;
 pub mod doctor;
 pub mod ending;
 pub mod error;
+mod fit;
 pub mod history;
 pub mod issue;
 pub mod measure;
