@@ -26,6 +26,7 @@ mod endpoints;
 mod expiry;
 mod faults;
 mod full_disk;
+mod grants;
 mod idempotency;
 mod issuing;
 mod kills;
