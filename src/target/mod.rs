@@ -289,6 +289,8 @@ pub struct Prepared {
     pub statements: Vec<String>,
     /// What could not be covered, in words.
     pub notes: Vec<String>,
+    /// Which of the settings of the server's log (`log`) the profile's logins may be given.
+    pub settable: Vec<String>,
 }
 
 impl Handle {

@@ -25,6 +25,7 @@ use crate::{
 };
 
 mod difference;
+mod harden;
 mod object;
 mod seen;
 mod signature;
@@ -53,12 +54,23 @@ pub(crate) struct Planned {
     pub(crate) notes: Vec<String>,
     /// What is wrong with the profile: the key that it is about, as in a file, and what.
     pub(crate) faults: Vec<(String, String)>,
+    /// Which of the settings of the server's log its logins may be given.
+    pub(crate) settable: Vec<String>,
 }
 
 impl Planned {
+    /// Adds what comes after it.
+    fn append(&mut self, next: Self) {
+        self.statements.extend(next.statements);
+        self.notes.extend(next.notes);
+        self.faults.extend(next.faults);
+        self.settable.extend(next.settable);
+    }
+
     fn sound(self) -> Result<Prepared, Error> {
         if self.faults.is_empty() {
-            return Ok(Prepared { statements: self.statements, notes: self.notes });
+            let Self { statements, notes, settable, .. } = self;
+            return Ok(Prepared { statements, notes, settable });
         }
         Err(Error::Unfit { faults: self.faults })
     }
@@ -147,13 +159,17 @@ async fn prepare_once(
     Ok(all)
 }
 
-/// All that a profile says of its database, in the order in which it is run: its group role and grants.
+/// All that a profile says of its database, in the order in which it is run: its group role and grants, then
+/// what is taken from everybody.
 async fn everything(
     tx: &mut PgConnection,
     facts: &Facts,
     spec: &ProfileSpec,
 ) -> Result<Planned, Error> {
-    grants(tx, facts, spec).await
+    let mut planned = grants(tx, facts, spec).await?;
+    planned.append(harden::difference(tx, spec).await?);
+    planned.append(harden::settable(tx, facts, spec).await?);
+    Ok(planned)
 }
 
 /// The group role, and what it is granted.
@@ -197,8 +213,8 @@ async fn grants(
         later: &later,
         wanted: &wanted,
     });
-    planned.statements.extend(differs.statements);
-    Ok(Planned { statements: planned.statements, ..differs })
+    planned.append(differs);
+    Ok(planned)
 }
 
 /// A group role that is somebody else's is granted nothing. To work as the schemas' owner it has to be that.
