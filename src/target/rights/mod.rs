@@ -40,8 +40,10 @@ use self::{
 /// Another transaction in the way is gone within this time, or the caller tries again later.
 const CONFLICT_TIME: Duration = Duration::from_secs(6);
 
-/// Nobody waits long behind a change that itself waits; and a database with very many things takes its time.
-const LIMITS: &str = "SET LOCAL lock_timeout = '2s'; SET LOCAL statement_timeout = '60s'";
+/// Nobody waits long behind a change that itself waits; a database with very many things takes its time; and
+/// compiling a question that is asked once takes longer than its answer.
+const LIMITS: &str =
+    "SET LOCAL lock_timeout = '2s'; SET LOCAL statement_timeout = '60s'; SET LOCAL jit = off";
 
 const PREPARE: &str = "prepare a profile";
 
