@@ -112,6 +112,7 @@ impl App {
     ) -> Result<Option<Answer>, Error> {
         let Offer { profile, target } = wish.offer;
         let spec = &profile.spec;
+        let settings = profile.login_settings();
         let handle = self.open(target).await?;
         // The deadline counts from before the intent is recorded, by a clock that nobody can set, so
         // that it lies before `give_up_at` whatever holds the recording up.
@@ -166,7 +167,7 @@ impl App {
             group_may_own: spec.group_may_own(),
             database: &lease.database,
             connection_limit: spec.connection_limit,
-            settings: &spec.settings,
+            settings: &settings,
             valid_until: expires_at,
             deadline,
         };
@@ -222,6 +223,7 @@ impl App {
         let intent = Intent {
             lease,
             profile: &wish.offer.profile.spec,
+            settings: &wish.offer.profile.login_settings(),
             profile_version: approval.profile_version(),
             target_version: wish.offer.target.version,
             ttl: approval.granted(),

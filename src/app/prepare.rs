@@ -17,13 +17,13 @@ impl App {
         &self,
         origin: &Origin,
         caller: Option<&Caller>,
-        profile: &Profile,
+        profile: &mut Profile,
         handle: &Arc<Handle>,
     ) -> Result<(), Error> {
-        if profile.is_prepared() {
-            return Ok(());
+        if !profile.is_prepared() {
+            profile.settable = self.prepare(origin, caller, profile, handle).await?.settable;
         }
-        self.prepare(origin, caller, profile, handle).await.map(drop)
+        Ok(())
     }
 
     /// Prepares a profile.
@@ -94,7 +94,7 @@ impl App {
             None => own_entry(now, event),
         };
         let mut tx = self.store.begin().await?;
-        match tx.mark_profile_prepared(profile.id, profile.version).await {
+        match tx.mark_profile_prepared(profile.id, profile.version, &prepared.settable).await {
             // Changed meanwhile, perhaps by another daemon, which may have prepared it already: then our
             // grants came after its own. It is prepared anew before the next lease.
             Err(store::error::Error::NotOneRow(_)) => {

@@ -59,9 +59,9 @@ impl App {
         let action = self.write_profile(&mut tx, admin, origin, &spec).await?;
         tx.commit().await?;
         self.nudges.audit.notify_one();
-        let profile = self.profile(admin, &spec.name).await?;
+        let mut profile = self.profile(admin, &spec.name).await?;
         let (_, handle) = self.handle(profile.target_id).await?;
-        self.prepare_if_needed(origin, Some(admin), &profile, &handle).await?;
+        self.prepare_if_needed(origin, Some(admin), &mut profile, &handle).await?;
         Ok((self.profile(admin, &spec.name).await?, action == Action::Create))
     }
 

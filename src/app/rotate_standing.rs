@@ -119,7 +119,7 @@ impl App {
     ) -> Result<(), Error> {
         let role = &claimed.role;
         let profile = self.store.profile(&role.spec.profile).await?;
-        let profile =
+        let mut profile =
             profile.ok_or_else(|| Error::not_found("profile", role.spec.profile.to_string()))?;
         let (target, handle) = self.handle(profile.target_id).await?;
         // A target that is away costs no intent: it is asked again for as long as it is.
@@ -127,11 +127,11 @@ impl App {
         probed.map_err(|e| Error::target(target.spec.name.as_str(), None, e))?;
         match author {
             Author::Caller(origin, caller) => {
-                self.prepare_if_needed(origin, Some(caller), &profile, &handle).await?;
+                self.prepare_if_needed(origin, Some(caller), &mut profile, &handle).await?;
             }
             Author::Pgvalet => {
                 let origin = Origin { request_id: RequestId::new(), source: None };
-                self.prepare_if_needed(&origin, None, &profile, &handle).await?;
+                self.prepare_if_needed(&origin, None, &mut profile, &handle).await?;
             }
         }
         let deadline = Instant::now() + self.times.issue_deadline;
@@ -143,6 +143,7 @@ impl App {
         // 2. The effect, and 3. the proof that it works.
         let spec = &profile.spec;
         let group_role = spec.group_role();
+        let settings = profile.login_settings();
         let to_make = ToMake {
             lease_id: fresh.lease_id,
             login_id: fresh.login_id,
@@ -152,7 +153,7 @@ impl App {
             group_may_own: spec.group_may_own(),
             database: &spec.database,
             connection_limit: spec.connection_limit,
-            settings: &spec.settings,
+            settings: &settings,
             valid_until: fresh.valid_until,
             deadline,
         };

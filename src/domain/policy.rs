@@ -135,6 +135,7 @@ mod tests {
             target_id: TargetId::new(),
             version: 3,
             prepared_version: Some(3),
+            settable: Vec::new(),
             spec: ProfileSpec {
                 name: "shop-read".parse().unwrap(),
                 description: String::new(),

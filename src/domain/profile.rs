@@ -191,6 +191,8 @@ pub struct Profile {
     pub version: i32,
     /// The version whose group role and grants were last made on the target, if any.
     pub prepared_version: Option<i32>,
+    /// Which of the settings of the server's log its logins may be given, as the target last said.
+    pub settable: Vec<String>,
     /// What it says.
     pub spec: ProfileSpec,
 }
@@ -200,6 +202,16 @@ impl Profile {
     #[must_use]
     pub fn is_prepared(&self) -> bool {
         self.prepared_version == Some(self.version)
+    }
+
+    /// What its logins' sessions begin with: its settings, and those of the server's log that may be given.
+    #[must_use]
+    pub fn login_settings(&self) -> BTreeMap<String, String> {
+        let log = self.spec.rights.log.iter().filter(|(name, _)| self.settable.contains(name));
+        let mut settings: BTreeMap<_, _> =
+            log.map(|(name, value)| (name.clone(), value.clone())).collect();
+        settings.extend(self.spec.settings.clone());
+        settings
     }
 }
 

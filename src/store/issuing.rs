@@ -4,7 +4,7 @@
 //! A statement that fails is run again for each of its leases alone: what is wrong with one is no
 //! trouble of the others, and each hears its own fault.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use chrono::{DateTime, Utc};
 use serde_json::Value;
@@ -52,6 +52,8 @@ pub struct Intent<'a> {
     pub lease: &'a Lease,
     /// The profile that it was decided on.
     pub profile: &'a ProfileSpec,
+    /// What its logins' sessions begin with.
+    pub settings: &'a BTreeMap<String, String>,
     /// That profile's version.
     pub profile_version: i32,
     /// The version of its target.
@@ -134,7 +136,7 @@ impl Store {
             "database": lease.database,
             "group_role": lease.group_role,
             "connection_limit": intent.profile.connection_limit,
-            "settings": intent.profile.settings,
+            "settings": intent.settings,
             "principal_id": lease.principal_id.uuid(),
             "tool": lease.tool,
             "reason": lease.reason,

@@ -24,6 +24,7 @@ struct Row {
     name: String,
     version: i32,
     prepared_version: Option<i32>,
+    settable: Vec<String>,
     description: String,
     database: String,
     preset: String,
@@ -51,6 +52,7 @@ impl TryFrom<Row> for Profile {
             target_id: TargetId::from(row.target_id),
             version: row.version,
             prepared_version: row.prepared_version,
+            settable: row.settable,
             spec: ProfileSpec {
                 name: row.name.parse().map_err(|_| Error::Unreadable("profile's name"))?,
                 description: row.description,
@@ -95,7 +97,7 @@ impl Store {
             r#"SELECT p.id, p.target_id, t.name AS target, p.name, p.version, p.prepared_version, p.description,
                       p.database, p.preset, p.schemas, p.group_role, p.ttl_seconds, p.max_ttl_seconds,
                       p.connection_limit, p.settings AS "settings: Json<BTreeMap<String, String>>",
-                      p.owned_objects, p.allow, p.reason, p.rights AS "rights: Json<Rights>"
+                      p.owned_objects, p.allow, p.reason, p.settable, p.rights AS "rights: Json<Rights>"
                FROM profile p JOIN target t ON t.id = p.target_id ORDER BY p.name"#
         )
         .fetch_all(&self.pool)
@@ -113,7 +115,7 @@ impl Store {
             r#"SELECT p.id, p.target_id, t.name AS target, p.name, p.version, p.prepared_version, p.description,
                       p.database, p.preset, p.schemas, p.group_role, p.ttl_seconds, p.max_ttl_seconds,
                       p.connection_limit, p.settings AS "settings: Json<BTreeMap<String, String>>",
-                      p.owned_objects, p.allow, p.reason, p.rights AS "rights: Json<Rights>"
+                      p.owned_objects, p.allow, p.reason, p.settable, p.rights AS "rights: Json<Rights>"
                FROM profile p JOIN target t ON t.id = p.target_id WHERE p.name = $1"#,
             name.as_str()
         )
@@ -134,7 +136,7 @@ impl Tx {
             r#"SELECT p.id, p.target_id, t.name AS target, p.name, p.version, p.prepared_version, p.description,
                       p.database, p.preset, p.schemas, p.group_role, p.ttl_seconds, p.max_ttl_seconds,
                       p.connection_limit, p.settings AS "settings: Json<BTreeMap<String, String>>",
-                      p.owned_objects, p.allow, p.reason, p.rights AS "rights: Json<Rights>"
+                      p.owned_objects, p.allow, p.reason, p.settable, p.rights AS "rights: Json<Rights>"
                FROM profile p JOIN target t ON t.id = p.target_id WHERE p.name = $1 FOR UPDATE OF p"#,
             name.as_str()
         )
@@ -224,7 +226,8 @@ impl Tx {
         exactly_one(&done)
     }
 
-    /// Records that the target holds what this version of the profile says.
+    /// Records that the target holds what this version of the profile says, and which of the settings of the
+    /// server's log may be given there.
     ///
     /// # Errors
     /// [`Error::NotOneRow`] if the profile was changed meanwhile.
@@ -232,11 +235,13 @@ impl Tx {
         &mut self,
         id: ProfileId,
         version: i32,
+        settable: &[String],
     ) -> Result<(), Error> {
         let done = sqlx::query!(
-            "UPDATE profile SET prepared_version = version WHERE id = $1 AND version = $2",
+            "UPDATE profile SET prepared_version = version, settable = $3 WHERE id = $1 AND version = $2",
             id.uuid(),
-            version
+            version,
+            settable
         )
         .execute(&mut *self.inner)
         .await?;

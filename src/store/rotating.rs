@@ -179,7 +179,7 @@ impl Tx {
             profile.database,
             profile.group_role(),
             profile.connection_limit,
-            Json(&profile.settings) as _,
+            Json(new.profile.login_settings()) as _,
             new.tool,
             Json(new.ttl) as _,
             now,
