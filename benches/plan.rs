@@ -80,7 +80,11 @@ async fn said(world: &World, verb: &str, what: &str, text: &str) {
     let count = |key: &str| {
         lines.clone().map(|line| line[key].as_array().map_or(0, Vec::len)).sum::<usize>()
     };
-    println!("{what}: {seconds:.2} s, {} statements, at most {}", count("statements"), memory(world));
+    println!(
+        "{what}: {seconds:.2} s, {} statements, at most {}",
+        count("statements"),
+        memory(world)
+    );
     let notes: Vec<&Value> = lines.clone().map(|line| &line["notes"]).collect();
     assert!(!json!(notes).to_string().contains("not made"), "{notes:?}");
 }

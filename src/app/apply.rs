@@ -210,7 +210,8 @@ impl App {
         let mut lines: Vec<_> = lines.iter_mut().filter(|line| line.what == "profile").collect();
         for together in by_database(specs) {
             let profiles: Vec<&Profile> = together.places.iter().filter_map(|p| find(*p)).collect();
-            let mut seen = together.places.iter().map(|p| looked.get_mut(*p).and_then(Option::take));
+            let mut seen =
+                together.places.iter().map(|p| looked.get_mut(*p).and_then(Option::take));
             let seen: Option<Vec<Prepared>> = seen.by_ref().map(|seen| seen?.ok()).collect();
             let as_it_is = seen.filter(|seen| {
                 seen.iter().all(|planned| planned.statements.is_empty())

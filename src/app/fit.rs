@@ -84,7 +84,8 @@ impl App {
                 Err(error) => {
                     let (first, said) = (together.places.first(), error.detail());
                     for place in together.places.iter().skip(1) {
-                        let same = Error::Conflict { code: "target_not_seen", detail: said.clone() };
+                        let same =
+                            Error::Conflict { code: "target_not_seen", detail: said.clone() };
                         if let Some(looked) = looked.get_mut(*place) {
                             *looked = Err(same);
                         }

@@ -175,13 +175,13 @@ fn notes(plan: &Value) -> Vec<String> {
 
 /// What a role holds, as `\dp` and its like show it: `kind name: privileges`.
 async fn held(connection: &mut PgConnection, role: &str) -> BTreeSet<String> {
-    let parameters = if text(connection, "current_setting('server_version_num')::int >= 150000").await
-        == "true"
-    {
-        "UNION ALL SELECT 'parameter ' || parname, paracl FROM pg_parameter_acl"
-    } else {
-        ""
-    };
+    let parameters =
+        if text(connection, "current_setting('server_version_num')::int >= 150000").await == "true"
+        {
+            "UNION ALL SELECT 'parameter ' || parname, paracl FROM pg_parameter_acl"
+        } else {
+            ""
+        };
     let query = format!(
         "SELECT thing || ': ' || string_agg(lower(privilege_type), ' ' ORDER BY privilege_type) FROM (
              SELECT 'database' AS thing, datacl AS acl FROM pg_database WHERE datname = current_database()
@@ -199,7 +199,12 @@ async fn held(connection: &mut PgConnection, role: &str) -> BTreeSet<String> {
              {parameters}
          ) things, aclexplode(acl) WHERE grantee = '{role}'::regrole GROUP BY thing ORDER BY 1"
     );
-    sqlx::query_scalar(sqlx::AssertSqlSafe(query)).fetch_all(connection).await.unwrap().into_iter().collect()
+    sqlx::query_scalar(sqlx::AssertSqlSafe(query))
+        .fetch_all(connection)
+        .await
+        .unwrap()
+        .into_iter()
+        .collect()
 }
 
 fn expected(major: u32) -> BTreeSet<String> {
@@ -303,7 +308,11 @@ async fn made_and_mended(world: &World) {
         assert!(planned.iter().any(|one| one.contains(&found)), "{by_hand}: {found}: {planned:?}");
         assert_eq!(statements(&apply(world, &text_of_file).await), planned, "{by_hand}");
         assert_eq!(held(&mut target, &group).await, expected(major), "{by_hand}");
-        assert_eq!(statements(&apply(world, &text_of_file).await), Vec::<String>::new(), "{by_hand}");
+        assert_eq!(
+            statements(&apply(world, &text_of_file).await),
+            Vec::<String>::new(),
+            "{by_hand}"
+        );
     }
 
     // Less in the file is less on the target, down to nothing.
@@ -493,23 +502,52 @@ async fn a_mistake_is_refused_with_its_line_before_anything_is_changed() {
     let world = World::start().await;
     let shop = world.shop();
     world.target.run(&shop, &[&sales(&world)]).await;
-    let hidden = "CREATE SCHEMA hidden; CREATE TABLE hidden.t (id int); CREATE TABLE sales.hidden (id int)";
+    let hidden =
+        "CREATE SCHEMA hidden; CREATE TABLE hidden.t (id int); CREATE TABLE sales.hidden (id int)";
     world.target.run(&shop, &[hidden]).await;
     let (group, name) = (format!("pgvg_{}_odd", world.name), world.profile("odd"));
     let mut target = world.on_target().await;
     let too_old = world.target.major() < 15;
     for (grant, line, says) in [
         ("schema = \"sale\"\nprivileges = [\"usage\"]", 2, "did you mean `sales`?"),
-        ("schema = \"sales\"\ntables = [\"order\"]\nprivileges = [\"select\"]", 3, "did you mean `orders`?"),
-        ("schema = \"sales\"\ntables = [\"customers\"]\ncolumns = [\"nam\"]\nprivileges = [\"select\"]", 4, "did you mean `name`?"),
-        ("schema = \"sales\"\ntables = [\"customers\"]\ncolumns_except = [\"emial\"]\nprivileges = [\"select\"]", 4, "did you mean `email`?"),
+        (
+            "schema = \"sales\"\ntables = [\"order\"]\nprivileges = [\"select\"]",
+            3,
+            "did you mean `orders`?",
+        ),
+        (
+            "schema = \"sales\"\ntables = [\"customers\"]\ncolumns = [\"nam\"]\nprivileges = [\"select\"]",
+            4,
+            "did you mean `name`?",
+        ),
+        (
+            "schema = \"sales\"\ntables = [\"customers\"]\ncolumns_except = [\"emial\"]\nprivileges = [\"select\"]",
+            4,
+            "did you mean `email`?",
+        ),
         ("schema = \"sales\"\nfunctions = [\"totl\"]", 3, "did you mean `total`?"),
-        ("schema = \"sales\"\nfunctions = [\"total(text)\"]", 3, "write one of `total(integer)`, `total(integer, text)`"),
-        ("schema = \"sales\"\ntypes = [\"mod\"]\nprivileges = [\"usage\"]", 3, "did you mean `mood`?"),
-        ("schema = \"sales\"\nsequences = [\"number\"]\nprivileges = [\"usage\"]", 3, "did you mean `numbers`?"),
+        (
+            "schema = \"sales\"\nfunctions = [\"total(text)\"]",
+            3,
+            "write one of `total(integer)`, `total(integer, text)`",
+        ),
+        (
+            "schema = \"sales\"\ntypes = [\"mod\"]\nprivileges = [\"usage\"]",
+            3,
+            "did you mean `mood`?",
+        ),
+        (
+            "schema = \"sales\"\nsequences = [\"number\"]\nprivileges = [\"usage\"]",
+            3,
+            "did you mean `numbers`?",
+        ),
         ("languages = [\"plpgsq\"]\nprivileges = [\"usage\"]", 2, "did you mean `plpgsql`?"),
         ("languages = [\"c\"]\nprivileges = [\"usage\"]", 2, "untrusted"),
-        ("foreign_servers = [\"far_awy\"]\nprivileges = [\"usage\"]", 2, "did you mean `far_away`?"),
+        (
+            "foreign_servers = [\"far_awy\"]\nprivileges = [\"usage\"]",
+            2,
+            "did you mean `far_away`?",
+        ),
         ("foreign_data_wrappers = [\"fr\"]\nprivileges = [\"usage\"]", 2, "did you mean `far`?"),
         (
             "parameters = [\"log_statment\"]\nprivileges = [\"set\"]",
@@ -517,7 +555,11 @@ async fn a_mistake_is_refused_with_its_line_before_anything_is_changed() {
             if too_old { "from PostgreSQL 15 on" } else { "did you mean `log_statement`?" },
         ),
         ("schema = \"hidden\"\nprivileges = [\"usage\"]", 2, "must not act for"),
-        ("schema = \"sales\"\ntables = [\"hidden\"]\nprivileges = [\"select\"]", 3, "must not act for"),
+        (
+            "schema = \"sales\"\ntables = [\"hidden\"]\nprivileges = [\"select\"]",
+            3,
+            "must not act for",
+        ),
         (
             "schema = \"sales\"\nfunctions = [\"by_somebody_else\"]\nrevoke_public = true",
             3,
@@ -534,8 +576,12 @@ async fn a_mistake_is_refused_with_its_line_before_anything_is_changed() {
             "grant[0] excepts it",
         ),
     ] {
-        let text_of_file =
-            file(&world, "odd", "preset = \"custom\"", &format!("[[profile.NAME.grant]]\n{grant}\n"));
+        let text_of_file = file(
+            &world,
+            "odd",
+            "preset = \"custom\"",
+            &format!("[[profile.NAME.grant]]\n{grant}\n"),
+        );
         // The grant begins on the eighth line.
         let at = format!("p.toml:{}", line + 7);
         for verb in ["plan", "apply"] {
@@ -554,14 +600,18 @@ async fn a_mistake_is_refused_with_its_line_before_anything_is_changed() {
     // Of several profiles, one mistake stops all.
     let good = file(&world, "fine", "preset = \"readonly\"\nschemas = [\"sales\"]", "");
     let bad = file(&world, "odd", "preset = \"readonly\"\nschemas = [\"sale\"]", "");
-    let told = send(&world, "apply", &format!("{good}{bad}")).await.expect_problem(422, "invalid_file");
+    let told =
+        send(&world, "apply", &format!("{good}{bad}")).await.expect_problem(422, "invalid_file");
     assert!(told.to_string().contains("did you mean `sales`?"), "{told}");
     let fine = format!("/v1/profiles/{}", world.profile("fine"));
     world.admin.get(&fine).await.expect_problem(404, "not_found");
     // A role that is not there, and a schema that the role does not own.
     for (head, says) in [
         ("preset = \"custom\"\ngroup_role = \"shop_suport\"", "did you mean `shop_support`?"),
-        ("preset = \"admin\"\ngroup_role = \"shop_support\"\nschemas = [\"sales\"]", "is owned by `shop_owner`"),
+        (
+            "preset = \"admin\"\ngroup_role = \"shop_support\"\nschemas = [\"sales\"]",
+            "is owned by `shop_owner`",
+        ),
     ] {
         let told = send(&world, "apply", &file(&world, "odd", head, "")).await;
         let told = told.expect_problem(422, "invalid_file");
@@ -601,7 +651,8 @@ async fn a_failure_leaves_its_database_whole_and_the_others_done() {
 
     let one = file(&world, "one", "preset = \"readonly\"\nschemas = [\"public\"]", "");
     let two = one.replace("-one", "-two");
-    let three = one.replace("-one", "-three").replace(&format!("\"{shop}\""), &format!("\"{other}\""));
+    let three =
+        one.replace("-one", "-three").replace(&format!("\"{shop}\""), &format!("\"{other}\""));
     // Somebody is about to change a table of the first database, and takes its time.
     let mut busy = world.on_target().await;
     run(&mut busy, "BEGIN; GRANT SELECT ON orders TO shop_support").await.unwrap();
@@ -616,7 +667,10 @@ async fn a_failure_leaves_its_database_whole_and_the_others_done() {
     assert!(!lines[2]["statements"].as_array().unwrap().is_empty(), "{made}");
     assert!(!lines[2]["notes"].to_string().contains("not made"), "{made}");
     let mut target = world.on_target().await;
-    let there = format!("SELECT string_agg(rolname, ',') FROM pg_roles WHERE rolname ~ '^pgvg_{}_(one|two|three)$'", world.name);
+    let there = format!(
+        "SELECT string_agg(rolname, ',') FROM pg_roles WHERE rolname ~ '^pgvg_{}_(one|two|three)$'",
+        world.name
+    );
     assert_eq!(text(&mut target, &there).await, format!("pgvg_{}_three", world.name));
 
     let again = apply(&world, &format!("{one}{two}{three}")).await;

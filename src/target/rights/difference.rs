@@ -176,7 +176,8 @@ impl<'a> Plan<'a> {
     fn later(&mut self) {
         let compared = self.compared;
         let wanted = &compared.wanted.later;
-        let in_question: BTreeSet<&str> = wanted.keys().map(|(schema, _)| schema.as_str()).collect();
+        let in_question: BTreeSet<&str> =
+            wanted.keys().map(|(schema, _)| schema.as_str()).collect();
         let mut makers: BTreeSet<(&str, &str)> = BTreeSet::new();
         for (_, object) in self.counted() {
             let schema = if object.on == On::Schema { &object.name } else { &object.schema };
@@ -226,7 +227,8 @@ impl<'a> Plan<'a> {
         let owners: BTreeSet<&str> =
             makers.iter().filter(|(schema, _)| closed(schema)).map(|(_, owner)| *owner).collect();
         for owner in owners {
-            let mut of_owner = compared.later.iter().filter(|l| l.owner == owner && l.on == On::Routine);
+            let mut of_owner =
+                compared.later.iter().filter(|l| l.owner == owner && l.on == On::Routine);
             // Without a word about it, everybody has it.
             let whole = of_owner.clone().find(|later| later.schema.is_empty());
             if whole.is_none_or(|later| later.of_everybody.contains(&Privilege::Execute)) {
@@ -272,7 +274,13 @@ impl<'a> Plan<'a> {
     }
 
     /// What a grant names must be granted; what only falls under it is told.
-    fn cannot_give(&mut self, place: usize, object: &'a Object, out_of_reach: &Privileges, shown: String) {
+    fn cannot_give(
+        &mut self,
+        place: usize,
+        object: &'a Object,
+        out_of_reach: &Privileges,
+        shown: String,
+    ) {
         if out_of_reach.is_empty() {
             return;
         }
@@ -284,7 +292,8 @@ impl<'a> Plan<'a> {
             );
             return self.planned.faults.push((path.clone(), message));
         }
-        let remedy = (!object.owner_is_superuser).then(|| act_for(&object.owner, self.compared.facts));
+        let remedy =
+            (!object.owner_is_superuser).then(|| act_for(&object.owner, self.compared.facts));
         self.uncovered.entry((&object.owner, remedy)).or_default().push(shown);
     }
 
@@ -331,7 +340,10 @@ impl<'a> Plan<'a> {
         planned.notes.extend(self.compared.wanted.notes.iter().cloned());
         for ((owner, remedy), names) in &self.uncovered {
             let remedy = remedy.as_ref().map_or_else(
-                || "give them an owner of their own, or let a superuser grant them by hand".to_owned(),
+                || {
+                    "give them an owner of their own, or let a superuser grant them by hand"
+                        .to_owned()
+                },
                 |remedy| format!("let a superuser run `{remedy}`, and prepare again"),
             );
             planned.notes.push(format!(
@@ -340,7 +352,8 @@ impl<'a> Plan<'a> {
             ));
         }
         for ((owner, excess), names) in &self.beyond {
-            let (list, names, group) = (statement::list(excess), some_of(names), self.compared.group);
+            let (list, names, group) =
+                (statement::list(excess), some_of(names), self.compared.group);
             planned.notes.push(match owner {
                 Some(owner) => format!(
                     "{list} on {names} is more than the profile says, and out of our admin's reach: let the owner `{owner}` or a superuser revoke it from `{group}`"

@@ -93,8 +93,7 @@ pub(crate) async fn difference(
         .map_err(error::failed("look up what everybody may do"))?;
     for open in open {
         let (on, name, privilege) = open.taken();
-        let statement =
-            statement::privileges(Way::Take, privilege, (on, &[name]), Whom::Everybody);
+        let statement = statement::privileges(Way::Take, privilege, (on, &[name]), Whom::Everybody);
         if open.is_ours {
             planned.statements.push(statement);
         } else {
@@ -122,15 +121,15 @@ pub(crate) async fn settable(
     } else if facts.server.version_num < PARAMETERS_HAVE_PRIVILEGES {
         Vec::new()
     } else {
-        const MAY: &str =
-            "SELECT name FROM unnest($1::text[]) AS name WHERE has_parameter_privilege(name, 'SET') ORDER BY 1";
+        const MAY: &str = "SELECT name FROM unnest($1::text[]) AS name WHERE has_parameter_privilege(name, 'SET') ORDER BY 1";
         sqlx::query_scalar(MAY)
             .bind(&wanted)
             .fetch_all(tx)
             .await
             .map_err(error::failed("look up which settings may be given"))?
     };
-    let left_out: Vec<String> = wanted.into_iter().filter(|name| !settable.contains(name)).collect();
+    let left_out: Vec<String> =
+        wanted.into_iter().filter(|name| !settable.contains(name)).collect();
     let mut planned = Planned { settable, ..Planned::default() };
     if !left_out.is_empty() {
         let names = some_of(&left_out);

@@ -24,6 +24,7 @@ use crate::{
     },
 };
 
+mod claims;
 mod difference;
 mod harden;
 mod object;
@@ -32,9 +33,13 @@ mod signature;
 mod statement;
 mod wanted;
 
+#[cfg(test)]
+mod tests;
+
 use self::{
+    claims::Grants,
     difference::{Compared, difference},
-    wanted::{Grants, Wanted},
+    wanted::Wanted,
 };
 
 /// Another transaction in the way is gone within this time, or the caller tries again later.
@@ -234,9 +239,8 @@ async fn given(
                 .await
                 .map_err(error::failed("look up roles"))?;
         let hint = did_you_mean(name, roles.iter().map(String::as_str));
-        let message = format!(
-            "there is no role `{name}` on the target{hint}: make it, or correct its name"
-        );
+        let message =
+            format!("there is no role `{name}` on the target{hint}: make it, or correct its name");
         planned.faults.push(("group_role".to_owned(), message));
         return Ok(planned);
     }

@@ -164,7 +164,9 @@ impl Object {
     pub(crate) fn quoted(&self) -> String {
         let name = match self.on {
             On::LargeObject => self.name.clone(),
-            On::Parameter => self.name.split('.').map(sql::identifier).collect::<Vec<_>>().join("."),
+            On::Parameter => {
+                self.name.split('.').map(sql::identifier).collect::<Vec<_>>().join(".")
+            }
             _ => sql::identifier(&self.name),
         };
         let name = match &self.arguments {
@@ -242,8 +244,12 @@ pub(crate) mod tests {
 
     #[test]
     fn names_are_quoted_for_statements_and_plain_for_people() {
-        let routine = Object { arguments: Some("integer".to_owned()), ..object(On::Routine, "s", "f") };
-        assert_eq!((routine.quoted(), routine.shown()), ("\"s\".\"f\"(integer)".to_owned(), "function s.f(integer)".to_owned()));
+        let routine =
+            Object { arguments: Some("integer".to_owned()), ..object(On::Routine, "s", "f") };
+        assert_eq!(
+            (routine.quoted(), routine.shown()),
+            ("\"s\".\"f\"(integer)".to_owned(), "function s.f(integer)".to_owned())
+        );
         assert_eq!(object(On::Parameter, "", "pgaudit.log").quoted(), "\"pgaudit\".\"log\"");
         assert_eq!(object(On::LargeObject, "", "16400").quoted(), "16400");
         assert_eq!(object(On::Table, "s", "t").shown(), "s.t");

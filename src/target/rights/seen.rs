@@ -220,8 +220,8 @@ pub(crate) async fn objects(
     group: Option<Oid>,
 ) -> Result<Vec<Object>, Error> {
     let has_parameters = version >= PARAMETERS_HAVE_PRIVILEGES;
-    let query = OBJECTS
-        .replace("{parameters}", if has_parameters { PARAMETERS } else { NO_PARAMETERS });
+    let query =
+        OBJECTS.replace("{parameters}", if has_parameters { PARAMETERS } else { NO_PARAMETERS });
     let (table_schemas, table_names) = places(grants, &[Kind::Table, Kind::Column]);
     let parameters = grants.iter().flat_map(|grant| grant.parameters.iter().flatten());
     let parameters: Vec<String> = parameters.map(|name| name.to_lowercase()).collect();

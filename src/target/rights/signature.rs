@@ -71,7 +71,8 @@ fn plain_type(written: &str) -> String {
     let written = written.replace('"', "");
     let words: Vec<&str> = written.split_whitespace().collect();
     let word = words.join(" ");
-    let word = word.strip_prefix("VARIADIC ").or_else(|| word.strip_prefix("variadic ")).unwrap_or(&word);
+    let word =
+        word.strip_prefix("VARIADIC ").or_else(|| word.strip_prefix("variadic ")).unwrap_or(&word);
     let (name, array) = match word.split_once('[') {
         Some((name, _)) => (name, "[]"),
         None => (word, ""),

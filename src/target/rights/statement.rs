@@ -50,8 +50,11 @@ pub(crate) fn list(privileges: &Privileges) -> String {
 }
 
 /// Privileges on columns, as GRANT lists them: `SELECT ("a", "b"), UPDATE ("c")`.
-pub(crate) fn list_of_columns<'a>(columns: impl Iterator<Item = (&'a str, &'a Privileges)>) -> String {
-    let mut by_privilege: std::collections::BTreeMap<_, Vec<String>> = std::collections::BTreeMap::new();
+pub(crate) fn list_of_columns<'a>(
+    columns: impl Iterator<Item = (&'a str, &'a Privileges)>,
+) -> String {
+    let mut by_privilege: std::collections::BTreeMap<_, Vec<String>> =
+        std::collections::BTreeMap::new();
     for (name, privileges) in columns {
         for privilege in privileges {
             by_privilege.entry(*privilege).or_default().push(identifier(name));
@@ -61,7 +64,8 @@ pub(crate) fn list_of_columns<'a>(columns: impl Iterator<Item = (&'a str, &'a Pr
     for (privilege, names) in by_privilege {
         let separator = if list.is_empty() { "" } else { ", " };
         // Writing to a text cannot fail.
-        let _ = write!(list, "{separator}{} ({})", privilege.as_str().to_uppercase(), names.join(", "));
+        let _ =
+            write!(list, "{separator}{} ({})", privilege.as_str().to_uppercase(), names.join(", "));
     }
     list
 }
@@ -86,7 +90,11 @@ pub(crate) fn later(
     whom: Whom<'_>,
 ) -> Option<String> {
     let (verb, preposition) = way.words();
-    let within = if schema.is_empty() { String::new() } else { format!(" IN SCHEMA {}", identifier(schema)) };
+    let within = if schema.is_empty() {
+        String::new()
+    } else {
+        format!(" IN SCHEMA {}", identifier(schema))
+    };
     Some(format!(
         "ALTER DEFAULT PRIVILEGES FOR ROLE {}{within} {verb} {} ON {} {preposition} {}",
         identifier(owner),

@@ -11,14 +11,9 @@ use sqlx::postgres::types::Oid;
 
 use crate::{
     document::did_you_mean,
-    domain::{
-        profile::ProfileSpec,
-        rights::{
-            grant::{Grant, Kind, Privilege, Selection, is_like, is_pattern},
-            preset,
-        },
-    },
+    domain::rights::grant::{Kind, Privilege, Selection, is_like, is_pattern},
     target::rights::{
+        claims::{Claim, Grants, key_of},
         object::{Column, Object, On, Privileges},
         seen::PARAMETERS_HAVE_PRIVILEGES,
         signature::Signature,
@@ -30,60 +25,6 @@ const TABLES_CAN_BE_MAINTAINED: i32 = 170_000;
 
 /// A fault: the key that it is about, as in a file, and what is wrong.
 pub(crate) type Fault = (String, String);
-
-/// A grant, and where it stands in the profile.
-struct Claim<'a> {
-    grant: &'a Grant,
-    kind: Kind,
-    /// Its number among the profile's own; none if it is the preset's.
-    number: Option<usize>,
-}
-
-impl Claim<'_> {
-    /// The path of one of its keys.
-    fn at(&self, key: &str) -> String {
-        match self.number {
-            Some(number) => format!("grant[{number}].{key}"),
-            None => "schemas".to_owned(),
-        }
-    }
-
-    /// As it is called in the fault of another.
-    fn title(&self) -> String {
-        self.number.map_or_else(|| "the preset".to_owned(), |number| format!("grant[{number}]"))
-    }
-
-    fn privileges(&self) -> Privileges {
-        self.grant.privileges().into_iter().collect()
-    }
-}
-
-/// The grants of a profile: its preset's, then its own.
-pub(crate) struct Grants {
-    all: Vec<Grant>,
-    of_preset: usize,
-}
-
-impl Grants {
-    pub(crate) fn of(spec: &ProfileSpec) -> Self {
-        let of_preset = if spec.is_group_given() {
-            0
-        } else {
-            preset::grants(spec.preset, &spec.schemas).len()
-        };
-        Self { all: spec.grants(), of_preset }
-    }
-
-    pub(crate) fn as_slice(&self) -> &[Grant] {
-        &self.all
-    }
-
-    fn claims(&self) -> impl Iterator<Item = Claim<'_>> {
-        self.all.iter().enumerate().filter_map(|(place, grant)| {
-            Some(Claim { grant, kind: grant.kind()?, number: place.checked_sub(self.of_preset) })
-        })
-    }
-}
 
 /// What is wanted. Things are known by their place among those that were seen.
 #[derive(Debug, Default)]
@@ -234,7 +175,12 @@ impl Wanted {
         found
     }
 
-    fn in_schema(&mut self, index: &Index<'_>, database: &str, (number, claim): (usize, &Claim<'_>)) {
+    fn in_schema(
+        &mut self,
+        index: &Index<'_>,
+        database: &str,
+        (number, claim): (usize, &Claim<'_>),
+    ) {
         let (Some(schema), Some(selection)) = (&claim.grant.schema, claim.grant.selection()) else {
             return;
         };
@@ -285,7 +231,7 @@ impl Wanted {
                 self.like(index, (on, schema), name)
             } else {
                 let found = self.plainly(index, (on, schema), name, claim);
-                let path = claim.at(claim_key(claim.kind));
+                let path = claim.at(key_of(claim.kind));
                 self.named.extend(found.iter().map(|place| (*place, path.clone())));
                 found
             };
@@ -295,9 +241,8 @@ impl Wanted {
     }
 
     fn like(&mut self, index: &Index<'_>, (on, schema): (On, &str), pattern: &str) -> Vec<usize> {
-        let like = |(_, object): &(usize, &Object)| {
-            !object.is_partition && is_like(pattern, &object.name)
-        };
+        let like =
+            |(_, object): &(usize, &Object)| !object.is_partition && is_like(pattern, &object.name);
         let found: Vec<usize> =
             index.all(on, schema).filter(like).map(|(place, _)| place).collect();
         if found.is_empty() {
@@ -330,9 +275,11 @@ impl Wanted {
             0 => format!("schema `{schema}` has no `{name}`; write one of {}", listed(&same)),
             1 => return found,
             _ if !signature.is_exact() => return found,
-            _ => format!("`{name}` may be one of {}: write the schemas of its types", listed(&same)),
+            _ => {
+                format!("`{name}` may be one of {}: write the schemas of its types", listed(&same))
+            }
         };
-        self.faults.push((claim.at(claim_key(claim.kind)), message));
+        self.faults.push((claim.at(key_of(claim.kind)), message));
         Vec::new()
     }
 
@@ -371,7 +318,8 @@ impl Wanted {
         }
         for ((place, name, privilege), title) in excepted {
             let on = self.on_columns.get(&place).and_then(|on| on.get(name));
-            let Some(table) = objects.get(place).filter(|_| on.is_some_and(|on| on.contains(&privilege)))
+            let Some(table) =
+                objects.get(place).filter(|_| on.is_some_and(|on| on.contains(&privilege)))
             else {
                 continue;
             };
@@ -402,7 +350,8 @@ impl Wanted {
         objects: &[Object],
         names: &HashMap<Oid, Vec<&str>>,
     ) {
-        let lists = [("columns", &claim.grant.columns), ("columns_except", &claim.grant.columns_except)];
+        let lists =
+            [("columns", &claim.grant.columns), ("columns_except", &claim.grant.columns_except)];
         let tables: Vec<(&Object, &[&str], bool)> = places
             .iter()
             .filter_map(|place| {
@@ -417,7 +366,8 @@ impl Wanted {
                     *is_named && !there.contains(&name.as_str())
                 };
                 let nowhere = !tables.iter().any(|(_, there, _)| there.contains(&name.as_str()));
-                let lacking = tables.iter().find(lacks).or_else(|| tables.first().filter(|_| nowhere));
+                let lacking =
+                    tables.iter().find(lacks).or_else(|| tables.first().filter(|_| nowhere));
                 if let Some((table, there, _)) = lacking {
                     let hint = did_you_mean(name, there.iter().copied());
                     let message = format!("{} has no column `{name}`{hint}", table.shown());
@@ -436,7 +386,9 @@ impl Wanted {
         objects: &[Object],
     ) {
         for place in places {
-            let (Some(table), Some(whole)) = (objects.get(*place), self.on.get(*place)) else { continue };
+            let (Some(table), Some(whole)) = (objects.get(*place), self.on.get(*place)) else {
+                continue;
+            };
             let privileges = claim.privileges();
             let Some(both) = privileges.intersection(whole).next() else { continue };
             let gives_it = |other: &&Claim<'_>| {
@@ -454,14 +406,6 @@ impl Wanted {
             );
             return self.faults.push((claim.at(key), message));
         }
-    }
-}
-
-/// The key that names the things of a kind.
-const fn claim_key(kind: Kind) -> &'static str {
-    match kind {
-        Kind::Column => Kind::Table.key(),
-        other => other.key(),
     }
 }
 
