@@ -3,20 +3,19 @@
 
 use std::collections::BTreeSet;
 
-use futures_util::TryStreamExt as _;
 use pgvalet::dev::shop;
 use serde_json::{Value, json};
 use sqlx::PgConnection;
 
 use crate::support::{
     people::Answer,
-    sessions::{sign_in, text},
+    sessions::text,
     versions::on_every_version,
     world::{Plan, World},
 };
 
 /// A schema with something of each kind, and what the admin needs beside the owner's rights.
-fn sales(world: &World) -> String {
+pub(crate) fn sales(world: &World) -> String {
     let (owner, admin) = (shop::OWNER, world.shop());
     let parameters = if world.target.major() < 15 {
         String::new()
@@ -141,7 +140,7 @@ privileges = ["set", "alter system"]
 "#;
 
 /// A file with one profile of this world.
-fn file(world: &World, name: &str, head: &str, grants: &str) -> String {
+pub(crate) fn file(world: &World, name: &str, head: &str, grants: &str) -> String {
     let name = world.profile(name);
     let (target, shop) = (&world.name, world.shop());
     let head = format!(
@@ -151,26 +150,20 @@ fn file(world: &World, name: &str, head: &str, grants: &str) -> String {
     head + &grants.replace("NAME", &name)
 }
 
-async fn send(world: &World, verb: &str, text: &str) -> Answer {
+pub(crate) async fn send(world: &World, verb: &str, text: &str) -> Answer {
     let code = json!({ "name": "p.toml", "text": text, "secrets": {} });
     world.admin.post(&format!("/v1/{verb}"), &code).await
 }
 
-async fn apply(world: &World, text: &str) -> Value {
+pub(crate) async fn apply(world: &World, text: &str) -> Value {
     send(world, "apply", text).await.expect(200)
 }
 
 /// The statements of all lines.
-fn statements(plan: &Value) -> Vec<String> {
+pub(crate) fn statements(plan: &Value) -> Vec<String> {
     let lines = plan["lines"].as_array().unwrap().iter();
     let each = lines.flat_map(|line| line["statements"].as_array().unwrap().clone());
     each.map(|statement| statement.as_str().unwrap().to_owned()).collect()
-}
-
-fn notes(plan: &Value) -> Vec<String> {
-    let lines = plan["lines"].as_array().unwrap().iter();
-    let each = lines.flat_map(|line| line["notes"].as_array().unwrap().clone());
-    each.map(|note| note.as_str().unwrap().to_owned()).collect()
 }
 
 /// What a role holds, as `\dp` and its like show it: `kind name: privileges`.
@@ -261,7 +254,7 @@ async fn every_kind_of_grant_is_made_once_and_mended() {
 }
 
 /// What the admin was granted on what all databases share would outlive the test.
-fn gone(world: &World) -> String {
+pub(crate) fn gone(world: &World) -> String {
     if world.target.major() < 15 {
         return "SELECT 1".to_owned();
     }
@@ -284,38 +277,56 @@ async fn made_and_mended(world: &World) {
     assert_eq!(statements(&planned), statements(&made), "what is shown is what is run");
     assert_eq!(held(&mut target, &group).await, expected(major), "{made}");
     agrees_with_the_information_schema(&mut target, &group).await;
-    // PUBLIC has lost EXECUTE, also on what is to come; another owner's functions are told of.
+    everybody_has_lost(world, &mut target, &group).await;
+
+    drift_is_mended(world, &mut target, (&group, &text_of_file)).await;
+    less_is_taken(world, &mut target, &group).await;
+}
+
+/// PUBLIC has lost EXECUTE, also on what is to come, and the group has it there.
+async fn everybody_has_lost(world: &World, target: &mut PgConnection, group: &str) {
     let open = "SELECT has_function_privilege('public', 'stock.count_parts()', 'EXECUTE')";
-    assert_eq!(text(&mut target, open).await, "false");
+    assert_eq!(text(target, open).await, "false");
     let more = format!(
         "SET ROLE {}; CREATE FUNCTION stock.later() RETURNS int LANGUAGE sql AS 'SELECT 1'; RESET ROLE",
         shop::OWNER
     );
-    world.target.run(&shop, &[&more]).await;
+    world.target.run(&world.shop(), &[&more]).await;
     let open = "SELECT has_function_privilege('public', 'stock.later()', 'EXECUTE')";
-    assert_eq!(text(&mut target, open).await, "false");
+    assert_eq!(text(target, open).await, "false");
     let ours = format!("SELECT has_function_privilege('{group}', 'stock.later()', 'EXECUTE')");
-    assert_eq!(text(&mut target, &ours).await, "true");
-    world.target.run(&shop, &["DROP FUNCTION stock.later()"]).await;
+    assert_eq!(text(target, &ours).await, "true");
+    world.target.run(&world.shop(), &["DROP FUNCTION stock.later()"]).await;
+}
 
-    let again = send(world, "plan", &text_of_file).await.expect(200);
+/// Nothing is left to do; and what somebody changes by hand is found, named and mended.
+async fn drift_is_mended(
+    world: &World,
+    target: &mut PgConnection,
+    (group, text_of_file): (&str, &str),
+) {
+    let (shop, major) = (world.shop(), world.target.major());
+    let again = send(world, "plan", text_of_file).await.expect(200);
     assert_eq!((statements(&again), &again["changes"]), (Vec::new(), &json!(false)), "{again}");
-    let again = apply(world, &text_of_file).await;
+    let again = apply(world, text_of_file).await;
     assert_eq!(statements(&again), Vec::<String>::new());
-    for (by_hand, found) in drift(&group, world) {
+    for (by_hand, found) in drift(group, world) {
         world.target.run(&shop, &[&by_hand]).await;
-        let planned = statements(&send(world, "plan", &text_of_file).await.expect(200));
+        let planned = statements(&send(world, "plan", text_of_file).await.expect(200));
         assert!(planned.iter().any(|one| one.contains(&found)), "{by_hand}: {found}: {planned:?}");
-        assert_eq!(statements(&apply(world, &text_of_file).await), planned, "{by_hand}");
-        assert_eq!(held(&mut target, &group).await, expected(major), "{by_hand}");
+        assert_eq!(statements(&apply(world, text_of_file).await), planned, "{by_hand}");
+        assert_eq!(held(target, group).await, expected(major), "{by_hand}");
         assert_eq!(
-            statements(&apply(world, &text_of_file).await),
+            statements(&apply(world, text_of_file).await),
             Vec::<String>::new(),
             "{by_hand}"
         );
     }
+}
 
-    // Less in the file is less on the target, down to nothing.
+/// Less in the file is less on the target; and from some columns to the whole table and back, where a REVOKE on
+/// the table takes the columns' along.
+async fn less_is_taken(world: &World, target: &mut PgConnection, group: &str) {
     let less = file(
         world,
         "all",
@@ -323,15 +334,14 @@ async fn made_and_mended(world: &World) {
         "[[profile.NAME.grant]]\nschema = \"sales\"\ntables = [\"customers\"]\ncolumns = [\"id\"]\nprivileges = [\"select\"]\n",
     );
     apply(world, &less).await;
-    let left: Vec<_> = held(&mut target, &group).await.into_iter().collect();
+    let left: Vec<_> = held(target, group).await.into_iter().collect();
     assert_eq!(left, ["column sales.customers.id: select", "schema sales: usage"]);
-    // From some columns to the whole table and back: REVOKE on the table takes the columns' along.
     let whole = less.replace("columns = [\"id\"]\n", "");
     apply(world, &whole).await;
-    let left: Vec<_> = held(&mut target, &group).await.into_iter().collect();
+    let left: Vec<_> = held(target, group).await.into_iter().collect();
     assert_eq!(left, ["schema sales: usage", "table sales.customers: select"]);
     apply(world, &less).await;
-    let left: Vec<_> = held(&mut target, &group).await.into_iter().collect();
+    let left: Vec<_> = held(target, group).await.into_iter().collect();
     assert_eq!(left, ["column sales.customers.id: select", "schema sales: usage"]);
 }
 
@@ -391,295 +401,4 @@ async fn agrees_with_the_information_schema(target: &mut PgConnection, group: &s
          WHERE grantee = '{group}' AND routine_schema = 'stock'"
     );
     assert_eq!(text(target, &routines).await, "count_parts");
-}
-
-/// The one lease of a profile that was applied.
-async fn lease(world: &World, name: &str) -> PgConnection {
-    sign_in(&world.issue(name, json!({})).await).await.unwrap()
-}
-
-async fn run(session: &mut PgConnection, sql: &str) -> Result<(), String> {
-    let done = sqlx::raw_sql(sqlx::AssertSqlSafe(sql.to_owned())).execute(session).await;
-    done.map(drop).map_err(|error| match error {
-        sqlx::Error::Database(error) => error.code().unwrap_or_default().into_owned(),
-        other => other.to_string(),
-    })
-}
-
-#[tokio::test]
-async fn privileges_on_columns_hold_on_every_way_to_them() {
-    on_every_version(async |target| {
-        let world = World::with(Plan { shop_on: Some(target), ..Plan::default() }).await;
-        let owner = shop::OWNER;
-        let tables = format!(
-            "CREATE SCHEMA sales AUTHORIZATION {owner};
-             SET ROLE {owner};
-             CREATE TABLE sales.customers (id serial PRIMARY KEY, name text, secret text);
-             INSERT INTO sales.customers (name, secret) VALUES ('Ada', 'x');
-             CREATE VIEW sales.seen AS SELECT id, name, secret FROM sales.customers"
-        );
-        world.target.run(&world.shop(), &[&tables]).await;
-        let grants = "
-[[profile.NAME.grant]]
-schema = \"sales\"
-tables = [\"customers\", \"seen\"]
-columns = [\"id\", \"name\"]
-privileges = [\"select\"]
-
-[[profile.NAME.grant]]
-schema = \"sales\"
-tables = [\"customers\"]
-columns_except = [\"id\", \"secret\"]
-privileges = [\"insert\", \"update\"]
-
-[[profile.NAME.grant]]
-schema = \"sales\"
-sequences = [\"customers_id_seq\"]
-privileges = [\"usage\"]
-";
-        apply(&world, &file(&world, "columns", "preset = \"readwrite\"", grants)).await;
-        let mut session = lease(&world, "columns").await;
-        let denied = "42501";
-        for (sql, expected) in [
-            ("SELECT id, name FROM sales.customers", Ok(())),
-            ("SELECT * FROM sales.customers", Err(denied)),
-            ("SELECT count(*) FROM sales.customers", Ok(())),
-            ("SELECT 1 FROM sales.customers WHERE secret = 'x'", Err(denied)),
-            ("SELECT customers FROM sales.customers", Err(denied)),
-            ("SELECT name FROM sales.seen", Ok(())),
-            ("SELECT secret FROM sales.seen", Err(denied)),
-            ("SELECT * FROM sales.seen", Err(denied)),
-            ("INSERT INTO sales.customers (name) VALUES ('Ben') RETURNING id", Ok(())),
-            ("INSERT INTO sales.customers (name) VALUES ('Ben') RETURNING secret", Err(denied)),
-            ("INSERT INTO sales.customers (name) VALUES ('Ben') RETURNING *", Err(denied)),
-            ("INSERT INTO sales.customers (name, secret) VALUES ('Ben', 'y')", Err(denied)),
-            ("UPDATE sales.customers SET name = 'B' WHERE id = 2 RETURNING name", Ok(())),
-            ("UPDATE sales.customers SET name = secret", Err(denied)),
-            ("UPDATE sales.customers SET secret = 'z'", Err(denied)),
-            ("COPY sales.customers (id, name) TO STDOUT", Ok(())),
-            ("COPY sales.customers TO STDOUT", Err(denied)),
-            // The conflicting key has to be readable, and what is set has to be ours to set.
-            (
-                "INSERT INTO sales.customers (name) VALUES ('C') ON CONFLICT (id) DO UPDATE SET name = 'D'",
-                Ok(()),
-            ),
-            (
-                "INSERT INTO sales.customers (name) VALUES ('C') ON CONFLICT (id) DO UPDATE SET secret = 'D'",
-                Err(denied),
-            ),
-            (
-                "INSERT INTO sales.customers (name) VALUES ('C') ON CONFLICT (id) DO UPDATE SET name = customers.secret",
-                Err(denied),
-            ),
-            ("DELETE FROM sales.customers", Err(denied)),
-        ] {
-            let expected = expected.map_err(str::to_owned);
-            if sql.starts_with("COPY ") {
-                assert_eq!(copies(lease(&world, "columns").await, sql).await, expected.is_ok(), "{sql}");
-            } else {
-                assert_eq!(run(&mut session, sql).await, expected, "{sql}");
-            }
-        }
-        drop(session);
-        let all = json!({ "target": world.name });
-        world.admin.post("/v1/revocations", &all).await.expect(200);
-        world.target.run(&world.shop(), &["DROP SCHEMA sales CASCADE"]).await;
-        world.finish().await;
-    })
-    .await;
-}
-
-/// Does COPY give its rows? The session is of no use afterwards, to our driver.
-async fn copies(mut session: PgConnection, sql: &str) -> bool {
-    match session.copy_out_raw(sql).await {
-        Ok(rows) => rows.try_for_each(|_| async { Ok(()) }).await.is_ok(),
-        Err(_) => false,
-    }
-}
-
-#[tokio::test]
-async fn a_mistake_is_refused_with_its_line_before_anything_is_changed() {
-    let world = World::start().await;
-    let shop = world.shop();
-    world.target.run(&shop, &[&sales(&world)]).await;
-    let hidden =
-        "CREATE SCHEMA hidden; CREATE TABLE hidden.t (id int); CREATE TABLE sales.hidden (id int)";
-    world.target.run(&shop, &[hidden]).await;
-    let (group, name) = (format!("pgvg_{}_odd", world.name), world.profile("odd"));
-    let mut target = world.on_target().await;
-    let too_old = world.target.major() < 15;
-    for (grant, line, says) in [
-        ("schema = \"sale\"\nprivileges = [\"usage\"]", 2, "did you mean `sales`?"),
-        (
-            "schema = \"sales\"\ntables = [\"order\"]\nprivileges = [\"select\"]",
-            3,
-            "did you mean `orders`?",
-        ),
-        (
-            "schema = \"sales\"\ntables = [\"customers\"]\ncolumns = [\"nam\"]\nprivileges = [\"select\"]",
-            4,
-            "did you mean `name`?",
-        ),
-        (
-            "schema = \"sales\"\ntables = [\"customers\"]\ncolumns_except = [\"emial\"]\nprivileges = [\"select\"]",
-            4,
-            "did you mean `email`?",
-        ),
-        ("schema = \"sales\"\nfunctions = [\"totl\"]", 3, "did you mean `total`?"),
-        (
-            "schema = \"sales\"\nfunctions = [\"total(text)\"]",
-            3,
-            "write one of `total(integer)`, `total(integer, text)`",
-        ),
-        (
-            "schema = \"sales\"\ntypes = [\"mod\"]\nprivileges = [\"usage\"]",
-            3,
-            "did you mean `mood`?",
-        ),
-        (
-            "schema = \"sales\"\nsequences = [\"number\"]\nprivileges = [\"usage\"]",
-            3,
-            "did you mean `numbers`?",
-        ),
-        ("languages = [\"plpgsq\"]\nprivileges = [\"usage\"]", 2, "did you mean `plpgsql`?"),
-        ("languages = [\"c\"]\nprivileges = [\"usage\"]", 2, "untrusted"),
-        (
-            "foreign_servers = [\"far_awy\"]\nprivileges = [\"usage\"]",
-            2,
-            "did you mean `far_away`?",
-        ),
-        ("foreign_data_wrappers = [\"fr\"]\nprivileges = [\"usage\"]", 2, "did you mean `far`?"),
-        (
-            "parameters = [\"log_statment\"]\nprivileges = [\"set\"]",
-            2,
-            if too_old { "from PostgreSQL 15 on" } else { "did you mean `log_statement`?" },
-        ),
-        ("schema = \"hidden\"\nprivileges = [\"usage\"]", 2, "must not act for"),
-        (
-            "schema = \"sales\"\ntables = [\"hidden\"]\nprivileges = [\"select\"]",
-            3,
-            "must not act for",
-        ),
-        (
-            "schema = \"sales\"\nfunctions = [\"by_somebody_else\"]\nrevoke_public = true",
-            3,
-            "cannot be taken from everybody",
-        ),
-        (
-            "schema = \"sales\"\ntables = [\"orders\"]\nprivileges = [\"select\"]\n[[profile.NAME.grant]]\nschema = \"sales\"\ntables = [\"orders\"]\ncolumns = [\"id\"]\nprivileges = [\"select\"]",
-            8,
-            "is granted by grant[0]",
-        ),
-        (
-            "schema = \"sales\"\ntables = [\"customers\"]\ncolumns_except = [\"email\"]\nprivileges = [\"select\"]\n[[profile.NAME.grant]]\nschema = \"sales\"\ntables = [\"customers\"]\ncolumns = [\"email\"]\nprivileges = [\"select\"]",
-            9,
-            "grant[0] excepts it",
-        ),
-    ] {
-        let text_of_file = file(
-            &world,
-            "odd",
-            "preset = \"custom\"",
-            &format!("[[profile.NAME.grant]]\n{grant}\n"),
-        );
-        // The grant begins on the eighth line.
-        let at = format!("p.toml:{}", line + 7);
-        for verb in ["plan", "apply"] {
-            let told = send(&world, verb, &text_of_file).await.expect_problem(422, "invalid_file");
-            let said = told.to_string();
-            assert!(told["faults"].as_array().unwrap().len() == 1, "{said}");
-            let fault = &told["faults"][0];
-            assert!(fault.to_string().contains(says), "{grant}: {said}");
-            let found = format!("p.toml:{}", fault["line"]);
-            assert!(said.contains(&at) || found == at, "{grant}: {at}: {said}");
-        }
-        world.admin.get(&format!("/v1/profiles/{name}")).await.expect_problem(404, "not_found");
-        let roles = format!("SELECT count(*) FROM pg_roles WHERE rolname = '{group}'");
-        assert_eq!(text(&mut target, &roles).await, "0");
-    }
-    // Of several profiles, one mistake stops all.
-    let good = file(&world, "fine", "preset = \"readonly\"\nschemas = [\"sales\"]", "");
-    let bad = file(&world, "odd", "preset = \"readonly\"\nschemas = [\"sale\"]", "");
-    let told =
-        send(&world, "apply", &format!("{good}{bad}")).await.expect_problem(422, "invalid_file");
-    assert!(told.to_string().contains("did you mean `sales`?"), "{told}");
-    let fine = format!("/v1/profiles/{}", world.profile("fine"));
-    world.admin.get(&fine).await.expect_problem(404, "not_found");
-    // A role that is not there, and a schema that the role does not own.
-    for (head, says) in [
-        ("preset = \"custom\"\ngroup_role = \"shop_suport\"", "did you mean `shop_support`?"),
-        (
-            "preset = \"admin\"\ngroup_role = \"shop_support\"\nschemas = [\"sales\"]",
-            "is owned by `shop_owner`",
-        ),
-    ] {
-        let told = send(&world, "apply", &file(&world, "odd", head, "")).await;
-        let told = told.expect_problem(422, "invalid_file");
-        assert!(told.to_string().contains(says), "{told}");
-    }
-    // A pattern that nothing is like may be meant for later; and what only falls under one is told.
-    let grants = "[[profile.NAME.grant]]\nschema = \"sales\"\ntables = [\"none_*\", \"hid*\"]\nprivileges = [\"select\"]\n";
-    let made = apply(&world, &file(&world, "odd", "preset = \"custom\"", grants)).await;
-    let notes = notes(&made).join("; ");
-    assert!(notes.contains("is like `none_*` now") && notes.contains("sales.hidden"), "{notes}");
-    // Through the API the fault names its key.
-    let spec = json!({
-        "name": name, "target": world.name, "database": shop, "preset": "custom", "ttl": "1h",
-        "max_ttl": "1h", "connection_limit": 1,
-        "rights": { "grant": [{ "schema": "sales", "tables": ["order"], "privileges": ["select"] }] },
-    });
-    let told = world.admin.put(&format!("/v1/profiles/{name}"), &spec).await;
-    let told = told.expect_problem(422, "invalid_request");
-    assert_eq!(told["faults"][0]["at"], "grant[0].tables", "{told}");
-    world.target.run(&shop, &["DROP SCHEMA sales, stock, hidden CASCADE", &gone(&world)]).await;
-    world.finish().await;
-}
-
-#[tokio::test]
-async fn a_failure_leaves_its_database_whole_and_the_others_done() {
-    let world = World::start().await;
-    let (shop, owner) = (world.shop(), shop::OWNER);
-    let other = format!("{shop}_b");
-    let make = format!("CREATE DATABASE {other} OWNER {owner} TEMPLATE {shop}");
-    world.target.run("postgres", &[&format!("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{shop}'"), &make]).await;
-    let recorded = world.admin.get(&format!("/v1/targets/{}", world.name)).await.expect(200);
-    let mut spec = json!({ "databases": [shop, other] });
-    for key in ["environment", "host", "port", "sslmode", "admin_user", "rotate_admin"] {
-        spec[key] = recorded[key].clone();
-    }
-    world.admin.put(&format!("/v1/targets/{}", world.name), &spec).await.expect(200);
-
-    let one = file(&world, "one", "preset = \"readonly\"\nschemas = [\"public\"]", "");
-    let two = one.replace("-one", "-two");
-    let three =
-        one.replace("-one", "-three").replace(&format!("\"{shop}\""), &format!("\"{other}\""));
-    // Somebody is about to change a table of the first database, and takes its time.
-    let mut busy = world.on_target().await;
-    run(&mut busy, "BEGIN; GRANT SELECT ON orders TO shop_support").await.unwrap();
-    let made = apply(&world, &format!("{one}{two}{three}")).await;
-    run(&mut busy, "ROLLBACK").await.unwrap();
-    let lines = made["lines"].as_array().unwrap();
-    for line in &lines[..2] {
-        assert_eq!(line["statements"], json!([]), "{line}");
-        assert!(line["notes"].to_string().contains("not made on the target yet"), "{line}");
-    }
-    assert!(lines[1]["notes"].to_string().contains("is as it was"), "{made}");
-    assert!(!lines[2]["statements"].as_array().unwrap().is_empty(), "{made}");
-    assert!(!lines[2]["notes"].to_string().contains("not made"), "{made}");
-    let mut target = world.on_target().await;
-    let there = format!(
-        "SELECT string_agg(rolname, ',') FROM pg_roles WHERE rolname ~ '^pgvg_{}_(one|two|three)$'",
-        world.name
-    );
-    assert_eq!(text(&mut target, &there).await, format!("pgvg_{}_three", world.name));
-
-    let again = apply(&world, &format!("{one}{two}{three}")).await;
-    assert!(!statements(&again).is_empty() && !again.to_string().contains("not made"), "{again}");
-    let again = apply(&world, &format!("{one}{two}{three}")).await;
-    assert_eq!(statements(&again), Vec::<String>::new());
-    for name in ["one", "two", "three"] {
-        world.admin.delete(&format!("/v1/profiles/{}", world.profile(name))).await.expect(204);
-    }
-    world.target.drop_database(&other).await;
-    world.finish().await;
 }

@@ -26,6 +26,8 @@ mod endpoints;
 mod expiry;
 mod faults;
 mod full_disk;
+mod grant_effects;
+mod grant_faults;
 mod grants;
 mod idempotency;
 mod issuing;
