@@ -77,6 +77,10 @@ impl App {
                     line.statements = planned.statements;
                     line.notes.extend(planned.notes);
                 }
+                Err(Error::Invalid(_)) => line.notes.push(format!(
+                    "target `{}` is new, or to be reached in another way: its statements are shown by apply, which sends the password",
+                    spec.target
+                )),
                 Err(e) => {
                     line.notes.push(format!("could not look at the target: {}", e.detail()));
                 }
@@ -175,7 +179,8 @@ impl App {
                     "profile `{}` names target `{name}`, which is neither in the file nor recorded{hint}",
                     spec.name
                 );
-                faults.push(Fault { field: "target".into(), message });
+                let path = format!("profile.{}.target", spec.name);
+                faults.push(desired.fault_at(&code.name, &path, message));
             }
         }
         let profiles = self.store.profiles().await?;
@@ -187,10 +192,11 @@ impl App {
                     "standing role `{}` names profile `{}`, which is neither in the file nor recorded",
                     spec.name, spec.profile
                 );
-                faults.push(Fault { field: "profile".into(), message });
+                let path = format!("standing-role.{}.profile", spec.name);
+                faults.push(desired.fault_at(&code.name, &path, message));
             }
         }
-        if faults.is_empty() { Ok(desired) } else { Err(Error::Invalid(faults)) }
+        if faults.is_empty() { Ok(desired) } else { Err(Error::File(faults)) }
     }
 
     /// Makes the profiles, those of a database together; what could not be made is told in their lines.

@@ -312,7 +312,9 @@ async fn drift_is_mended(
     assert_eq!(statements(&again), Vec::<String>::new());
     for (by_hand, found) in drift(group, world) {
         world.target.run(&shop, &[&by_hand]).await;
-        let planned = statements(&send(world, "plan", text_of_file).await.expect(200));
+        let plan = send(world, "plan", text_of_file).await.expect(200);
+        assert_eq!(plan["changes"], true, "{by_hand}: {plan}");
+        let planned = statements(&plan);
         assert!(planned.iter().any(|one| one.contains(&found)), "{by_hand}: {found}: {planned:?}");
         assert_eq!(statements(&apply(world, text_of_file).await), planned, "{by_hand}");
         assert_eq!(held(target, group).await, expected(major), "{by_hand}");
