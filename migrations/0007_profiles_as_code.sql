@@ -6,6 +6,8 @@ ALTER TABLE profile ADD CONSTRAINT profile_preset
 -- A given group role may be shared; one that pgvalet makes is one profile's.
 DROP INDEX profile_group_role;
 CREATE UNIQUE INDEX profile_group_role ON profile (target_id, effective_group_role) WHERE group_role IS NULL;
+-- Which of the settings in `rights.log` our admin may give to logins, as it was when it was last prepared.
+ALTER TABLE profile ADD COLUMN settable text[] NOT NULL DEFAULT '{}';
 -- When its checks were last run, and on which version; what failed, if something did.
 ALTER TABLE profile ADD COLUMN checked_version integer, ADD COLUMN checked_at timestamptz,
     ADD COLUMN failed_checks jsonb NOT NULL DEFAULT '[]';

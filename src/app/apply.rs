@@ -1,13 +1,18 @@
 //! Targets and profiles as code: plan, apply, export.
 //!
-//! All that a file says is checked before anything is changed; what it changes in our record is one
-//! transaction; then each profile is made on its target, one by one, and what could not be made is
-//! named: it is made when it is next applied or asked for.
+//! All that a file says is checked before anything is changed, on its targets too ([`crate::app::fit`]);
+//! what it changes in our record is one transaction; then its profiles are made, all of a database in one
+//! transaction there, and what could not be made is named: it is made when it is next applied or asked for.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::collections::BTreeMap;
 
 use crate::{
-    app::{App, Origin, error::Error, targets::NewTarget},
+    app::{
+        App, Origin,
+        error::Error,
+        fit::{Looked, by_database},
+        targets::NewTarget,
+    },
     domain::{
         access::Fault,
         name::Name,
@@ -20,7 +25,7 @@ use crate::{
     },
     identity::Admin,
     secret::Secret,
-    target::{Handle, Prepared},
+    target::Prepared,
 };
 
 /// A file with targets and profiles.
@@ -59,27 +64,26 @@ impl App {
     pub async fn plan(&self, _: &Admin<'_>, code: &Code) -> Result<Vec<PlannedLine>, Error> {
         let desired = self.read(code).await?;
         let (targets, profiles) = (self.store.targets().await?, self.store.profiles().await?);
+        let looked = self.look(code, &desired, &targets).await?;
         let mut lines = Vec::new();
         for target in &desired.targets {
             lines.push(target_line(target, find_target(&targets, &target.spec.name)));
         }
-        for spec in &desired.profiles {
+        for (spec, looked) in desired.profiles.iter().zip(looked) {
             let recorded = profiles.iter().find(|profile| profile.spec.name == spec.name);
             let mut line = profile_line(spec, recorded);
-            match find_target(&targets, &spec.target) {
-                None => line.notes.push(format!(
-                    "target `{}` is new: its statements are shown by apply",
+            match looked {
+                Ok(planned) => {
+                    line.statements = planned.statements;
+                    line.notes.extend(planned.notes);
+                }
+                Err(Error::Invalid(_)) => line.notes.push(format!(
+                    "target `{}` is new, or to be reached in another way: its statements are shown by apply, which sends the password",
                     spec.target
                 )),
-                Some(target) => match self.planned_on(target, spec).await {
-                    Ok(planned) => {
-                        line.statements = planned.statements;
-                        line.notes.extend(planned.notes);
-                    }
-                    Err(e) => {
-                        line.notes.push(format!("could not look at the target: {}", e.detail()))
-                    }
-                },
+                Err(e) => {
+                    line.notes.push(format!("could not look at the target: {}", e.detail()));
+                }
             }
             lines.push(line);
         }
@@ -112,6 +116,8 @@ impl App {
             });
         }
 
+        let looked = self.look(code, &desired, &recorded).await?;
+
         let mut lines = Vec::new();
         let profiles = self.store.profiles().await?;
         let mut tx = self.store.begin().await?;
@@ -137,18 +143,7 @@ impl App {
         self.nudges.audit.notify_one();
         self.nudges.rotations.notify_one();
 
-        for line in lines.iter_mut().filter(|line| line.what == "profile") {
-            match self.make_on_target(admin, origin, &line.name).await {
-                Ok(prepared) => {
-                    line.statements = prepared.statements;
-                    line.notes.extend(prepared.notes);
-                    line.notes.extend(self.check_after_apply(admin, origin, &line.name).await);
-                }
-                Err(e) => line
-                    .notes
-                    .push(format!("recorded, but not made on the target yet: {}", e.detail())),
-            }
-        }
+        self.make_on_targets(admin, origin, (&desired.profiles, looked), &mut lines).await?;
         Ok(lines)
     }
 
@@ -184,7 +179,8 @@ impl App {
                     "profile `{}` names target `{name}`, which is neither in the file nor recorded{hint}",
                     spec.name
                 );
-                faults.push(Fault { field: "target".into(), message });
+                let path = format!("profile.{}.target", spec.name);
+                faults.push(desired.fault_at(&code.name, &path, message));
             }
         }
         let profiles = self.store.profiles().await?;
@@ -196,50 +192,67 @@ impl App {
                     "standing role `{}` names profile `{}`, which is neither in the file nor recorded",
                     spec.name, spec.profile
                 );
-                faults.push(Fault { field: "profile".into(), message });
+                let path = format!("standing-role.{}.profile", spec.name);
+                faults.push(desired.fault_at(&code.name, &path, message));
             }
         }
-        if faults.is_empty() { Ok(desired) } else { Err(Error::Invalid(faults)) }
+        if faults.is_empty() { Ok(desired) } else { Err(Error::File(faults)) }
     }
 
-    async fn planned_on(&self, target: &Target, spec: &ProfileSpec) -> Result<Prepared, Error> {
-        let (_, handle): (_, Arc<Handle>) = self.handle(target.id).await?;
-        handle
-            .plan_profile(spec)
-            .await
-            .map_err(|e| Error::target(target.spec.name.as_str(), None, e))
-    }
-
-    async fn make_on_target(
+    /// Makes the profiles, those of a database together; what could not be made is told in their lines.
+    async fn make_on_targets(
         &self,
         admin: &Admin<'_>,
         origin: &Origin,
-        name: &str,
-    ) -> Result<Prepared, Error> {
-        let name: Name = name.parse().map_err(Error::internal)?;
-        let profile = self.profile(admin, &name).await?;
-        let (_, handle) = self.handle(profile.target_id).await?;
-        if profile.is_prepared() {
-            // What somebody changed by hand is put right too: only what is missing is run.
-            let planned = handle.plan_profile(&profile.spec).await;
-            let planned =
-                planned.map_err(|e| Error::target(profile.spec.target.as_str(), None, e))?;
-            if planned.statements.is_empty() {
-                return Ok(planned);
+        (specs, looked): (&[ProfileSpec], Vec<Looked>),
+        lines: &mut [PlannedLine],
+    ) -> Result<(), Error> {
+        let recorded = self.store.profiles().await?;
+        let find = |place: usize| {
+            let spec = specs.get(place)?;
+            recorded.iter().find(|profile| profile.spec.name == spec.name)
+        };
+        let mut looked: Vec<_> = looked.into_iter().map(Some).collect();
+        let mut lines: Vec<_> = lines.iter_mut().filter(|line| line.what == "profile").collect();
+        for together in by_database(specs) {
+            let profiles: Vec<&Profile> = together.places.iter().filter_map(|p| find(*p)).collect();
+            let mut seen =
+                together.places.iter().map(|p| looked.get_mut(*p).and_then(Option::take));
+            let seen: Option<Vec<Prepared>> = seen.by_ref().map(|seen| seen?.ok()).collect();
+            let as_it_is = seen.filter(|seen| {
+                seen.iter().all(|planned| planned.statements.is_empty())
+                    && profiles.iter().all(|profile| profile.is_prepared())
+            });
+            let made = match as_it_is {
+                Some(seen) => Ok(seen),
+                None => self.prepare_together(origin, Some(admin), &profiles).await,
+            };
+            let (mut made, unmade) = match made {
+                Ok(made) => (made.into_iter(), None),
+                Err(unmade) => (Vec::new().into_iter(), Some(unmade)),
+            };
+            for place in &together.places {
+                let Some(line) = lines.get_mut(*place) else { continue };
+                if let Some(prepared) = made.next() {
+                    line.statements = prepared.statements;
+                    line.notes.extend(prepared.notes);
+                    line.notes.extend(self.check_after_apply(admin, origin, &line.name).await);
+                }
+                line.notes.extend(unmade.as_ref().map(|unmade| unmade.note(&line.name, &together)));
             }
         }
-        self.prepare(origin, Some(admin), &profile, &handle).await
+        Ok(())
     }
 }
 
-fn find_target<'a>(targets: &'a [Target], name: &Name) -> Option<&'a Target> {
+pub(in crate::app) fn find_target<'a>(targets: &'a [Target], name: &Name) -> Option<&'a Target> {
     targets.iter().find(|target| target.spec.name == *name)
 }
 
 /// The password that the file names, for a target that is new or to be reached in another way. One that
 /// is recorded as it was keeps its password: the file goes on naming the one that was typed, which may
 /// be long gone.
-fn password_of<'a>(
+pub(in crate::app) fn password_of<'a>(
     target: &DesiredTarget,
     recorded: Option<&Target>,
     code: &'a Code,

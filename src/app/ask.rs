@@ -70,9 +70,9 @@ impl App {
         }
         self.offers.forget(&asked.profile);
         let deciding = self.decide(caller, origin, &asked);
-        let (approval, profile) = self.metrics.issuing(IssueStep::Decide, deciding).await?;
+        let (approval, mut profile) = self.metrics.issuing(IssueStep::Decide, deciding).await?;
         let (target, handle) = self.handle(profile.target_id).await?;
-        self.prepare_if_needed(origin, Some(caller), &profile, &handle).await?;
+        self.prepare_if_needed(origin, Some(caller), &mut profile, &handle).await?;
         let offer = Offer { profile, target };
         let wish = Wish { caller, origin, asked: &asked, offer: &offer, key, claims: &NO_CLAIMS };
         let answer = self.issue(approval, wish).await?;

@@ -88,6 +88,7 @@ pub(in crate::app) struct ToMake<'a> {
     pub(in crate::app) principal_id: PrincipalId,
     pub(in crate::app) role: &'a LoginName,
     pub(in crate::app) group_role: &'a str,
+    pub(in crate::app) group_may_own: bool,
     pub(in crate::app) database: &'a str,
     pub(in crate::app) connection_limit: i32,
     pub(in crate::app) settings: &'a BTreeMap<String, String>,
@@ -135,7 +136,7 @@ impl App {
             profile: spec.name.as_str(),
             tool: wish.asked.tool.as_str(),
         };
-        let filled = context::fill(spec, &facts, wish.claims);
+        let filled = context::fill(profile, &facts, wish.claims);
         let filled = filled.map_err(|missing| Error::claim_missing(&spec.name, missing))?;
         let lease = Lease {
             id: lease_id,
@@ -175,6 +176,7 @@ impl App {
             principal_id: lease.principal_id,
             role: &role,
             group_role: &lease.group_role,
+            group_may_own: spec.group_may_own(),
             database: &lease.database,
             connection_limit: spec.connection_limit,
             settings: &filled.settings,
@@ -272,6 +274,7 @@ impl App {
         let new = NewLogin {
             role: to_make.role,
             group_role: to_make.group_role,
+            group_may_own: to_make.group_may_own,
             database: to_make.database,
             verifier: &verifier,
             valid_until: to_make.valid_until,

@@ -12,6 +12,7 @@ pub mod drift;
 pub mod ending;
 pub mod error;
 pub mod explain;
+mod fit;
 pub mod history;
 pub mod issue;
 pub mod measure;

@@ -4,8 +4,8 @@
 use std::sync::Arc;
 
 use crate::{
-    app::{App, Origin, error::Error, own_entry},
-    domain::{audit::Event, profile::Profile},
+    app::{App, Origin, error::Error, fit::Together, own_entry},
+    domain::{audit::Event, name::Name, profile::Profile},
     identity::Caller,
     store,
     target::{Handle, Prepared},
@@ -17,13 +17,13 @@ impl App {
         &self,
         origin: &Origin,
         caller: Option<&Caller>,
-        profile: &Profile,
+        profile: &mut Profile,
         handle: &Arc<Handle>,
     ) -> Result<(), Error> {
-        if profile.is_prepared() {
-            return Ok(());
+        if !profile.is_prepared() {
+            profile.settable = self.prepare(origin, caller, profile, handle).await?.settable;
         }
-        self.prepare(origin, caller, profile, handle).await.map(drop)
+        Ok(())
     }
 
     /// Prepares a profile.
@@ -34,16 +34,58 @@ impl App {
         profile: &Profile,
         handle: &Arc<Handle>,
     ) -> Result<Prepared, Error> {
+        let prepared = self.prepare_all(origin, caller, &[profile], handle).await;
+        let prepared = prepared.map_err(|unmade| unmade.error)?;
+        Ok(prepared.into_iter().next().unwrap_or_default())
+    }
+
+    /// Prepares profiles of one database, all or none.
+    pub(in crate::app) async fn prepare_together(
+        &self,
+        origin: &Origin,
+        caller: Option<&Caller>,
+        profiles: &[&Profile],
+    ) -> Result<Vec<Prepared>, Unmade> {
+        let Some(first) = profiles.first() else { return Ok(Vec::new()) };
+        let (_, handle) = self.handle(first.target_id).await?;
+        self.prepare_all(origin, caller, profiles, &handle).await
+    }
+
+    async fn prepare_all(
+        &self,
+        origin: &Origin,
+        caller: Option<&Caller>,
+        profiles: &[&Profile],
+        handle: &Arc<Handle>,
+    ) -> Result<Vec<Prepared>, Unmade> {
+        let Some(first) = profiles.first() else { return Ok(Vec::new()) };
         let _turn = self.preparing.lock().await;
-        let spec = &profile.spec;
-        let prepared = handle
-            .prepare_profile(spec)
-            .await
-            .map_err(|e| Error::target(spec.target.as_str(), None, e))?;
+        let specs: Vec<_> = profiles.iter().map(|profile| &profile.spec).collect();
+        let prepared = handle.prepare_profiles(&first.spec.database, &specs).await;
+        let prepared = prepared.map_err(|failed| Unmade {
+            profile: failed.profile,
+            error: Error::target(first.spec.target.as_str(), None, failed.error),
+        })?;
+        for (profile, prepared) in profiles.iter().zip(&prepared) {
+            // What was so already is no event.
+            if !(profile.is_prepared() && prepared.statements.is_empty()) {
+                self.record_prepared(origin, caller, profile, prepared).await?;
+            }
+        }
+        Ok(prepared)
+    }
+
+    async fn record_prepared(
+        &self,
+        origin: &Origin,
+        caller: Option<&Caller>,
+        profile: &Profile,
+        prepared: &Prepared,
+    ) -> Result<(), Error> {
         let event = Event::ProfilePrepared {
             profile_id: profile.id,
-            profile: spec.name.to_string(),
-            group_role: spec.group_role(),
+            profile: profile.spec.name.to_string(),
+            group_role: profile.spec.group_role(),
             statements: prepared.statements.clone(),
         };
         let now = self.clock.now();
@@ -52,20 +94,44 @@ impl App {
             None => own_entry(now, event),
         };
         let mut tx = self.store.begin().await?;
-        match tx.mark_profile_prepared(profile.id, profile.version).await {
+        match tx.mark_profile_prepared(profile.id, profile.version, &prepared.settable).await {
             // Changed meanwhile, perhaps by another daemon, which may have prepared it already: then our
             // grants came after its own. It is prepared anew before the next lease.
             Err(store::error::Error::NotOneRow(_)) => {
                 tx.mark_profile_unprepared(profile.id).await?;
-                tx.audit(&entry).await?;
-                tx.commit().await?;
-                return Ok(prepared);
             }
             marked => marked?,
         }
         tx.audit(&entry).await?;
         tx.commit().await?;
         self.nudges.audit.notify_one();
-        Ok(prepared)
+        Ok(())
+    }
+}
+
+/// Profiles of one database that were not made.
+pub(in crate::app) struct Unmade {
+    /// The one that it failed at, if it was one.
+    profile: Option<Name>,
+    error: Error,
+}
+
+impl Unmade {
+    /// What the line of one of them says.
+    pub(in crate::app) fn note(&self, name: &str, together: &Together<'_>) -> String {
+        let why = match &self.profile {
+            Some(failed) if failed.as_str() != name => format!(
+                "profile `{failed}` could not be made, and the database `{}` is as it was",
+                together.database
+            ),
+            _ => self.error.detail(),
+        };
+        format!("recorded, but not made on the target yet: {why}")
+    }
+}
+
+impl From<Error> for Unmade {
+    fn from(error: Error) -> Self {
+        Self { profile: None, error }
     }
 }

@@ -1,7 +1,7 @@
 //! Profiles: recorded, changed, removed; and made on their target.
 
 use crate::{
-    app::{App, LeaseFilter, Origin, error::Error},
+    app::{App, LeaseFilter, Origin, apply::find_target, error::Error},
     domain::{
         access::Fault,
         audit::Event,
@@ -13,6 +13,7 @@ use crate::{
     identity::{Admin, Caller},
     ids::ProfileId,
     store::{self, Tx},
+    target,
 };
 
 impl App {
@@ -53,14 +54,31 @@ impl App {
             let fault = |(field, message): (String, String)| Fault { field: field.into(), message };
             return Err(Error::Invalid(faults.into_iter().map(fault).collect()));
         }
+        self.refuse_unfit(&spec).await?;
         let mut tx = self.store.begin().await?;
         let action = self.write_profile(&mut tx, admin, origin, &spec).await?;
         tx.commit().await?;
         self.nudges.audit.notify_one();
-        let profile = self.profile(admin, &spec.name).await?;
+        let mut profile = self.profile(admin, &spec.name).await?;
         let (_, handle) = self.handle(profile.target_id).await?;
-        self.prepare_if_needed(origin, Some(admin), &profile, &handle).await?;
+        self.prepare_if_needed(origin, Some(admin), &mut profile, &handle).await?;
         Ok((self.profile(admin, &spec.name).await?, action == Action::Create))
+    }
+
+    /// Refuses a profile that its target knows to be wrong. One that cannot be looked at says so when the
+    /// profile is made there.
+    async fn refuse_unfit(&self, spec: &ProfileSpec) -> Result<(), Error> {
+        let targets = self.store.targets().await?;
+        let Some(target) = find_target(&targets, &spec.target) else { return Ok(()) };
+        if !target.spec.databases.contains(&spec.database) {
+            return Ok(());
+        }
+        let (_, handle) = self.handle(target.id).await?;
+        let Err(target::Error::Unfit { faults }) = handle.plan_profile(spec).await else {
+            return Ok(());
+        };
+        let fault = |(field, message): (String, String)| Fault { field: field.into(), message };
+        Err(Error::Invalid(faults.into_iter().map(fault).collect()))
     }
 
     /// Writes a profile within a transaction.

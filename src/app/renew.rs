@@ -12,6 +12,7 @@ use crate::{
         duration::Seconds,
         lease::{self, Cause, Lease, Renewal, State, TtlRule},
         policy,
+        profile::Profile,
     },
     identity::Caller,
     ids::LeaseId,
@@ -109,7 +110,7 @@ impl App {
         caller: &Caller,
         origin: &Origin,
         lease: &Lease,
-    ) -> Result<(), Error> {
+    ) -> Result<Profile, Error> {
         self.refuse_standing(lease.id).await?;
         let name = lease.profile.parse().map_err(Error::internal)?;
         let Some(profile) = self.store.profile(&name).await? else {
@@ -117,7 +118,7 @@ impl App {
         };
         let principal = self.store.principal(lease.principal_id).await?;
         let Some(refusal) = policy::still_refused(principal.as_ref(), &profile) else {
-            return Ok(());
+            return Ok(profile);
         };
         Err(self.refuse(caller, origin, &name, refusal).await?)
     }

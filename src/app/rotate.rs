@@ -51,7 +51,7 @@ impl App {
         id: LeaseId,
     ) -> Result<Answer, Error> {
         let lease = self.lease(caller, id).await?;
-        self.check_still_allowed(caller, origin, &lease).await?;
+        let profile = self.check_still_allowed(caller, origin, &lease).await?;
         let (target, handle) = self.handle(lease.target_id).await?;
         let deadline = Instant::now() + self.times.issue_deadline;
 
@@ -70,6 +70,7 @@ impl App {
             principal_id: lease.principal_id,
             role: &role,
             group_role: &lease.group_role,
+            group_may_own: profile.spec.group_may_own(),
             database: &lease.database,
             connection_limit: terms.connection_limit,
             settings: &terms.settings,

@@ -121,7 +121,7 @@ impl App {
     ) -> Result<(), Error> {
         let role = &claimed.role;
         let profile = self.store.profile(&role.spec.profile).await?;
-        let profile =
+        let mut profile =
             profile.ok_or_else(|| Error::not_found("profile", role.spec.profile.to_string()))?;
         let (target, handle) = self.handle(profile.target_id).await?;
         // A target that is away costs no intent: it is asked again for as long as it is.
@@ -129,11 +129,11 @@ impl App {
         probed.map_err(|e| Error::target(target.spec.name.as_str(), None, e))?;
         match author {
             Author::Caller(origin, caller) => {
-                self.prepare_if_needed(origin, Some(caller), &profile, &handle).await?;
+                self.prepare_if_needed(origin, Some(caller), &mut profile, &handle).await?;
             }
             Author::Pgvalet => {
                 let origin = Origin { request_id: RequestId::new(), source: None };
-                self.prepare_if_needed(&origin, None, &profile, &handle).await?;
+                self.prepare_if_needed(&origin, None, &mut profile, &handle).await?;
             }
         }
         let deadline = Instant::now() + self.times.issue_deadline;
@@ -152,6 +152,7 @@ impl App {
             principal_id: claimed.role.principal_id,
             role: &fresh.role,
             group_role: &group_role,
+            group_may_own: spec.group_may_own(),
             database: &spec.database,
             connection_limit: spec.connection_limit,
             settings,
@@ -206,7 +207,7 @@ impl App {
             profile: spec.name.as_str(),
             tool: TOOL,
         };
-        let filled = context::fill(spec, &facts, &BTreeMap::new());
+        let filled = context::fill(profile, &facts, &BTreeMap::new());
         let filled = filled.map_err(|missing| Error::claim_missing(&spec.name, missing))?;
         let name = LoginName::mint(&spec.name, &role.spec.name, &tool, login_id);
         let granted = Granted {

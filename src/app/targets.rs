@@ -1,5 +1,7 @@
 //! Targets: recorded, changed, removed.
 
+use std::sync::Arc;
+
 use crate::{
     app::{App, Origin, error::Error},
     domain::{
@@ -14,6 +16,7 @@ use crate::{
     rng,
     secret::Secret,
     store::{self, Tx, targets::SealedPassword},
+    target::Handle,
 };
 
 impl App {
@@ -69,6 +72,28 @@ impl App {
         spec: &TargetSpec,
         password: Option<&Secret<String>>,
     ) -> Result<Option<i64>, Error> {
+        let (id, handle) = self.open_trial(spec, password).await?;
+        let probed = handle.probe().await;
+        self.targets.forget(id);
+        let server = probed.map_err(|e| Error::target(spec.name.as_str(), None, e))?;
+        if server.in_recovery {
+            return Err(Error::Conflict {
+                code: "target_in_recovery",
+                detail: format!(
+                    "target `{}` is a standby, which takes no changes: name the primary",
+                    spec.name
+                ),
+            });
+        }
+        Ok(server.system_identifier)
+    }
+
+    /// Opens a target as it is to be recorded, under an id of its own. Whoever opens it closes it.
+    pub(in crate::app) async fn open_trial(
+        &self,
+        spec: &TargetSpec,
+        password: Option<&Secret<String>>,
+    ) -> Result<(TargetId, Arc<Handle>), Error> {
         let recorded =
             self.store.targets().await?.into_iter().find(|target| target.spec.name == spec.name);
         let change = plan::target_change(spec, recorded.as_ref());
@@ -82,21 +107,7 @@ impl App {
         };
         let trial =
             Target { id: TargetId::new(), version: 0, admin_version: 0, spec: spec.clone() };
-        let handle = self.targets.open(&trial, (0, password), None);
-        let probed = handle.probe().await;
-        self.targets.forget(trial.id);
-        let failed = |e| Error::target(spec.name.as_str(), None, e);
-        let server = probed.map_err(failed)?;
-        if server.in_recovery {
-            return Err(Error::Conflict {
-                code: "target_in_recovery",
-                detail: format!(
-                    "target `{}` is a standby, which takes no changes: name the primary",
-                    spec.name
-                ),
-            });
-        }
-        Ok(server.system_identifier)
+        Ok((trial.id, self.targets.open(&trial, (0, password), None)))
     }
 
     /// Writes a target within a transaction.

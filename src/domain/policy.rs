@@ -174,6 +174,7 @@ mod tests {
             version: 3,
             prepared_version: Some(3),
             failed_checks: Vec::new(),
+            settable: Vec::new(),
             spec: ProfileSpec {
                 name: "shop-read".parse().unwrap(),
                 description: String::new(),

@@ -160,6 +160,16 @@ impl ProfileSpec {
         self.group_role.is_some()
     }
 
+    /// May its group role own things? Sessions that may make some work as it, and a schemas' owner is named
+    /// for what it owns.
+    #[must_use]
+    pub fn group_may_own(&self) -> bool {
+        use crate::domain::rights::grant::Privilege;
+        let makes = |one: &Privilege| matches!(one, Privilege::Create | Privilege::Temporary);
+        matches!(self.preset, Preset::Admin | Preset::BreakGlass)
+            || self.rights.grants.iter().any(|grant| grant.privileges.iter().any(makes))
+    }
+
     /// Everything that its group role is to hold: the preset's grants and its own.
     #[must_use]
     pub fn grants(&self) -> Vec<Grant> {
@@ -185,6 +195,8 @@ pub struct Profile {
     pub prepared_version: Option<i32>,
     /// The checks that failed when they were last run, if they were on this version.
     pub failed_checks: Vec<String>,
+    /// Which of the settings of the server's log its logins may be given, as the target last said.
+    pub settable: Vec<String>,
     /// What it says.
     pub spec: ProfileSpec,
 }

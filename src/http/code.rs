@@ -109,7 +109,9 @@ fn read(code: Code) -> apply::Code {
 }
 
 fn shown(lines: Vec<PlannedLine>) -> Plan {
-    let changes = lines.iter().any(|line| line.action != Action::Keep);
+    // A target that somebody changed by hand is to be mended, although the record stays.
+    let is_change = |line: &PlannedLine| line.action != Action::Keep || !line.statements.is_empty();
+    let changes = lines.iter().any(is_change);
     let lines = lines
         .into_iter()
         .map(|line| PlanLine {

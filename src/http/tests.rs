@@ -312,6 +312,25 @@ async fn the_page_to_try_the_api_loads_nothing_from_elsewhere() {
     );
 }
 
+/// One operation has what every one has.
+fn is_described(path: &str, operation: &Value) {
+    assert!(operation["summary"].is_string(), "{path}");
+    for response in operation["responses"].as_object().unwrap().values() {
+        assert!(response["description"].is_string() || response["$ref"].is_string(), "{path}");
+    }
+    let responses = operation["responses"].as_object().unwrap();
+    assert!(responses.contains_key("500") && responses.contains_key("default"), "{path}");
+    let signed_in = path.starts_with("/v1");
+    assert_eq!(responses.contains_key("401"), signed_in, "{path}");
+    assert_eq!(operation["security"] == json!([{"token": []}]), signed_in, "{path}");
+    let names: Vec<_> = operation["parameters"].as_array().into_iter().flatten().collect();
+    let mut unique: Vec<String> =
+        names.iter().map(|p| format!("{} {}", p["in"], p["name"])).collect();
+    unique.sort();
+    unique.dedup();
+    assert_eq!(unique.len(), names.len(), "{path}: {names:?}");
+}
+
 #[tokio::test]
 async fn the_description_lists_every_route_with_its_problems() {
     let answer = send_get("/openapi.json").await;
@@ -322,25 +341,8 @@ async fn the_description_lists_every_route_with_its_problems() {
     for (path, item) in paths {
         for (method, operation) in item.as_object().unwrap() {
             routes.push(format!("{} {path}", method.to_uppercase()));
-            assert!(operation["summary"].is_string(), "{path}");
             assert!(ids.insert(operation["operationId"].to_string()), "{path}: its id is taken");
-            for response in operation["responses"].as_object().unwrap().values() {
-                assert!(
-                    response["description"].is_string() || response["$ref"].is_string(),
-                    "{path}"
-                );
-            }
-            let responses = operation["responses"].as_object().unwrap();
-            assert!(responses.contains_key("500") && responses.contains_key("default"), "{path}");
-            let signed_in = path.starts_with("/v1");
-            assert_eq!(responses.contains_key("401"), signed_in, "{path}");
-            assert_eq!(operation["security"] == json!([{"token": []}]), signed_in, "{path}");
-            let names: Vec<_> = operation["parameters"].as_array().into_iter().flatten().collect();
-            let mut unique: Vec<String> =
-                names.iter().map(|p| format!("{} {}", p["in"], p["name"])).collect();
-            unique.sort();
-            unique.dedup();
-            assert_eq!(unique.len(), names.len(), "{path}: {names:?}");
+            is_described(path, operation);
         }
     }
     routes.sort();

@@ -25,6 +25,7 @@ struct Row {
     version: i32,
     prepared_version: Option<i32>,
     failed_checks: Json<Vec<String>>,
+    settable: Vec<String>,
     description: String,
     database: String,
     preset: String,
@@ -53,6 +54,7 @@ impl TryFrom<Row> for Profile {
             version: row.version,
             prepared_version: row.prepared_version,
             failed_checks: row.failed_checks.0,
+            settable: row.settable,
             spec: ProfileSpec {
                 name: row.name.parse().map_err(|_| Error::Unreadable("profile's name"))?,
                 description: row.description,
@@ -99,7 +101,7 @@ impl Store {
                       p.description,
                       p.database, p.preset, p.schemas, p.group_role, p.ttl_seconds, p.max_ttl_seconds,
                       p.connection_limit, p.settings AS "settings: Json<BTreeMap<String, Template>>",
-                      p.owned_objects, p.allow, p.reason, p.rights AS "rights: Json<Rights>"
+                      p.owned_objects, p.allow, p.reason, p.settable, p.rights AS "rights: Json<Rights>"
                FROM profile p JOIN target t ON t.id = p.target_id ORDER BY p.name"#
         )
         .fetch_all(&self.pool)
@@ -119,7 +121,7 @@ impl Store {
                       p.description,
                       p.database, p.preset, p.schemas, p.group_role, p.ttl_seconds, p.max_ttl_seconds,
                       p.connection_limit, p.settings AS "settings: Json<BTreeMap<String, Template>>",
-                      p.owned_objects, p.allow, p.reason, p.rights AS "rights: Json<Rights>"
+                      p.owned_objects, p.allow, p.reason, p.settable, p.rights AS "rights: Json<Rights>"
                FROM profile p JOIN target t ON t.id = p.target_id WHERE p.name = $1"#,
             name.as_str()
         )
@@ -142,7 +144,7 @@ impl Tx {
                       p.description,
                       p.database, p.preset, p.schemas, p.group_role, p.ttl_seconds, p.max_ttl_seconds,
                       p.connection_limit, p.settings AS "settings: Json<BTreeMap<String, Template>>",
-                      p.owned_objects, p.allow, p.reason, p.rights AS "rights: Json<Rights>"
+                      p.owned_objects, p.allow, p.reason, p.settable, p.rights AS "rights: Json<Rights>"
                FROM profile p JOIN target t ON t.id = p.target_id WHERE p.name = $1 FOR UPDATE OF p"#,
             name.as_str()
         )
@@ -232,7 +234,8 @@ impl Tx {
         exactly_one(&done)
     }
 
-    /// Records that the target holds what this version of the profile says.
+    /// Records that the target holds what this version of the profile says, and which of the settings of the
+    /// server's log may be given there.
     ///
     /// # Errors
     /// [`Error::NotOneRow`] if the profile was changed meanwhile.
@@ -240,11 +243,13 @@ impl Tx {
         &mut self,
         id: ProfileId,
         version: i32,
+        settable: &[String],
     ) -> Result<(), Error> {
         let done = sqlx::query!(
-            "UPDATE profile SET prepared_version = version WHERE id = $1 AND version = $2",
+            "UPDATE profile SET prepared_version = version, settable = $3 WHERE id = $1 AND version = $2",
             id.uuid(),
-            version
+            version,
+            settable
         )
         .execute(&mut *self.inner)
         .await?;

@@ -8,7 +8,7 @@ use crate::{
         role::{GRAVEYARD, GROUP_PREFIX, LOGIN_PREFIX},
     },
     target::{
-        connect::Connections,
+        Handle,
         error::{self, Error},
         sql::CONNECT_PREFIX,
     },
@@ -80,33 +80,34 @@ SELECT r.role, p.schemaname::text AS schema, p.tablename::text AS table, p.polic
 FROM pg_policies p, unnest(p.roles::text[]) AS r (role)
 WHERE r.role = ANY ($1) ORDER BY 1, 2, 3, 4";
 
-/// Reads it; of these roles, or of all that cannot sign in if none is named.
-pub(crate) async fn read(
-    connections: &Connections,
-    database: &str,
-    roles: &[String],
-) -> Result<Holding, Error> {
-    let mut connection = connections.to(database).await?;
-    let rows: Vec<Row> = sqlx::query_as(GRANTED)
-        .bind(roles)
-        .bind(LOGIN_PREFIX)
-        .bind(GROUP_PREFIX)
-        .bind(CONNECT_PREFIX)
-        .bind(GRAVEYARD)
-        .fetch_all(&mut *connection)
-        .await
-        .map_err(error::failed(READ))?;
-    let mut holders: Vec<&str> = rows.iter().map(|row| row.role.as_str()).collect();
-    holders.dedup();
-    let policies: Vec<PolicyRow> = sqlx::query_as(POLICIES)
-        .bind(holders)
-        .fetch_all(&mut *connection)
-        .await
-        .map_err(error::failed(READ))?;
-    Ok(Holding {
-        held: rows.into_iter().map(Held::from).collect(),
-        policies: policies.into_iter().map(PolicySeen::from).collect(),
-    })
+impl Handle {
+    /// What the roles of a database were granted by hand: of these, or of all that cannot sign in.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub async fn read_grants(&self, database: &str, roles: &[String]) -> Result<Holding, Error> {
+        let mut connection = self.connections.to(database).await?;
+        let rows: Vec<Row> = sqlx::query_as(GRANTED)
+            .bind(roles)
+            .bind(LOGIN_PREFIX)
+            .bind(GROUP_PREFIX)
+            .bind(CONNECT_PREFIX)
+            .bind(GRAVEYARD)
+            .fetch_all(&mut *connection)
+            .await
+            .map_err(error::failed(READ))?;
+        let mut holders: Vec<&str> = rows.iter().map(|row| row.role.as_str()).collect();
+        holders.dedup();
+        let policies: Vec<PolicyRow> = sqlx::query_as(POLICIES)
+            .bind(holders)
+            .fetch_all(&mut *connection)
+            .await
+            .map_err(error::failed(READ))?;
+        Ok(Holding {
+            held: rows.into_iter().map(Held::from).collect(),
+            policies: policies.into_iter().map(PolicySeen::from).collect(),
+        })
+    }
 }
 
 impl From<Row> for Held {

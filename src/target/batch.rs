@@ -159,9 +159,10 @@ fn in_one(jobs: &[Job]) -> String {
     all
 }
 
-/// None if the server's version is not known yet, or the verifier is malformed.
+/// None if the server's version is not known yet, or the verifier is malformed; or if the group may own
+/// things, which [`sound`] takes for a fault.
 fn statements(new: &NewLogin<'_>, version: i32) -> Option<Statements> {
-    if version == 0 {
+    if version == 0 || new.group_may_own {
         return None;
     }
     let name = new.role.as_str();

@@ -16,7 +16,7 @@ use crate::{
         connect::{Connections, Patience, run},
         context,
         error::{self, Error, Meaning},
-        observe::{self, Facts, Role},
+        observe::{self, Facts, Owns, Role},
         sql::{self, LoginTerms, LoginVerb, Membership},
         way,
     },
@@ -106,7 +106,7 @@ async fn create_once(connections: &Connections, new: &NewLogin<'_>) -> Result<Ma
         });
     }
     let mut tx = connection.begin().await.map_err(error::failed(MAKE))?;
-    let group = observe::safe_group(&mut tx, new.group_role)
+    let group = observe::safe_group(&mut tx, new.group_role, Owns::by(new.group_may_own))
         .await?
         .ok_or_else(|| Error::GroupMissing { group: new.group_role.to_owned() })?;
     observe::check_may_grant(&mut tx, &facts, &group).await?;
@@ -221,7 +221,7 @@ async fn let_in(
         let comment = format!("pgvalet: holds CONNECT on database {}, nothing else", new.database);
         run(tx, &sql::comment_on_role(&name, &comment)).await.map_err(error::failed(MAKE))?;
     }
-    let role = observe::safe_group(tx, &name)
+    let role = observe::safe_group(tx, &name, Owns::Nothing)
         .await?
         .ok_or_else(|| Error::GroupMissing { group: name.clone() })?;
     observe::check_may_grant(tx, facts, &role).await?;

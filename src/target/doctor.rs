@@ -15,7 +15,7 @@ use crate::{
         error::{self, Error, Meaning, Source},
         hardening,
         installed::{self, SCHEMA},
-        observe::{self, Facts},
+        observe::{self, Facts, Owns},
         sql::{self, Membership},
     },
 };
@@ -352,7 +352,7 @@ async fn a_group(
     const CHECK: &str = "group";
     let name = &group.role;
     let version = facts.server.version_num;
-    match observe::safe_group(tx, name).await {
+    match observe::safe_group(tx, name, Owns::Nothing).await {
         Ok(Some(_)) => {}
         Ok(None) if group.is_given => {
             let found = format!("the group role `{name}` is not there, and its profile names it");

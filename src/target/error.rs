@@ -132,16 +132,6 @@ pub enum Error {
         #[source]
         source: Source,
     },
-    /// No such schemas.
-    #[error(
-        "the database `{database}` has no schema {schemas}: make it, or correct its name in the profile"
-    )]
-    SchemaMissing {
-        /// The database.
-        database: String,
-        /// The schemas, each in backticks.
-        schemas: String,
-    },
     /// A profile asks for what the target does not have, or what our admin cannot give there.
     #[error("the profile does not fit the target: {}", listed(faults))]
     Unfit {
@@ -264,7 +254,6 @@ impl Error {
             Self::ContextMissing { .. } => "context_missing",
             Self::DatabaseMissing { .. } => "database_missing",
             Self::DatabaseClosed { .. } => "database_closed",
-            Self::SchemaMissing { .. } => "schema_missing",
             Self::Unfit { .. } => "profile_unfit",
             Self::SettingRefused { .. } => "setting_refused",
             Self::LoginUnsafe { .. } => "login_unsafe",
@@ -304,7 +293,6 @@ impl Error {
             | Self::GroupUnsafe { .. }
             | Self::ContextMissing { .. }
             | Self::DatabaseMissing { .. }
-            | Self::SchemaMissing { .. }
             | Self::Unfit { .. }
             | Self::SettingRefused { .. }
             | Self::LoginUnsafe { .. }
@@ -321,6 +309,17 @@ impl Error {
         matches!(
             self,
             Self::Unreachable { .. } | Self::ConnectionLost { .. } | Self::Failure { .. }
+        )
+    }
+
+    /// Is it the profile that is wrong, or what it names? Nothing failed then.
+    pub(crate) const fn is_the_profiles(&self) -> bool {
+        matches!(
+            self,
+            Self::Unfit { .. }
+                | Self::GroupMissing { .. }
+                | Self::GroupUnsafe { .. }
+                | Self::LacksRight { source: None, .. }
         )
     }
 

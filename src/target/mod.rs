@@ -17,13 +17,8 @@ use crate::{
     clock::Clock,
     domain::{
         breaker,
-        explanation::ObjectName,
         lease::Proof,
         profile::{OwnedObjects, ProfileSpec},
-        rights::{
-            adopt::Holding,
-            check::{Check, Outcome},
-        },
         role::LoginName,
         target::Target,
     },
@@ -50,7 +45,6 @@ pub mod doctor;
 pub mod explain;
 mod fence;
 mod gate;
-mod grants;
 mod handover;
 mod hardening;
 mod installed;
@@ -60,9 +54,9 @@ mod passwords;
 mod policies;
 mod pool;
 mod prepared;
-mod privileges;
 mod put_back;
 mod remove;
+mod rights;
 pub mod script;
 mod sound;
 mod sql;
@@ -75,6 +69,7 @@ use self::scram::Verifier;
 pub use self::{
     admin::SETS_WITHIN,
     error::Error,
+    rights::NotPrepared,
     survey::{Memory, Survey},
 };
 
@@ -268,6 +263,8 @@ pub struct NewLogin<'a> {
     pub claims: &'a BTreeMap<String, String>,
     /// Who it is for, to be read in the catalogue.
     pub comment: String,
+    /// May the group role own things? Then it may be handed out although it does.
+    pub group_may_own: bool,
     /// Whose request it is: callers take turns.
     pub asked_by: PrincipalId,
 }
@@ -302,6 +299,8 @@ pub struct Prepared {
     pub statements: Vec<String>,
     /// What could not be covered, in words.
     pub notes: Vec<String>,
+    /// Which of the settings of the server's log (`log`) the profile's logins may be given.
+    pub settable: Vec<String>,
 }
 
 impl Handle {
@@ -337,19 +336,6 @@ impl Handle {
         groups: &[doctor::Group],
     ) -> Result<doctor::Examined, Error> {
         doctor::examine(&self.connections, trial, groups).await
-    }
-
-    /// Says who may do what with an object of a database: its group role first, then the others.
-    ///
-    /// # Errors
-    /// When there is no such group role, or the target does not answer.
-    pub async fn explain(
-        &self,
-        database: &str,
-        group_role: &str,
-        object: &ObjectName,
-    ) -> Result<explain::Found, Error> {
-        explain::explain(&self.connections, database, group_role, object).await
     }
 
     /// Makes a login, or sets right one that an earlier try left.
@@ -427,24 +413,6 @@ impl Handle {
         self.connections.accepts(database, &login).await
     }
 
-    /// Runs the statements of checks in a session of a leased login, each in a transaction that is rolled
-    /// back; gives what came of each, and how long it took.
-    ///
-    /// # Errors
-    /// When the login is not let in, or the connection breaks.
-    pub async fn check(
-        &self,
-        database: &str,
-        role: &str,
-        group_role: &str,
-        password: &Secret<String>,
-        checks: &[&Check],
-    ) -> Result<Vec<(Outcome, Duration)>, Error> {
-        let login =
-            connect::Login { user: role, password: password.expose(), role: Some(group_role) };
-        check::run(&self.connections, database, &login, checks).await
-    }
-
     /// Moves a login's end.
     ///
     /// # Errors
@@ -485,20 +453,25 @@ impl Handle {
         remove::remove(&self.removing, &self.fences, login).await
     }
 
-    /// What the roles of a database were granted by hand: of these, or of all that cannot sign in.
-    ///
-    /// # Errors
-    /// When it does not answer.
-    pub async fn read_grants(&self, database: &str, roles: &[String]) -> Result<Holding, Error> {
-        adopt::read(&self.connections, database, roles).await
-    }
-
     /// What [`Handle::prepare_profile`] would run.
     ///
     /// # Errors
     /// When the profile cannot be prepared as it is.
     pub async fn plan_profile(&self, spec: &ProfileSpec) -> Result<Prepared, Error> {
-        grants::plan(&self.connections, spec).await
+        let planned = self.plan_profiles(&spec.database, &[spec]).await?;
+        planned.into_iter().next().unwrap_or_else(|| Ok(Prepared::default()))
+    }
+
+    /// The same for profiles of one database, each by itself.
+    ///
+    /// # Errors
+    /// When the target cannot be looked at. What is wrong with a profile stands in its place.
+    pub async fn plan_profiles(
+        &self,
+        database: &str,
+        specs: &[&ProfileSpec],
+    ) -> Result<Vec<Result<Prepared, Error>>, Error> {
+        rights::plan(&self.connections, database, specs).await
     }
 
     /// Makes a profile's group role and its grants what the profile says.
@@ -506,6 +479,20 @@ impl Handle {
     /// # Errors
     /// When that is not possible; nothing is changed then.
     pub async fn prepare_profile(&self, spec: &ProfileSpec) -> Result<Prepared, Error> {
-        grants::prepare(&self.connections, spec).await
+        let prepared = self.prepare_profiles(&spec.database, &[spec]).await;
+        let prepared = prepared.map_err(|failed| failed.error)?;
+        Ok(prepared.into_iter().next().unwrap_or_default())
+    }
+
+    /// The same for profiles of one database, in one transaction.
+    ///
+    /// # Errors
+    /// When that is not possible for one of them; nothing is changed for any then.
+    pub async fn prepare_profiles(
+        &self,
+        database: &str,
+        specs: &[&ProfileSpec],
+    ) -> Result<Vec<Prepared>, NotPrepared> {
+        rights::prepare(&self.connections, database, specs).await
     }
 }

@@ -215,7 +215,7 @@ WITH RECURSIVE reached (oid) AS (
     ) owned ON true
 )
 SELECT rolname::text AS name, what AS owns, has_power
-FROM found WHERE has_power OR what IS NOT NULL OR ($3 AND oid <> $1)
+FROM found WHERE has_power OR (what IS NOT NULL AND NOT ($4 AND oid = $1)) OR ($3 AND oid <> $1)
 ORDER BY oid <> $1, 1 LIMIT 1";
 
 /// A role that a group role's members could become, or the group role itself.
@@ -258,10 +258,27 @@ fn is_managed(name: &str) -> bool {
     name.starts_with(GROUP_PREFIX) || name.starts_with(sql::CONNECT_PREFIX)
 }
 
+/// May a group role own things?
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Owns {
+    /// No: its logins could alter and drop them.
+    Nothing,
+    /// Yes: its sessions make them, or it was named for what it owns.
+    WhatItMakes,
+}
+
+impl Owns {
+    /// As the profile has it.
+    pub(crate) const fn by(group_may_own: bool) -> Self {
+        if group_may_own { Self::WhatItMakes } else { Self::Nothing }
+    }
+}
+
 /// Finds a group role, and makes sure that handing it out hands out grants and nothing more.
 pub(crate) async fn safe_group(
     connection: &mut PgConnection,
     name: &str,
+    owns: Owns,
 ) -> Result<Option<Role>, Error> {
     let Some(group) = role(connection, name).await? else { return Ok(None) };
     let unsafe_because = |fault| Error::GroupUnsafe { group: name.to_owned(), fault };
@@ -282,6 +299,7 @@ pub(crate) async fn safe_group(
         .bind(group.oid)
         .bind(powerful)
         .bind(is_managed(name))
+        .bind(owns == Owns::WhatItMakes)
         .fetch_optional(connection)
         .await
         .map_err(error::failed("look up what a role reaches"))?;

@@ -153,7 +153,8 @@ async fn a_custom_profile_needs_a_group_role_that_is_there_and_safe() {
         spec.as_object_mut().unwrap().extend(custom(role).as_object().unwrap().clone());
         world.admin.put(&format!("/v1/profiles/{}", world.profile("own")), &spec).await
     };
-    ask(&format!("{name}_none")).await.expect_problem(502, "group_role_missing");
+    let told = ask(&format!("{name}_none")).await.expect_problem(422, "invalid_request");
+    assert_eq!(told["faults"][0]["at"], "group_role");
     let bad = format!(
         "CREATE ROLE {name}_bad SUPERUSER; CREATE ROLE {name}_good;
                        GRANT USAGE ON SCHEMA public TO {name}_good;

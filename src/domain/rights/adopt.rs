@@ -270,7 +270,7 @@ mod tests {
         assert_eq!(crate::domain::profile::faults(&profile), []);
         assert_eq!(profile.allow, []);
         assert_eq!(profile.rights.rls[0].policies[0].name, "own_adopted");
-        let text = crate::domain::profile_file::write(&[], &[profile.clone()], &[]);
+        let text = crate::domain::profile_file::write(&[], std::slice::from_ref(&profile), &[]);
         let again = crate::domain::profile_file::read("adopted.toml", &text).unwrap();
         assert_eq!(again.profiles, [profile]);
     }

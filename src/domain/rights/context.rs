@@ -6,7 +6,10 @@
 
 use std::{collections::BTreeMap, fmt, str::FromStr};
 
-use crate::domain::{principal::Principal, profile::ProfileSpec};
+use crate::domain::{
+    principal::Principal,
+    profile::{Profile, ProfileSpec},
+};
 
 /// A text with places to fill in: `{claim.tenant_id}`, `{principal.subject}`, `{lease.tool}`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -90,10 +93,11 @@ pub const RESERVED: [&str; 4] = ["lease_id", "principal", "profile", "tool"];
 /// # Errors
 /// The claim that the caller does not have.
 pub fn fill(
-    spec: &ProfileSpec,
+    profile: &Profile,
     facts: &Facts<'_>,
     given: &BTreeMap<String, String>,
 ) -> Result<Filled, MissingClaim> {
+    let spec = &profile.spec;
     let mut context = BTreeMap::new();
     if !spec.rights.context.is_empty() {
         context.insert("user_id".to_owned(), facts.principal.subject.to_string());
@@ -107,7 +111,10 @@ pub fn fill(
         let own = [facts.lease_id, &facts.principal.to_string(), facts.profile, facts.tool];
         context.extend(RESERVED.map(str::to_owned).into_iter().zip(own.map(str::to_owned)));
     }
-    let mut settings = BTreeMap::new();
+    // What the server's log is to hold of it, where our admin may say so.
+    let log = spec.rights.log.iter().filter(|(name, _)| profile.settable.contains(name));
+    let mut settings: BTreeMap<_, _> =
+        log.map(|(name, value)| (name.clone(), value.clone())).collect();
     for (name, value) in &spec.settings {
         settings.insert(name.clone(), value.fill(facts, &context)?);
     }

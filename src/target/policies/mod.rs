@@ -32,19 +32,9 @@ use crate::{
             seen::Seen,
             wanted::{Faults, Ground, WantedPolicy, WantedTable},
         },
+        rights::Planned,
     },
 };
-
-/// What would be run, and what is to be known.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Planned {
-    /// The statements, in their order.
-    pub(crate) statements: Vec<String>,
-    /// What is not as one would expect, with the SQL that mends it.
-    pub(crate) notes: Vec<String>,
-    /// What is wrong with the file, by the path of the key (`rls[0].policy[1].using`). Nothing may be run then.
-    pub(crate) faults: Vec<(String, String)>,
-}
 
 /// What the profile says of rows, less what is there. Changes nothing.
 pub(crate) async fn difference(
@@ -78,7 +68,7 @@ pub(crate) async fn difference(
     for (path, message) in &mut faults {
         meant_column(tx, rls, (path, message), &ground, &selected).await?;
     }
-    Ok(Planned { statements, notes: notes.into_list(), faults })
+    Ok(Planned { statements, notes: notes.into_list(), faults, ..Planned::default() })
 }
 
 /// Looks up what the forms of the file name.

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::target::grants::some_of;
+use crate::target::rights::some_of;
 
 /// What is to be known.
 #[derive(Default)]
