@@ -23,7 +23,9 @@ impl App {
         let (_, handle) = self.handle(found.id).await?;
         let holding = handle.read_grants(database, roles).await;
         let holding = holding.map_err(|e| Error::target(target.as_str(), None, e))?;
-        let profiles = adopt::profiles(target, database, &holding);
+        let recorded = self.store.profiles().await?;
+        let taken: Vec<_> = recorded.into_iter().map(|profile| profile.spec.name).collect();
+        let profiles = adopt::profiles(target, database, &holding, &taken);
         Ok(profile_file::write(&[], &profiles, &[]))
     }
 }

@@ -20,7 +20,7 @@ use crate::{
         daemon_arguments::Dev,
         format::Access,
     },
-    dev::playground::Playground,
+    dev::playground::{Playground, TENANTS},
 };
 
 /// The profile of the first lease.
@@ -136,6 +136,15 @@ fn say_what_to_try(
         ("export", "targets and profiles as a file; `plan -f` and `apply -f` change them"),
     ] {
         writeln!(out, "  {program} {line:<42} # {what}")?;
+    }
+    writeln!(
+        out,
+        "\nAs somebody of one tenant, whom the profile tenant-read shows that one and no other:\n"
+    )?;
+    for (person, _, tenant) in TENANTS {
+        let token = playground.token_file_of(person).display().to_string();
+        let line = format!("PGVALET_TOKEN_FILE={token} {program} connect tenant-read");
+        writeln!(out, "  {line}   # {person} of {tenant}")?;
     }
     writeln!(out, "\nCtrl-C stops it{}.", playground.what_stays())?;
     out.flush()

@@ -13,7 +13,7 @@ use anyhow::Context as _;
 use tempfile::TempDir;
 
 use crate::{
-    api::admin::Code,
+    api::admin::{Code, CreateToken},
     cli::{child, client::Client, daemon_arguments::Dev},
     cluster::{self, Cluster, Lifetime, Listen, obtain, programs},
     config::{Config, MasterKeys},
@@ -38,6 +38,19 @@ const PROFILES: &str = include_str!("profiles.toml");
 
 /// Where the target's port stands in them.
 const PORT_LINE: &str = "port = 5432";
+
+/// A person of each tenant of the shop, the tenant's id, and the group that they are in.
+pub const TENANTS: [(&str, &str, &str); 2] = [("ada", "1", "acme"), ("gus", "2", "globex")];
+
+fn token_of(person: &str, tenant: &str, group: &str) -> CreateToken {
+    CreateToken {
+        name: "playground".to_owned(),
+        principal: Some(format!("person:{person}")),
+        groups: Some(vec![group.to_owned()]),
+        claims: Some([("tenant_id".to_owned(), tenant.to_owned())].into()),
+        ..CreateToken::default()
+    }
+}
 
 /// A running playground.
 pub struct Playground {
@@ -160,6 +173,13 @@ impl Playground {
             text: PROFILES.replace(PORT_LINE, &format!("port = {}", cluster.port())),
             secrets: [("env:SHOP_ADMIN".to_owned(), admin)].into(),
         };
+        for (person, tenant, group) in TENANTS {
+            let file = folder.path().join(format!("{person}.token"));
+            if !file.exists() {
+                let made = client.create_token(&token_of(person, tenant, group)).await?.value;
+                write_private(&file, made.secret.expose())?;
+            }
+        }
         client.apply(&code).await?;
         Ok(token)
     }
@@ -182,6 +202,12 @@ impl Playground {
     #[must_use]
     pub fn token_file(&self) -> PathBuf {
         self.folder.path().join("admin.token")
+    }
+
+    /// Where the token of a person of the shop is.
+    #[must_use]
+    pub fn token_file_of(&self, person: &str) -> PathBuf {
+        self.folder.path().join(format!("{person}.token"))
     }
 
     /// PostgreSQL's major version.

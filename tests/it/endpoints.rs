@@ -24,7 +24,7 @@ enum For {
 use For::{Administrators, Anyone, SignedIn};
 
 /// Each route, who may use it, and the kind of the audit entry that it leaves if it changes something.
-const TABLE: [(&str, &str, For, Option<&str>); 40] = [
+const TABLE: [(&str, &str, For, Option<&str>); 43] = [
     ("get", "/healthz", Anyone, None),
     ("get", "/readyz", Anyone, None),
     ("get", "/v1/whoami", SignedIn, None),

@@ -67,13 +67,18 @@ pub struct PolicySeen {
 /// A profile for each role, in their order. Nobody is allowed to ask for it until somebody writes who, and
 /// nothing of the role itself is changed by applying it: pgvalet makes a group role of its own.
 #[must_use]
-pub fn profiles(target: &Name, database: &str, holding: &Holding) -> Vec<ProfileSpec> {
+pub fn profiles(
+    target: &Name,
+    database: &str,
+    holding: &Holding,
+    taken: &[Name],
+) -> Vec<ProfileSpec> {
     let mut roles: Vec<&str> = holding.held.iter().map(|held| held.role.as_str()).collect();
     roles.dedup();
     let hour = Seconds::HOUR;
     let profile = |role: &str| {
         Some(ProfileSpec {
-            name: name_of(role)?,
+            name: name_of(role, taken)?,
             description: format!("Adopted from the role {role}"),
             target: target.clone(),
             database: database.to_owned(),
@@ -97,11 +102,12 @@ pub fn profiles(target: &Name, database: &str, holding: &Holding) -> Vec<Profile
     roles.into_iter().filter_map(profile).collect()
 }
 
-/// The role's name, as far as it can be a profile's.
-fn name_of(role: &str) -> Option<Name> {
+/// The role's name, as far as it can be a profile's, and no other profile's.
+fn name_of(role: &str, taken: &[Name]) -> Option<Name> {
     let plain = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' };
     let name: String = role.chars().map(plain).take(40).collect();
-    name.trim_matches('-').parse().ok()
+    let name: Name = name.trim_matches('-').parse().ok()?;
+    if taken.contains(&name) { format!("{name}-adopted").parse().ok() } else { Some(name) }
 }
 
 /// A thing, or the columns of it that one privilege is on.
@@ -265,8 +271,10 @@ mod tests {
             }],
         };
         let target = "shop".parse().unwrap();
-        let [profile] = profiles(&target, "shop", &holding).try_into().unwrap();
+        let [profile] = profiles(&target, "shop", &holding, &[]).try_into().unwrap();
         assert_eq!(profile.name.as_str(), "reporting");
+        let beside = profiles(&target, "shop", &holding, &[profile.name.clone()]);
+        assert_eq!(beside[0].name.as_str(), "reporting-adopted");
         assert_eq!(crate::domain::profile::faults(&profile), []);
         assert_eq!(profile.allow, []);
         assert_eq!(profile.rights.rls[0].policies[0].name, "own_adopted");
