@@ -11,38 +11,43 @@ use crate::support::{
     world::{Plan, World},
 };
 
-/// The wall as the forms write it, on `orders` and on a large table.
-const WALL: &str = "
-DROP POLICY own_tenant ON orders;
-CREATE POLICY wall ON orders USING (tenant_id = (SELECT pgvalet.claim('tenant_id')::int));
+/// A large table beside `orders`, and a function that sees it with its owner's rights.
+const LARGE: &str = "
 CREATE TABLE many (tenant_id int NOT NULL, secret text NOT NULL);
 INSERT INTO many SELECT 1 + n % 2, 'secret of ' || 1 + n % 2 FROM generate_series(1, 40000) n;
 CREATE INDEX ON many (tenant_id);
 ANALYZE many;
 ALTER TABLE many OWNER TO shop_owner;
-ALTER TABLE many ENABLE ROW LEVEL SECURITY;
-ALTER TABLE many FORCE ROW LEVEL SECURITY;
-CREATE POLICY wall ON many USING (tenant_id = (SELECT pgvalet.claim('tenant_id')::int));
 CREATE FUNCTION seen_by_definer() RETURNS bigint LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
   AS $$ SELECT count(*) FROM public.many WHERE tenant_id <> (SELECT pgvalet.claim('tenant_id')::int) $$;
-ALTER FUNCTION seen_by_definer() OWNER TO shop_owner";
+ALTER FUNCTION seen_by_definer() OWNER TO shop_owner;
+CREATE FUNCTION told_by_definer() RETURNS text LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+  AS $$ SELECT pgvalet.tenant_id() || current_user $$;
+ALTER FUNCTION told_by_definer() OWNER TO shop_owner";
+
+/// The wall as a file says it.
+fn wall() -> Value {
+    json!({
+        "context": { "tenant_id": "{claim.tenant_id}" },
+        "rls": [{
+            "schema": "public", "tables": ["orders", "many"],
+            "policy": [
+                { "name": "rows", "form": "all-rows" },
+                { "name": "wall", "form": "tenant", "column": "tenant_id" },
+            ],
+        }],
+    })
+}
 
 /// A shop with the wall, a profile whose context names the tenant, and a person of each tenant.
 async fn walled(plan: Plan) -> (World, Value, Value) {
     let world = World::with(plan).await;
-    let rights = json!({ "context": { "tenant_id": "{claim.tenant_id}" } });
-    world.put_profile("tenant", json!({ "preset": "readwrite", "rights": rights })).await;
     let mut target = world.on_target().await;
-    target.execute(sqlx::raw_sql(WALL)).await.unwrap();
+    target.execute(sqlx::raw_sql(LARGE)).await.unwrap();
     // So that every attack that begins with a temporary object can begin.
     let open = format!("GRANT TEMPORARY ON DATABASE {} TO PUBLIC", world.shop());
     target.execute(sqlx::raw_sql(sqlx::AssertSqlSafe(open))).await.unwrap();
-    world
-        .put_profile(
-            "tenant",
-            json!({ "preset": "readwrite", "rights": rights, "description": "again" }),
-        )
-        .await;
+    world.put_profile("tenant", json!({ "preset": "readwrite", "rights": wall() })).await;
     let (one, two) = (of_tenant(&world, "ann", "1").await, of_tenant(&world, "bob", "2").await);
     (world, one, two)
 }
@@ -233,6 +238,7 @@ async fn an_answer_is_empty_when_the_login_is_shut_out_or_its_time_is_over_and_g
                     pgvalet.lease_id(), pgvalet.claim('principal'))";
         let whole = format!("1|ann|api|{}|{}|person:ann", world.profile("tenant"), lease_id(&one));
         assert_eq!(text(&mut session, told).await, whole);
+        assert_eq!(text(&mut session, "SELECT told_by_definer()").await, "1shop_owner");
         let mut superuser = world.on_target().await;
         for (shut, open) in [("NOLOGIN", "LOGIN"), ("VALID UNTIL 'yesterday'", "VALID UNTIL 'tomorrow'")] {
             for (terms, tells) in [(shut, ""), (open, whole.as_str())] {

@@ -98,6 +98,9 @@ pub fn fill(
     given: &BTreeMap<String, String>,
 ) -> Result<Filled, MissingClaim> {
     let spec = &profile.spec;
+    let mut principal = facts.principal.clone();
+    principal.claims.extend(given.clone());
+    let facts = &Facts { principal: &principal, ..*facts };
     let mut context = BTreeMap::new();
     if !spec.rights.context.is_empty() {
         context.insert("user_id".to_owned(), facts.principal.subject.to_string());
