@@ -48,7 +48,7 @@ pub(in crate::app) struct Standing {
     position: AtomicI64,
     /// Targets whose epoch was compared since this daemon started.
     compared: Mutex<HashSet<TargetId>>,
-    /// Targets where our admin cannot keep an epoch.
+    /// Targets where our admin could not keep an epoch the last time, which was told.
     without_epoch: Mutex<HashSet<TargetId>>,
 }
 
@@ -90,8 +90,13 @@ fn has(set: &Mutex<HashSet<TargetId>>, id: TargetId) -> bool {
     set.lock().unwrap_or_else(PoisonError::into_inner).contains(&id)
 }
 
-fn add(set: &Mutex<HashSet<TargetId>>, id: TargetId) {
-    set.lock().unwrap_or_else(PoisonError::into_inner).insert(id);
+/// True if it was not there.
+fn add(set: &Mutex<HashSet<TargetId>>, id: TargetId) -> bool {
+    set.lock().unwrap_or_else(PoisonError::into_inner).insert(id)
+}
+
+fn remove(set: &Mutex<HashSet<TargetId>>, id: TargetId) {
+    set.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
 }
 
 impl App {
@@ -138,7 +143,9 @@ impl App {
         }
         self.store.note_well(now).await?;
         self.standing.position.fetch_max(recorded.position, Ordering::Relaxed);
-        answers.iter().for_each(|answer| add(&self.standing.compared, answer.id));
+        for answer in &answers {
+            add(&self.standing.compared, answer.id);
+        }
         let behind = answers.into_iter().filter(|answer| {
             answer.memory.epoch.is_none_or(|epoch| epoch.position < recorded.position)
         });
@@ -233,14 +240,16 @@ impl App {
         let Some(hash) = self.store.sealed_hash(position).await? else { return Ok(()) };
         let epoch = Epoch { installation: self.standing.installation, position, hash };
         let keep = async |answer: Answer| {
-            if answer.memory.in_recovery || has(&self.standing.without_epoch, answer.id) {
+            if answer.memory.in_recovery {
                 return;
             }
             let kept = tokio::time::timeout(ANSWER_TIME, answer.handle.keep_epoch(&epoch)).await;
+            let told = &self.standing.without_epoch;
             // Another daemon may be just doing the same; whatever else it is, the next time tries again.
-            let Ok(Err(error)) = kept else { return };
-            if matches!(error, target::Error::LacksRight { .. }) {
-                add(&self.standing.without_epoch, answer.id);
+            let Ok(kept) = kept else { return };
+            let Err(error) = kept else { return remove(told, answer.id) };
+            // Said once, and not every few seconds: until it could be kept again.
+            if matches!(error, target::Error::LacksRight { .. }) && add(told, answer.id) {
                 tracing::warn!(
                     target.id = %answer.id,
                     error = &error as &dyn std::error::Error,

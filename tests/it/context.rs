@@ -11,13 +11,16 @@ use crate::support::{
     world::{Plan, World},
 };
 
-/// A large table beside `orders`, and a function that sees it with its owner's rights.
+/// A large table beside `orders`.
 const LARGE: &str = "
 CREATE TABLE many (tenant_id int NOT NULL, secret text NOT NULL);
 INSERT INTO many SELECT 1 + n % 2, 'secret of ' || 1 + n % 2 FROM generate_series(1, 40000) n;
 CREATE INDEX ON many (tenant_id);
 ANALYZE many;
-ALTER TABLE many OWNER TO shop_owner;
+ALTER TABLE many OWNER TO shop_owner;";
+
+/// Functions that run with their owner's rights.
+const DEFINERS: &str = "
 CREATE FUNCTION seen_by_definer() RETURNS bigint LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
   AS $$ SELECT count(*) FROM public.many WHERE tenant_id <> (SELECT pgvalet.claim('tenant_id')::int) $$;
 ALTER FUNCTION seen_by_definer() OWNER TO shop_owner;
@@ -48,6 +51,7 @@ async fn walled(plan: Plan) -> (World, Value, Value) {
     let open = format!("GRANT TEMPORARY ON DATABASE {} TO PUBLIC", world.shop());
     target.execute(sqlx::raw_sql(sqlx::AssertSqlSafe(open))).await.unwrap();
     world.put_profile("tenant", json!({ "preset": "readwrite", "rights": wall() })).await;
+    target.execute(sqlx::raw_sql(DEFINERS)).await.unwrap();
     let (one, two) = (of_tenant(&world, "ann", "1").await, of_tenant(&world, "bob", "2").await);
     (world, one, two)
 }

@@ -352,7 +352,7 @@ async fn as_code_and_on_the_command_line() {
     let again = world.admin.post("/v1/plan", &code(export)).await.expect(200);
     assert_eq!(again["changes"], false, "{again}");
     let unknown = file.replace(&world.profile("write"), "no-such-profile");
-    world.admin.post("/v1/plan", &code(&unknown)).await.expect_problem(422, "invalid_request");
+    world.admin.post("/v1/plan", &code(&unknown)).await.expect_problem(422, "invalid_file");
 
     let (status, listed, _) = pgvalet(&world, &["standing", "list"]).await;
     assert!(status == 0 && listed.contains(&name) && listed.contains("in time"), "{listed}");

@@ -273,7 +273,7 @@ mod tests {
         let target = "shop".parse().unwrap();
         let [profile] = profiles(&target, "shop", &holding, &[]).try_into().unwrap();
         assert_eq!(profile.name.as_str(), "reporting");
-        let beside = profiles(&target, "shop", &holding, &[profile.name.clone()]);
+        let beside = profiles(&target, "shop", &holding, std::slice::from_ref(&profile.name));
         assert_eq!(beside[0].name.as_str(), "reporting-adopted");
         assert_eq!(crate::domain::profile::faults(&profile), []);
         assert_eq!(profile.allow, []);
