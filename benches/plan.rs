@@ -38,7 +38,9 @@ fn main() {
 
 async fn measure(tables: u64) {
     let log = "warn,pgvalet=info,pgvalet::event=off";
-    let world = World::with(Plan { log, ..Plan::default() }).await;
+    // As whoever has so many tables would set it: a first apply takes its time.
+    let settings = "[http]\nrequest_timeout = \"10m\"";
+    let world = World::with(Plan { log, settings, ..Plan::default() }).await;
     let shop = world.shop();
     let quiet = format!("ALTER DATABASE {shop} SET log_statement = 'none'");
     world.target.run("postgres", &[&quiet]).await;

@@ -15,13 +15,7 @@ use futures_util::future::BoxFuture;
 
 use crate::{
     clock::Clock,
-    domain::{
-        breaker,
-        lease::Proof,
-        profile::{OwnedObjects, ProfileSpec},
-        role::LoginName,
-        target::Target,
-    },
+    domain::{breaker, lease::Proof, profile::OwnedObjects, role::LoginName, target::Target},
     ids::{PrincipalId, TargetId},
     secret::Secret,
     telemetry::metrics::Metrics,
@@ -451,48 +445,5 @@ impl Handle {
         // It is never closed: without a turn it would merely not wait for one.
         let _turn = self.removals.alone.acquire().await.ok();
         remove::remove(&self.removing, &self.fences, login).await
-    }
-
-    /// What [`Handle::prepare_profile`] would run.
-    ///
-    /// # Errors
-    /// When the profile cannot be prepared as it is.
-    pub async fn plan_profile(&self, spec: &ProfileSpec) -> Result<Prepared, Error> {
-        let planned = self.plan_profiles(&spec.database, &[spec]).await?;
-        planned.into_iter().next().unwrap_or_else(|| Ok(Prepared::default()))
-    }
-
-    /// The same for profiles of one database, each by itself.
-    ///
-    /// # Errors
-    /// When the target cannot be looked at. What is wrong with a profile stands in its place.
-    pub async fn plan_profiles(
-        &self,
-        database: &str,
-        specs: &[&ProfileSpec],
-    ) -> Result<Vec<Result<Prepared, Error>>, Error> {
-        rights::plan(&self.connections, database, specs).await
-    }
-
-    /// Makes a profile's group role and its grants what the profile says.
-    ///
-    /// # Errors
-    /// When that is not possible; nothing is changed then.
-    pub async fn prepare_profile(&self, spec: &ProfileSpec) -> Result<Prepared, Error> {
-        let prepared = self.prepare_profiles(&spec.database, &[spec]).await;
-        let prepared = prepared.map_err(|failed| failed.error)?;
-        Ok(prepared.into_iter().next().unwrap_or_default())
-    }
-
-    /// The same for profiles of one database, in one transaction.
-    ///
-    /// # Errors
-    /// When that is not possible for one of them; nothing is changed for any then.
-    pub async fn prepare_profiles(
-        &self,
-        database: &str,
-        specs: &[&ProfileSpec],
-    ) -> Result<Vec<Prepared>, NotPrepared> {
-        rights::prepare(&self.connections, database, specs).await
     }
 }

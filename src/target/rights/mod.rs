@@ -2,7 +2,7 @@
 //! run.
 //!
 //! First what is there is read ([`seen`]), then what the grants mean for it ([`wanted`]), then how the two
-//! differ ([`difference`]). All profiles of a database are made in one transaction, which is read back
+//! differ ([`mod@difference`]). All profiles of a database are made in one transaction, which is read back
 //! before it ends, because a GRANT that may not only warns.
 
 use std::time::Duration;
@@ -16,7 +16,7 @@ use crate::{
         profile::{Preset, ProfileSpec},
     },
     target::{
-        Prepared,
+        Handle, Prepared,
         connect::{Connections, Patience, run},
         context,
         error::{self, Error},
@@ -97,6 +97,51 @@ pub struct NotPrepared {
 impl From<Error> for NotPrepared {
     fn from(error: Error) -> Self {
         Self { profile: None, error }
+    }
+}
+
+impl Handle {
+    /// What [`Handle::prepare_profile`] would run.
+    ///
+    /// # Errors
+    /// When the profile cannot be prepared as it is.
+    pub async fn plan_profile(&self, spec: &ProfileSpec) -> Result<Prepared, Error> {
+        let planned = self.plan_profiles(&spec.database, &[spec]).await?;
+        planned.into_iter().next().unwrap_or_else(|| Ok(Prepared::default()))
+    }
+
+    /// The same for profiles of one database, each by itself.
+    ///
+    /// # Errors
+    /// When the target cannot be looked at. What is wrong with a profile stands in its place.
+    pub async fn plan_profiles(
+        &self,
+        database: &str,
+        specs: &[&ProfileSpec],
+    ) -> Result<Vec<Result<Prepared, Error>>, Error> {
+        plan(&self.connections, database, specs).await
+    }
+
+    /// Makes a profile's group role and its grants what the profile says.
+    ///
+    /// # Errors
+    /// When that is not possible; nothing is changed then.
+    pub async fn prepare_profile(&self, spec: &ProfileSpec) -> Result<Prepared, Error> {
+        let prepared = self.prepare_profiles(&spec.database, &[spec]).await;
+        let prepared = prepared.map_err(|failed| failed.error)?;
+        Ok(prepared.into_iter().next().unwrap_or_default())
+    }
+
+    /// The same for profiles of one database, in one transaction.
+    ///
+    /// # Errors
+    /// When that is not possible for one of them; nothing is changed for any then.
+    pub async fn prepare_profiles(
+        &self,
+        database: &str,
+        specs: &[&ProfileSpec],
+    ) -> Result<Vec<Prepared>, NotPrepared> {
+        prepare(&self.connections, database, specs).await
     }
 }
 
