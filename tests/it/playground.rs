@@ -150,7 +150,7 @@ async fn a_kept_playground_is_found_again() {
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let listen = free.to_string();
     let look = format!(
-        "PGVALET_URL=http://{listen} PGVALET_TOKEN_FILE={data_text}/admin.token {program} leases --all --json"
+        "PGVALET_URL=http://{listen} PGVALET_TOKEN_FILE={data_text}/admin.token {program} leases --all --profile shop-read --json"
     );
     let again = ["--data", &data_text, "--listen", &listen, "--", "sh", "-c", &look];
     let (code, out, err) = whole(&again).await;
