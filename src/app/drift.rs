@@ -138,7 +138,7 @@ impl App {
                 return Ok(looked);
             }
         }
-        self.record_drift(profile, &looked, who).await?;
+        self.record_drift(profile, &looked.statements, &looked.notes, who).await?;
         let mend = mend || spec.rights.drift == Some(OnDrift::Mend);
         if !looked.statements.is_empty() && mend {
             let own = Origin { request_id: RequestId::new(), source: None };
@@ -150,8 +150,7 @@ impl App {
                 Ok(prepared) => {
                     looked.mended = true;
                     looked.notes = prepared.notes;
-                    let done = Looked { statements: Vec::new(), ..looked.quoted() };
-                    self.record_drift(profile, &done, who).await?;
+                    self.record_drift(profile, &[], &looked.notes, who).await?;
                 }
                 Err(error) => looked.fault = Some(error.detail()),
             }
@@ -175,25 +174,25 @@ impl App {
     async fn record_drift(
         &self,
         profile: &Profile,
-        looked: &Looked,
+        statements: &[String],
+        notes: &[String],
         who: Option<(&Admin<'_>, &Origin)>,
     ) -> Result<(), Error> {
         let now = self.clock.now();
         let (profile_id, name) = (profile.id, profile.spec.name.to_string());
         let target = profile.spec.target.to_string();
-        let (statements, notes) = (looked.statements.clone(), looked.notes.clone());
         let mut tx = self.store.begin().await?;
         let event = if statements.is_empty() {
             let was = tx.forget_drift(profile_id).await?;
             was.then_some(Event::DriftGone { profile_id, profile: name, target })
         } else {
-            let is_news = tx.record_drift(profile_id, &statements, &notes, now).await?;
-            is_news.then_some(Event::DriftFound {
+            let is_news = tx.record_drift(profile_id, statements, notes, now).await?;
+            is_news.then(|| Event::DriftFound {
                 profile_id,
                 profile: name,
                 target,
-                statements,
-                notes,
+                statements: statements.to_vec(),
+                notes: notes.to_vec(),
             })
         };
         if let Some(event) = event {
@@ -206,19 +205,5 @@ impl App {
         tx.commit().await?;
         self.nudges.audit.notify_one();
         Ok(())
-    }
-}
-
-impl Looked {
-    /// The same profile, of which nothing was found.
-    fn quoted(&self) -> Self {
-        Self {
-            profile: self.profile.clone(),
-            target: self.target.clone(),
-            statements: Vec::new(),
-            notes: self.notes.clone(),
-            mended: self.mended,
-            fault: None,
-        }
     }
 }

@@ -9,7 +9,7 @@ use crate::{
         profile::Profile,
     },
     identity::Caller,
-    target::explain::{Explained, Found},
+    target::explain::Found,
 };
 
 impl App {
@@ -30,29 +30,20 @@ impl App {
         let group_role = spec.group_role();
         let found = handle.explain(&spec.database, &group_role, object).await;
         let found = found.map_err(|e| Error::target(target.spec.name.as_str(), None, e))?;
-        let Explained { kind, owner, schema_usage, held, columns, rows, defaults, others, views } =
-            match found {
-                Found::Something(explained) => *explained,
-                Found::Nothing { what, name, known } => {
-                    let near = document::nearest(&name, known.iter().map(String::as_str));
-                    return Err(Error::NotFound { what, near: near.map(str::to_owned), name });
-                }
-            };
+        let seen = match found {
+            Found::Something(explained) => *explained,
+            Found::Nothing { what, name, known } => {
+                let near = document::nearest(&name, known.iter().map(String::as_str));
+                return Err(Error::NotFound { what, near: near.map(str::to_owned), name });
+            }
+        };
         let mut explanation = Explanation {
             profile: spec.name.clone(),
             target: target.spec.name.clone(),
             database: spec.database.clone(),
             group_role,
             object: object.to_string(),
-            kind,
-            owner,
-            schema_usage,
-            held,
-            columns,
-            rows,
-            defaults,
-            others,
-            views,
+            seen,
             notes: Vec::new(),
         };
         self.name_profiles(caller, &profile, &mut explanation).await?;
@@ -71,12 +62,12 @@ impl App {
         beside.retain(|profile| {
             profile.target_id == asked.target_id && profile.spec.database == asked.spec.database
         });
-        for other in &mut explanation.others {
+        for other in &mut explanation.seen.others {
             let own = beside.iter().filter(|profile| profile.spec.group_role() == other.role);
             other.profiles = own.map(|profile| profile.spec.name.clone()).collect();
         }
         if !caller.principal().admin {
-            explanation.others.retain(|other| !other.profiles.is_empty());
+            explanation.seen.others.retain(|other| !other.profiles.is_empty());
         }
         Ok(())
     }

@@ -132,11 +132,12 @@ impl App {
         let role = LoginName::mint(&spec.name, &principal.subject, &wish.asked.tool, login_id);
         let facts = context::Facts {
             principal,
+            given: wish.claims,
             lease_id: &lease_id.to_string(),
             profile: spec.name.as_str(),
             tool: wish.asked.tool.as_str(),
         };
-        let filled = context::fill(profile, &facts, wish.claims);
+        let filled = context::fill(profile, &facts);
         let filled = filled.map_err(|missing| Error::claim_missing(&spec.name, missing))?;
         let lease = Lease {
             id: lease_id,

@@ -203,11 +203,12 @@ impl App {
             principal.ok_or_else(|| Error::not_found("principal", role.spec.name.to_string()))?;
         let facts = context::Facts {
             principal: &principal,
+            given: &BTreeMap::new(),
             lease_id: &lease_id.to_string(),
             profile: spec.name.as_str(),
             tool: TOOL,
         };
-        let filled = context::fill(profile, &facts, &BTreeMap::new());
+        let filled = context::fill(profile, &facts);
         let filled = filled.map_err(|missing| Error::claim_missing(&spec.name, missing))?;
         let name = LoginName::mint(&spec.name, &role.spec.name, &tool, login_id);
         let granted = Granted {

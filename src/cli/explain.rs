@@ -28,31 +28,31 @@ pub async fn explain(given: Explain, globals: &Globals, io: &mut Io<'_>) -> Resu
 }
 
 fn show(explained: &Explanation, io: &mut Io<'_>) -> Result<(), Failure> {
-    let Explanation { profile, target, database, group_role, object, kind, owner, .. } = explained;
+    let Explanation { profile, target, database, group_role, object, seen, .. } = explained;
     output::facts(
         io,
         &[
-            (kind, object.clone()),
-            ("owner", owner.clone()),
+            (&seen.kind, object.clone()),
+            ("owner", seen.owner.clone()),
             ("database", format!("{database} on {target}")),
             ("profile", format!("{profile}, whose sessions work as {group_role}")),
-            ("row security", row_security(&explained.rows)),
+            ("row security", row_security(&seen.rows)),
         ],
     )?;
     for note in &explained.notes {
         writeln!(io.out, "note: {}", plain(note))?;
     }
-    let held = explained.held.iter().map(|held| {
+    let held = seen.held.iter().map(|held| {
         let Held { privilege, way, holder, columns } = held;
         let on = columns.as_ref().map_or_else(|| "all of it".to_owned(), |names| names.join(", "));
         vec![privilege.clone(), on, way.as_str().to_owned(), holder.clone()]
     });
     let held = held.collect();
     section(io, "What the profile may do", &["PRIVILEGE", "ON", "THROUGH", "OF"], held)?;
-    let columns = explained.columns.iter().map(column).collect();
+    let columns = seen.columns.iter().map(column).collect();
     let header = ["COLUMN", "SELECT", "INSERT", "UPDATE", "REFERENCES"];
     section(io, "Columns", &header, columns)?;
-    let policies = explained.rows.policies.iter().map(|policy| {
+    let policies = seen.rows.policies.iter().map(|policy| {
         let expression = |text: &Option<String>| text.clone().unwrap_or_default();
         vec![
             policy.name.clone(),
@@ -65,14 +65,14 @@ fn show(explained: &Explanation, io: &mut Io<'_>) -> Result<(), Failure> {
     let policies = policies.collect();
     let header = ["POLICY", "EFFECT", "COMMAND", "USING", "WITH CHECK"];
     section(io, "Policies for it", &header, policies)?;
-    let defaults = explained.defaults.iter();
+    let defaults = seen.defaults.iter();
     let defaults = defaults
         .map(|default| vec![default.owner.clone(), default.privileges.join(", ")])
         .collect();
     section(io, "What is made there later", &["MADE BY", "PRIVILEGES"], defaults)?;
-    let others = explained.others.iter().map(other).collect();
+    let others = seen.others.iter().map(other).collect();
     section(io, "Others", &["ROLE", "PROFILES", "PRIVILEGES"], others)?;
-    let views = explained.views.iter().map(view).collect();
+    let views = seen.views.iter().map(view).collect();
     section(io, "Views that read it", &["VIEW", "OWNER", "RIGHTS OF", "READABLE"], views)
 }
 

@@ -10,6 +10,7 @@
 //! been reported by then, and [`Document::read`] hands the value out together with the faults.
 
 mod fault;
+mod places;
 mod table;
 mod value;
 
@@ -21,6 +22,7 @@ use crate::document::{
 };
 pub use crate::document::{
     fault::{Fault, Faults},
+    places::Places,
     table::{Choice, Table, TextSource},
 };
 

@@ -5,7 +5,7 @@ use std::{fmt, fmt::Display, ops::RangeInclusive, rc::Rc, time::Duration};
 use zeroize::Zeroizing;
 
 use crate::document::{
-    Fault, Shared, did_you_mean, is_sensitive,
+    Fault, Places, Shared, did_you_mean, is_sensitive,
     value::{Entry, Node, Value},
 };
 
@@ -327,8 +327,10 @@ impl Table {
         }
     }
 
-    /// Reports something at a place that was kept ([`Table::place`]). `path` is the key's, within this table.
-    pub fn fault_at(&self, place: &Fault, path: &str, message: &str) {
+    /// Reports something at a place that was kept ([`Table::place`]), or at that of the nearest table around
+    /// it. `path` is the key's, within this table.
+    pub fn fault_near(&self, places: &Places, path: &str, message: &str) {
+        let Some(place) = places.nearest(path) else { return self.fault(path, message) };
         let message = format!("{}: {message}", self.called(path));
         let key = self.whole(path);
         self.shared.faults.borrow_mut().push(Fault { key, message, ..place.clone() });

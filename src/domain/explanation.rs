@@ -228,19 +228,9 @@ pub struct View {
     pub readable: bool,
 }
 
-/// All of it.
+/// What a target shows of an object, seen from a group role.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
-pub struct Explanation {
-    /// The profile.
-    pub profile: Name,
-    /// Its target.
-    pub target: Name,
-    /// Its database.
-    pub database: String,
-    /// Its group role.
-    pub group_role: String,
-    /// The object, as `schema.table` or `schema.table.column`.
-    pub object: String,
+pub struct Explained {
     /// What kind of thing it is.
     pub kind: String,
     /// Who owns it.
@@ -259,6 +249,24 @@ pub struct Explanation {
     pub others: Vec<Other>,
     /// The views that read it.
     pub views: Vec<View>,
+}
+
+/// All of it.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
+pub struct Explanation {
+    /// The profile.
+    pub profile: Name,
+    /// Its target.
+    pub target: Name,
+    /// Its database.
+    pub database: String,
+    /// Its group role.
+    pub group_role: String,
+    /// The object, as `schema.table` or `schema.table.column`.
+    pub object: String,
+    /// What the target shows.
+    #[serde(flatten)]
+    pub seen: Explained,
     /// What follows, in words.
     pub notes: Vec<String>,
 }
@@ -267,14 +275,15 @@ pub struct Explanation {
 #[must_use]
 pub fn notes(explained: &Explanation) -> Vec<String> {
     let mut notes = Vec::new();
-    let Explanation { object, group_role, columns, rows, .. } = explained;
-    if !explained.schema_usage {
+    let Explanation { object, group_role, seen, .. } = explained;
+    let Explained { columns, rows, .. } = seen;
+    if !seen.schema_usage {
         notes.push(format!(
             "`{group_role}` has no USAGE on the schema, so that nothing in it can be named"
         ));
     }
     let whole = |privilege: &str| {
-        explained.held.iter().any(|held| held.privilege == privilege && held.columns.is_none())
+        seen.held.iter().any(|held| held.privilege == privilege && held.columns.is_none())
     };
     for (privilege, statement, may) in [
         (
@@ -313,7 +322,7 @@ pub fn notes(explained: &Explanation) -> Vec<String> {
             "row-level security is on, and does not hold for `{group_role}`: it sees every row"
         ));
     }
-    for view in explained.views.iter().filter(|view| view.readable && !view.invoker) {
+    for view in seen.views.iter().filter(|view| view.readable && !view.invoker) {
         notes.push(format!(
             "{} shows it with the rights of `{}`{}",
             view.name,

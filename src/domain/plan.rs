@@ -1,9 +1,7 @@
 //! Profiles as code: what a file asks for against what is recorded, as a list of changes.
 
-use std::collections::BTreeMap;
-
 use crate::{
-    document::Fault,
+    document::{Fault, Places},
     domain::{
         name::Name,
         profile::{Profile, ProfileSpec},
@@ -23,22 +21,16 @@ pub struct Desired {
     pub standing_roles: Vec<StandingRoleSpec>,
     /// Where the keys stand whose faults only a target can know, by their whole path
     /// (`profile.shop-read.grant[0].tables`). Their messages are empty.
-    pub places: BTreeMap<String, Fault>,
+    pub places: Places,
 }
 
 impl Desired {
     /// A fault at the key's place: at that of the nearest table around it whose place is known.
     #[must_use]
     pub fn fault_at(&self, file: &str, path: &str, message: String) -> Fault {
-        let mut around = path;
-        loop {
-            if let Some(place) = self.places.get(around) {
-                return Fault { message, key: path.to_owned(), ..place.clone() };
-            }
-            match around.rfind(['.', '[']) {
-                Some(end) => around = &around[..end],
-                None => return Fault::without_position(file, path, message),
-            }
+        match self.places.nearest(path) {
+            Some(place) => Fault { message, key: path.to_owned(), ..place.clone() },
+            None => Fault::without_position(file, path, message),
         }
     }
 }

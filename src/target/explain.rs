@@ -7,7 +7,7 @@
 use sqlx::{FromRow, PgConnection, postgres::types::Oid, types::Json};
 
 use crate::{
-    domain::explanation::{Column, DefaultGrant, Held, ObjectName, Other, RowSecurity, View},
+    domain::explanation::{Column, Explained, ObjectName, RowSecurity},
     target::{
         Handle,
         connect::Connections,
@@ -32,29 +32,6 @@ pub enum Found {
     },
     /// It is there.
     Something(Box<Explained>),
-}
-
-/// Everything but what only the record knows.
-#[derive(Debug)]
-pub struct Explained {
-    /// What kind of thing it is.
-    pub kind: String,
-    /// Who owns it.
-    pub owner: String,
-    /// May the group role look things up in its schema?
-    pub schema_usage: bool,
-    /// What the group role may do, and through what.
-    pub held: Vec<Held>,
-    /// Its columns, or the one.
-    pub columns: Vec<Column>,
-    /// Its row-level security.
-    pub rows: RowSecurity,
-    /// What is granted on what is made later.
-    pub defaults: Vec<DefaultGrant>,
-    /// Who else has privileges on it.
-    pub others: Vec<Other>,
-    /// The views that read it.
-    pub views: Vec<View>,
 }
 
 #[derive(FromRow)]

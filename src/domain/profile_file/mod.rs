@@ -3,10 +3,10 @@
 //! Keys that belong to the language but not to this release are refused by name: a profile whose
 //! column grants or row policies were silently left out would give more than its author meant.
 
-use std::{collections::BTreeMap, num::NonZeroU32};
+use std::num::NonZeroU32;
 
 use crate::{
-    document::{Document, Fault, Faults, Table},
+    document::{Document, Faults, Places, Table},
     domain::{
         duration::Seconds,
         name::Name,
@@ -36,7 +36,7 @@ const LATER: &str = "it comes with a later release";
 /// Everything that is wrong with it, with line and column.
 pub fn read(name: &str, text: &str) -> Result<Desired, Faults> {
     let (desired, faults) = Document::parse(name, text)?.read(|root| {
-        let mut places = BTreeMap::new();
+        let mut places = Places::default();
         root.not_yet("person", LATER);
         let targets = root.map_of_tables("target").into_iter();
         let targets = targets.filter_map(|(name, table)| read_target(&name, table)).collect();
@@ -45,11 +45,7 @@ pub fn read(name: &str, text: &str) -> Result<Desired, Faults> {
         let profiles: Vec<ProfileSpec> = profiles.collect();
         for (n, path, message) in contradictions(&profiles) {
             let name = profiles.get(n).map(|profile| profile.name.as_str()).unwrap_or_default();
-            let path = format!("profile.{name}.{path}");
-            match places.get(&path) {
-                Some(place) => root.fault_at(place, &path, &message),
-                None => root.fault(&path, &message),
-            }
+            root.fault_near(&places, &format!("profile.{name}.{path}"), &message);
         }
         let roles = root.map_of_tables("standing-role").into_iter();
         let roles = roles.filter_map(|(name, table)| read_standing_role(&name, table)).collect();
@@ -107,11 +103,7 @@ fn read_password_source(admin: &mut Table) -> Option<String> {
     file.or(variable)
 }
 
-fn read_profile(
-    name: &str,
-    mut table: Table,
-    places: &mut BTreeMap<String, Fault>,
-) -> Option<ProfileSpec> {
+fn read_profile(name: &str, mut table: Table, places: &mut Places) -> Option<ProfileSpec> {
     let name = checked_name(name, &table);
     table.not_yet("guard", LATER);
     table.require(&["target", "database", "preset", "ttl"]);
@@ -152,9 +144,9 @@ fn read_profile(
         rights,
     };
     for (key, message) in profile::faults(&spec) {
-        found.report(&table, &key, &message);
+        table.fault_near(&found.0, &key, &message);
     }
-    places.extend(found.into_places(table.path()));
+    places.keep_within(table.path(), found.0);
     Some(spec)
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::{
-    document::{Choice, Fault, Table},
+    document::{Choice, Places, Table},
     domain::rights::{
         FailedChecks, Hardening, OnDrift, Rights,
         check::{Check, Expect},
@@ -15,7 +15,7 @@ use crate::{
 
 /// Where keys stand, by their path within the profile (`grant[0].tables`).
 #[derive(Default)]
-pub(super) struct Found(BTreeMap<String, Fault>);
+pub(super) struct Found(pub(super) Places);
 
 impl Found {
     /// Keeps the place of a key of a table that stands at `path` within the profile.
@@ -25,30 +25,7 @@ impl Found {
             (false, true) => path.to_owned(),
             (false, false) => format!("{path}.{key}"),
         };
-        self.0.insert(whole, table.place(key));
-    }
-
-    /// Reports a fault at the place of a key, or of what is around it.
-    pub(super) fn report(&self, profile: &Table, path: &str, message: &str) {
-        let mut around = path;
-        loop {
-            if let Some(place) = self.0.get(around) {
-                return profile.fault_at(place, path, message);
-            }
-            match around.rfind(['.', '[']) {
-                Some(end) => around = &around[..end],
-                None => return profile.fault(path, message),
-            }
-        }
-    }
-
-    /// The places by their whole path.
-    pub(super) fn into_places(self, profile: &str) -> impl Iterator<Item = (String, Fault)> {
-        let profile = profile.to_owned();
-        self.0.into_iter().map(move |(path, place)| {
-            let whole = if path.is_empty() { profile.clone() } else { format!("{profile}.{path}") };
-            (whole, place)
-        })
+        self.0.keep(whole, table.place(key));
     }
 }
 

@@ -63,6 +63,8 @@ pub enum NotATemplate {
 pub struct Facts<'a> {
     /// Who asks, and what is claimed of them.
     pub principal: &'a Principal,
+    /// Claims in place of the profile's templates and of the principal's own, for a check.
+    pub given: &'a BTreeMap<String, String>,
     /// The lease's id.
     pub lease_id: &'a str,
     /// The profile's name.
@@ -87,25 +89,17 @@ pub struct Filled {
 /// Claims that every context has, so that no profile can say something else.
 pub const RESERVED: [&str; 4] = ["lease_id", "principal", "profile", "tool"];
 
-/// Fills in what a profile says for one lease. `user_id` is the subject if the profile does not say;
-/// `given` are claims in place of the profile's templates, for a check.
+/// Fills in what a profile says for one lease. `user_id` is the subject if the profile does not say.
 ///
 /// # Errors
 /// The claim that the caller does not have.
-pub fn fill(
-    profile: &Profile,
-    facts: &Facts<'_>,
-    given: &BTreeMap<String, String>,
-) -> Result<Filled, MissingClaim> {
+pub fn fill(profile: &Profile, facts: &Facts<'_>) -> Result<Filled, MissingClaim> {
     let spec = &profile.spec;
-    let mut principal = facts.principal.clone();
-    principal.claims.extend(given.clone());
-    let facts = &Facts { principal: &principal, ..*facts };
     let mut context = BTreeMap::new();
     if !spec.rights.context.is_empty() {
         context.insert("user_id".to_owned(), facts.principal.subject.to_string());
         for (name, template) in &spec.rights.context {
-            let value = match given.get(name) {
+            let value = match facts.given.get(name) {
                 Some(value) => value.clone(),
                 None => template.fill(facts, &BTreeMap::new())?,
             };
@@ -211,7 +205,7 @@ impl Template {
             match part {
                 Part::Text(text) => filled.push_str(text),
                 Part::Claim(name) => {
-                    let value = facts.principal.claims.get(name);
+                    let value = facts.given.get(name).or_else(|| facts.principal.claims.get(name));
                     filled.push_str(value.ok_or_else(|| MissingClaim(name.clone()))?);
                 }
                 Part::Subject => filled.push_str(facts.principal.subject.as_str()),
@@ -296,8 +290,13 @@ mod tests {
             admin: false,
             claims: [("tenant_id".to_owned(), "7".to_owned())].into(),
         };
-        let facts =
-            Facts { principal: &principal, lease_id: "lse_1", profile: "shop-read", tool: "psql" };
+        let facts = Facts {
+            principal: &principal,
+            given: &BTreeMap::new(),
+            lease_id: "lse_1",
+            profile: "shop-read",
+            tool: "psql",
+        };
         let context = [("tenant_id".to_owned(), "7\"".to_owned())].into();
         template.parse::<Template>().unwrap().fill(&facts, &context)
     }

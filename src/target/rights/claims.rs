@@ -3,10 +3,7 @@
 use crate::{
     domain::{
         profile::ProfileSpec,
-        rights::{
-            grant::{Grant, Kind},
-            preset,
-        },
+        rights::grant::{Grant, Kind},
     },
     target::rights::object::Privileges,
 };
@@ -46,12 +43,9 @@ pub(crate) struct Grants {
 
 impl Grants {
     pub(crate) fn of(spec: &ProfileSpec) -> Self {
-        let of_preset = if spec.is_group_given() {
-            0
-        } else {
-            preset::grants(spec.preset, &spec.schemas).len()
-        };
-        Self { all: spec.grants(), of_preset }
+        let all = spec.grants();
+        let of_preset = all.len().saturating_sub(spec.rights.grants.len());
+        Self { all, of_preset }
     }
 
     /// Grants of a profile without a preset.
