@@ -6,7 +6,8 @@ use chrono::{DateTime, Utc};
 
 use crate::{
     domain::{
-        name::Name, plan::Action, profile::ProfileSpec, schedule::Schedule, target::TargetSpec,
+        administration::Right, name::Name, plan::Action, profile::ProfileSpec, schedule::Schedule,
+        target::TargetSpec,
     },
     ids::{PrincipalId, ProfileId, TargetId, TokenId},
     secret::Secret,
@@ -26,11 +27,17 @@ pub struct Whoami {
     /// What is claimed of it, by name.
     #[serde(default)]
     pub claims: BTreeMap<String, String>,
-    /// May it administer?
+    /// Does it hold every right, whatever the roles say?
     pub admin: bool,
-    /// The token it came with.
-    pub token_id: TokenId,
-    /// When that token ends.
+    /// What it may administer with this token.
+    #[serde(default)]
+    pub rights: Vec<Right>,
+    /// May it ask for leases with this token?
+    #[serde(default = "yes")]
+    pub may_ask: bool,
+    /// The token it came with, if it was one of pgvalet's.
+    pub token_id: Option<TokenId>,
+    /// When what it came with ends.
     pub token_expires_at: Option<DateTime<Utc>>,
 }
 
@@ -88,6 +95,9 @@ pub struct PutTarget {
     pub admin_password: Option<Secret<String>>,
     /// The databases that profiles may name.
     pub databases: Vec<String>,
+    /// How many leases may live on it at once; as many as will, if left out.
+    #[serde(default)]
+    pub max_live: Option<i32>,
     /// How often a login's password is hashed; 4096 if left out.
     #[serde(default)]
     #[schema(value_type = Option<u32>, minimum = 1, maximum = 1_000_000)]
@@ -199,6 +209,12 @@ pub struct Token {
     pub last_used_at: Option<DateTime<Utc>>,
     /// When it was revoked.
     pub revoked_at: Option<DateTime<Utc>>,
+    /// `api`, or `session` if a sign-in made it.
+    #[serde(default)]
+    pub kind: String,
+    /// What it carries of its principal's rights; all, if left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scopes: Option<Vec<String>>,
 }
 
 /// `POST /v1/tokens`.
@@ -224,6 +240,14 @@ pub struct CreateToken {
     /// For how long (`90d`); 90 days if left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ttl: Option<String>,
+    /// What it is to carry of its principal's rights: `ask`, and the rights to administer; as much as the
+    /// token it is made with, if left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scopes: Option<Vec<String>>,
+}
+
+const fn yes() -> bool {
+    true
 }
 
 /// A new token with its secret, which is shown once.

@@ -2,7 +2,11 @@
 
 use crate::{
     app::{App, error::Error},
-    domain::{name::Name, profile_file, rights::adopt},
+    domain::{
+        name::Name,
+        profile_file::{self, Written},
+        rights::adopt,
+    },
     identity::Admin,
 };
 
@@ -26,6 +30,6 @@ impl App {
         let recorded = self.store.profiles().await?;
         let taken: Vec<_> = recorded.into_iter().map(|profile| profile.spec.name).collect();
         let profiles = adopt::profiles(target, database, &holding, &taken);
-        Ok(profile_file::write(&[], &profiles, &[]))
+        Ok(profile_file::write(&Written { profiles: &profiles, ..Written::default() }))
     }
 }

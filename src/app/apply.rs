@@ -16,9 +16,9 @@ use crate::{
     domain::{
         access::Fault,
         name::Name,
-        plan::{self, Action, Desired, DesiredTarget},
+        plan::{self, Action, Change, Desired, DesiredTarget},
         profile::{Profile, ProfileSpec},
-        profile_file,
+        profile_file::{self, Written},
         schedule::Schedule,
         standing::{StandingRole, StandingRoleSpec},
         target::Target,
@@ -89,6 +89,7 @@ impl App {
         }
         let roles = self.store.standing_roles().await?;
         lines.extend(desired.standing_roles.iter().map(|spec| standing_role_line(spec, &roles)));
+        lines.extend(self.administration_line(&desired).await?);
         Ok(lines)
     }
 
@@ -105,6 +106,7 @@ impl App {
     ) -> Result<Vec<PlannedLine>, Error> {
         let desired = self.read(code).await?;
         let recorded = self.store.targets().await?;
+        self.check_rights(admin, origin, &desired, &recorded).await?;
         let mut clusters = Vec::new();
         for target in &desired.targets {
             let known = find_target(&recorded, &target.spec.name);
@@ -139,6 +141,7 @@ impl App {
             self.write_standing_role(&mut tx, admin, origin, spec).await?;
             lines.push(standing_role_line(spec, &roles));
         }
+        lines.extend(self.write_administration(&mut tx, admin, origin, &desired).await?);
         tx.commit().await?;
         self.nudges.audit.notify_one();
         self.nudges.rotations.notify_one();
@@ -157,7 +160,13 @@ impl App {
         let profiles: Vec<_> = profiles.into_iter().map(|profile| profile.spec).collect();
         let roles = self.store.standing_roles().await?;
         let roles: Vec<_> = roles.into_iter().map(|role| role.spec).collect();
-        Ok(profile_file::write(&targets, &profiles, &roles))
+        let administration = self.store.administration().await?;
+        Ok(profile_file::write(&Written {
+            targets: &targets,
+            profiles: &profiles,
+            standing_roles: &roles,
+            administration: Some(&administration),
+        }))
     }
 
     /// Reads a file and checks it against what is recorded.
@@ -274,6 +283,17 @@ pub(in crate::app) fn password_of<'a>(
     })
 }
 
+pub(in crate::app) fn line(what: &'static str, name: &str, change: Change) -> PlannedLine {
+    PlannedLine {
+        what,
+        name: name.to_owned(),
+        action: change.action,
+        changed: change.changed,
+        statements: Vec::new(),
+        notes: Vec::new(),
+    }
+}
+
 fn target_line(desired: &DesiredTarget, recorded: Option<&Target>) -> PlannedLine {
     let change = plan::target_change(&desired.spec, recorded);
     let mut notes = Vec::new();
@@ -284,14 +304,7 @@ fn target_line(desired: &DesiredTarget, recorded: Option<&Target>) -> PlannedLin
             desired.spec.admin_user
         ));
     }
-    PlannedLine {
-        what: "target",
-        name: desired.spec.name.to_string(),
-        action: change.action,
-        changed: change.changed,
-        statements: Vec::new(),
-        notes,
-    }
+    PlannedLine { notes, ..line("target", desired.spec.name.as_str(), change) }
 }
 
 fn standing_role_line(desired: &StandingRoleSpec, recorded: &[StandingRole]) -> PlannedLine {
@@ -301,14 +314,7 @@ fn standing_role_line(desired: &StandingRoleSpec, recorded: &[StandingRole]) -> 
     if desired.allow.is_empty() {
         notes.push("nobody may read its credential: access.allow is empty".to_owned());
     }
-    PlannedLine {
-        what: "standing-role",
-        name: desired.name.to_string(),
-        action: change.action,
-        changed: change.changed,
-        statements: Vec::new(),
-        notes,
-    }
+    PlannedLine { notes, ..line("standing-role", desired.name.as_str(), change) }
 }
 
 fn profile_line(desired: &ProfileSpec, recorded: Option<&Profile>) -> PlannedLine {
@@ -317,12 +323,5 @@ fn profile_line(desired: &ProfileSpec, recorded: Option<&Profile>) -> PlannedLin
     if desired.allow.is_empty() {
         notes.push("nobody may ask for it: access.allow is empty".to_owned());
     }
-    PlannedLine {
-        what: "profile",
-        name: desired.name.to_string(),
-        action: change.action,
-        changed: change.changed,
-        statements: Vec::new(),
-        notes,
-    }
+    PlannedLine { notes, ..line("profile", desired.name.as_str(), change) }
 }

@@ -15,7 +15,7 @@ use crate::{
         access::Asked,
         audit::Event,
         name::Name,
-        policy::{self, Approval, Decision, Refusal},
+        policy::{self, Approval, Circumstances, Condition, Decision, Finding, Refusal},
         profile::Profile,
     },
     identity::Caller,
@@ -58,8 +58,13 @@ impl App {
         let key = idempotency_key.map(|key| (key, request_hash.as_slice()));
         // What was read before will do to say yes: the record takes no intent that was decided on
         // anything but what holds now. A no is only said on what was read for this very request.
+        if !caller.may_ask() {
+            return Err(self
+                .refuse(caller, origin, &asked.profile, Refusal::NotForAsking, &[])
+                .await?);
+        }
         if let Some(offer) = self.offers.of(&asked.profile)
-            && let Decision::Allow(approval) = ruling(caller, &asked, &offer.profile)
+            && let Decision::Allow(approval) = self.ruling(caller, origin, &asked, &offer.profile)
         {
             let wish =
                 Wish { caller, origin, asked: &asked, offer: &offer, key, claims: &NO_CLAIMS };
@@ -75,10 +80,28 @@ impl App {
         self.prepare_if_needed(origin, Some(caller), &mut profile, &handle).await?;
         let offer = Offer { profile, target };
         let wish = Wish { caller, origin, asked: &asked, offer: &offer, key, claims: &NO_CLAIMS };
-        let answer = self.issue(approval, wish).await?;
-        let answer = answer.ok_or_else(|| profile_changed(&asked.profile))?;
+        let Some(answer) = self.issue(approval, wish).await? else {
+            return Err(self.why_not_recorded(caller, origin, &asked, &offer).await?);
+        };
         self.offers.keep(offer);
         Ok(answer)
+    }
+
+    /// An intent was not recorded: a limit is reached, or the profile was changed in this moment.
+    async fn why_not_recorded(
+        &self,
+        caller: &Caller,
+        origin: &Origin,
+        asked: &Asked,
+        offer: &Offer,
+    ) -> Result<Error, Error> {
+        let Some(reached) = self.limit_reached(caller.principal().id, offer).await? else {
+            return Ok(profile_changed(&asked.profile));
+        };
+        self.metrics.decided(Ruling::Limit);
+        let why = format!("{} of {} are there", reached.most, reached.limit.as_str());
+        let finding = Finding { condition: Condition::Limits, holds: false, why };
+        self.refuse(caller, origin, &asked.profile, Refusal::Limit(reached), &[finding]).await
     }
 
     async fn decide(
@@ -88,19 +111,23 @@ impl App {
         asked: &Asked,
     ) -> Result<(Approval, Profile), Error> {
         let profile = self.profile_to_ask_for(caller, asked).await?;
-        match ruling(caller, asked, &profile) {
+        match self.ruling(caller, origin, asked, &profile) {
             Decision::Allow(approval) => {
                 self.metrics.decided(Ruling::Allowed);
                 Ok((approval, profile))
             }
-            Decision::Refuse(refusal) => {
+            Decision::Refuse(refusal, trace) => {
                 self.metrics.decided(match refusal {
                     Refusal::NoRule { .. } => Ruling::NoRule,
+                    Refusal::Network(_) => Ruling::Network,
+                    Refusal::Hours(_) => Ruling::Hours,
+                    Refusal::Limit(_) => Ruling::Limit,
+                    Refusal::NotForAsking => Ruling::NotForAsking,
                     Refusal::ReasonNeeded => Ruling::ReasonRequired,
                     Refusal::ClaimMissing(_) => Ruling::ClaimMissing,
                     Refusal::ChecksFailed(_) => Ruling::ChecksFailed,
                 });
-                Err(self.refuse(caller, origin, &asked.profile, refusal).await?)
+                Err(self.refuse(caller, origin, &asked.profile, refusal, &trace).await?)
             }
         }
     }
@@ -136,18 +163,33 @@ impl App {
         self.profile(caller, &asked.profile).await
     }
 
+    #[tracing::instrument(target = "pgvalet::trace", name = "decide", skip_all)]
+    fn ruling(
+        &self,
+        caller: &Caller,
+        origin: &Origin,
+        asked: &Asked,
+        profile: &Profile,
+    ) -> Decision {
+        let (principal, source) = (caller.principal(), origin.source);
+        let of = Circumstances { principal, source, now: self.clock.now() };
+        policy::decide(asked, of, profile)
+    }
+
     pub(in crate::app) async fn refuse(
         &self,
         caller: &Caller,
         origin: &Origin,
         profile: &Name,
         refusal: Refusal,
+        trace: &[Finding],
     ) -> Result<Error, Error> {
         let error = Error::Refused { refusal, profile: profile.to_string() };
         let event = Event::LeaseRefused {
             profile: profile.to_string(),
             code: error.code().to_owned(),
             why: error.detail(),
+            trace: trace.to_vec(),
         };
         let mut tx = self.store.begin().await?;
         tx.audit(&origin.entry(caller, self.clock.now(), event)).await?;
@@ -155,11 +197,6 @@ impl App {
         self.nudges.audit.notify_one();
         Ok(error)
     }
-}
-
-#[tracing::instrument(target = "pgvalet::trace", name = "decide", skip_all)]
-fn ruling(caller: &Caller, asked: &Asked, profile: &Profile) -> Decision {
-    policy::decide(asked, caller.principal(), profile)
 }
 
 pub(in crate::app) fn profile_changed(name: &Name) -> Error {

@@ -7,6 +7,7 @@ use uuid::Uuid;
 use crate::{
     app::{App, error::Error},
     domain::{
+        administration::Scopes,
         audit::{Actor, Entry, Event},
         name::Name,
         principal::{Kind, LOCAL_ISSUER},
@@ -109,6 +110,7 @@ impl App {
             hash: &minted.hash,
             expires_at: Some(expires_at),
             made_with: None,
+            scopes: Scopes::default(),
         };
         tx.create_token(&token, now).await?;
         tx.audit(&Entry {

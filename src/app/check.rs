@@ -16,6 +16,7 @@ use crate::{
     },
     domain::{
         access::Asked,
+        administration::Right,
         audit::Event,
         name::Name,
         policy,
@@ -112,8 +113,8 @@ impl App {
         checks: &[&Check],
     ) -> Result<Vec<(Outcome, Duration)>, Error> {
         let spec = &offer.profile.spec;
-        let approval = policy::approve_check(admin.principal(), &offer.profile)
-            .ok_or(Error::Forbidden { what: "checking a profile" })?;
+        let approval = policy::approve_check(admin.principal(), admin.rights(), &offer.profile)
+            .ok_or(Error::Forbidden { what: "checking a profile", right: Right::Profiles })?;
         let asked = Asked {
             profile: spec.name.clone(),
             ttl: None,

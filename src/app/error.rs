@@ -7,6 +7,7 @@ use crate::{
     document,
     domain::{
         access::Fault,
+        administration::Right,
         lease::{Cause, State},
         name::Name,
         policy::Refusal,
@@ -34,11 +35,13 @@ pub enum Error {
     /// Too many tokens wait to be checked.
     #[error("too many tokens wait to be checked")]
     Busy,
-    /// Only administrators may do this.
-    #[error("{what} needs an administrator")]
+    /// It needs a right to administer.
+    #[error("{what} needs the right `{}`", .right.as_str())]
     Forbidden {
         /// What.
         what: &'static str,
+        /// The right that it needs.
+        right: Right,
     },
     /// There is no such thing, or not for this caller.
     #[error("no {what} `{name}`")]
@@ -206,6 +209,10 @@ impl Error {
             Self::Refused { refusal: Refusal::NoRule { .. }, .. } | Self::NotReadable { .. } => {
                 "not_allowed"
             }
+            Self::Refused { refusal: Refusal::Network(_), .. } => "network_not_allowed",
+            Self::Refused { refusal: Refusal::Hours(_), .. } => "outside_hours",
+            Self::Refused { refusal: Refusal::Limit(_), .. } => "limit_reached",
+            Self::Refused { refusal: Refusal::NotForAsking, .. } => "token_not_for_asking",
             Self::Refused { refusal: Refusal::ReasonNeeded, .. } => "reason_required",
             Self::Refused { refusal: Refusal::ClaimMissing(_), .. } => "claim_missing",
             Self::Refused { refusal: Refusal::ChecksFailed(_), .. } => "checks_failed",
@@ -227,11 +234,19 @@ impl Error {
     pub fn kind(&self) -> Kind {
         match self {
             Self::TokenMissing | Self::TokenRefused => Kind::Unauthenticated,
-            Self::Throttled { .. } => Kind::Throttled,
+            Self::Throttled { .. } | Self::Refused { refusal: Refusal::Limit(_), .. } => {
+                Kind::Throttled
+            }
             Self::Forbidden { .. }
             | Self::NotReadable { .. }
             | Self::Refused {
-                refusal: Refusal::NoRule { .. } | Refusal::ClaimMissing(_), ..
+                refusal:
+                    Refusal::NoRule { .. }
+                    | Refusal::ClaimMissing(_)
+                    | Refusal::Network(_)
+                    | Refusal::Hours(_)
+                    | Refusal::NotForAsking,
+                ..
             } => Kind::Forbidden,
             Self::Refused { refusal: Refusal::ChecksFailed(_), .. } => Kind::Conflict,
             Self::NotFound { .. } => Kind::NotFound,
@@ -261,7 +276,7 @@ impl Error {
                 format!("too many wrong tokens from this address: try again in {retry_after_seconds} s")
             }
             Self::Busy => "too many callers sign in for the first time at once: try again in a second".to_owned(),
-            Self::Forbidden { what } => format!("{what} needs an administrator's token"),
+            Self::Forbidden { what, right } => format!("{what} needs the right `{}`, which the roles {} have", right.as_str(), right.held_by()),
             Self::NotFound { what, name, near } => match near {
                 Some(near) => format!("there is no {what} `{name}`; did you mean `{near}`?"),
                 None => format!("there is no {what} `{name}`"),
@@ -273,6 +288,20 @@ impl Error {
             }
             Self::Refused { refusal: Refusal::NoRule { .. }, profile } => {
                 format!("profile `{profile}` does not allow you: ask an administrator to add you to its access.allow")
+            }
+            Self::Refused { refusal: Refusal::Network(source), profile } => {
+                let from = source.map_or_else(|| "an address that is not known".to_owned(), |ip| ip.to_string());
+                format!("profile `{profile}` is not given out to {from}: ask from one of the networks that it names")
+            }
+            Self::Refused { refusal: Refusal::Hours(hours), profile } => {
+                format!("profile `{profile}` is given out {hours} only: ask then")
+            }
+            Self::Refused { refusal: Refusal::Limit(reached), profile } => format!(
+                "there are as many leases as may be ({} = {}), which stands in the way of one more under profile `{profile}`: revoke one, or try again in {} s",
+                reached.limit.as_str(), reached.most, reached.retry_after_seconds
+            ),
+            Self::Refused { refusal: Refusal::NotForAsking, .. } => {
+                "the token's scopes do not include `ask`: it is not for asking for leases".to_owned()
             }
             Self::Refused { refusal: Refusal::ReasonNeeded, profile } => {
                 format!("profile `{profile}` wants a reason: send `reason`")
@@ -313,6 +342,9 @@ impl Error {
     pub fn retry_after_seconds(&self) -> Option<u64> {
         match self {
             Self::Throttled { retry_after_seconds } => Some(*retry_after_seconds),
+            Self::Refused { refusal: Refusal::Limit(reached), .. } => {
+                Some(reached.retry_after_seconds)
+            }
             Self::StillInProgress | Self::Busy => Some(1),
             Self::StateUnavailable(_) | Self::TimedOut { .. } => Some(2),
             Self::Target {

@@ -4,6 +4,7 @@ use crate::{
     app::{App, error::Error},
     document,
     domain::{
+        administration::Right,
         explanation::{self, Explanation, ObjectName},
         name::Name,
         profile::Profile,
@@ -66,7 +67,7 @@ impl App {
             let own = beside.iter().filter(|profile| profile.spec.group_role() == other.role);
             other.profiles = own.map(|profile| profile.spec.name.clone()).collect();
         }
-        if !caller.principal().admin {
+        if !caller.may(Right::Read) {
             explanation.seen.others.retain(|other| !other.profiles.is_empty());
         }
         Ok(())

@@ -15,6 +15,7 @@ use crate::{
     domain::{
         access::Asked,
         audit::Event,
+        conditions::Limits,
         lease::{Cause, Granted, Lease, State},
         policy::Approval,
         profile::Preset,
@@ -232,6 +233,7 @@ impl App {
             ticket: lease.ticket.clone(),
             ttl: approval.granted().clone(),
             allowed_by: approval.allowed_by(),
+            trace: approval.trace().to_vec(),
             expires_at: lease.expires_at,
             context: filled.context.clone(),
             break_glass: wish.offer.profile.spec.preset == Preset::BreakGlass,
@@ -248,6 +250,11 @@ impl App {
             login_id,
             role_name: role,
             give_up_at: self.give_up_at(now),
+            limits: if approval.is_for_check() {
+                Limits::default()
+            } else {
+                self.limits(wish.offer)
+            },
             key: wish.key,
             entry: &wish.origin.entry(wish.caller, now, event),
         };

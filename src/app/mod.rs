@@ -1,6 +1,7 @@
 //! What pgvalet does: one file per verb. Only here meet our own database and other people's, so the
 //! order "ours first, theirs second" is decided in one place.
 
+mod administration;
 mod adopt;
 pub mod apply;
 pub mod ask;
@@ -15,6 +16,7 @@ pub mod explain;
 mod fit;
 pub mod history;
 pub mod issue;
+mod limits;
 pub mod measure;
 mod offers;
 pub mod prepare;
@@ -39,6 +41,7 @@ pub mod tokens;
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use chrono::{DateTime, TimeDelta, Utc};
+use ipnet::IpNet;
 use tokio::sync::{Mutex, Notify, watch};
 use uuid::Uuid;
 
@@ -46,7 +49,6 @@ use crate::{
     clock::Clock,
     domain::{
         audit::{Actor, Entry, Event},
-        lease::Lease,
         target::Target,
     },
     identity::{Caller, throttle::Throttle, token::Tokens},
@@ -79,6 +81,10 @@ pub struct App {
     pub(in crate::app) tokens: Tokens,
     pub(in crate::app) throttle: Throttle,
     pub(in crate::app) times: Times,
+    /// The proxies whose word about where a request comes from is taken.
+    pub(in crate::app) trusted_proxies: Vec<IpNet>,
+    /// How many leases one caller may have at once, under all profiles.
+    pub(in crate::app) max_live_per_caller: Option<i32>,
     /// What was last read of the profiles that are asked for.
     pub(in crate::app) offers: offers::Offers,
     /// One preparation of a profile at a time: they are rare, and two of the same would only race.
@@ -146,6 +152,10 @@ pub struct Parts {
     pub throttle: Throttle,
     /// Lengths of time.
     pub times: Times,
+    /// The proxies whose word about where a request comes from is taken.
+    pub trusted_proxies: Vec<IpNet>,
+    /// How many leases one caller may have at once.
+    pub max_live_per_caller: Option<i32>,
     /// The instruments.
     pub metrics: Arc<Metrics>,
     /// Which installation this is.
@@ -226,6 +236,8 @@ impl App {
             tokens: parts.tokens,
             throttle: parts.throttle,
             times: parts.times,
+            trusted_proxies: parts.trusted_proxies,
+            max_live_per_caller: parts.max_live_per_caller,
             offers: offers::Offers::default(),
             preparing: Mutex::new(()),
             nudges,
@@ -238,6 +250,12 @@ impl App {
             loops: readiness::Loops::default(),
             metrics: parts.metrics,
         }
+    }
+
+    /// Is this one of the proxies in front of us?
+    #[must_use]
+    pub fn is_trusted_proxy(&self, address: IpAddr) -> bool {
+        self.trusted_proxies.iter().any(|network| network.contains(&address))
     }
 
     /// What is measured.
@@ -312,9 +330,4 @@ impl App {
             })
         })
     }
-}
-
-/// May this caller see, renew, rotate and revoke this lease? Its own, or any if it administers.
-fn may_touch(caller: &Caller, lease: &Lease) -> bool {
-    caller.principal().admin || caller.principal().id == lease.principal_id
 }

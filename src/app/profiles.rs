@@ -17,14 +17,13 @@ use crate::{
 };
 
 impl App {
-    /// The profiles that a caller may ask for; all of them, if it administers.
+    /// The profiles that a caller may ask for; all of them, if it may read everything.
     ///
     /// # Errors
     /// If our database does not answer.
     pub async fn profiles(&self, caller: &Caller) -> Result<Vec<Profile>, Error> {
-        let principal = caller.principal();
         let mut profiles = self.store.profiles().await?;
-        profiles.retain(|profile| principal.may_see(&profile.spec.allow));
+        profiles.retain(|profile| caller.may_see(&profile.spec.allow));
         Ok(profiles)
     }
 

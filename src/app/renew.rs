@@ -54,7 +54,7 @@ impl App {
         id: LeaseId,
         ttl: Option<Seconds>,
     ) -> Result<Renewed, Error> {
-        let before = self.lease(caller, id).await?;
+        let before = self.lease_to_change(caller, id).await?;
         if before.state != State::Active {
             return Err(Error::LeaseOver { state: before.state, cause: before.cause });
         }
@@ -117,10 +117,11 @@ impl App {
             return Err(Error::not_found("profile", lease.profile.clone()));
         };
         let principal = self.store.principal(lease.principal_id).await?;
-        let Some(refusal) = policy::still_refused(principal.as_ref(), &profile) else {
+        let here = (origin.source, self.clock.now());
+        let Some(refusal) = policy::still_refused(principal.as_ref(), here, &profile) else {
             return Ok(profile);
         };
-        Err(self.refuse(caller, origin, &name, refusal).await?)
+        Err(self.refuse(caller, origin, &name, refusal, &[]).await?)
     }
 
     /// Without a wish, a renewal gives the profile's `ttl` again; of a profile that is gone, what is

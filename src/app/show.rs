@@ -1,8 +1,8 @@
 //! Leases as they stand.
 
 use crate::{
-    app::{App, LeaseFilter, error::Error, may_touch},
-    domain::lease::Lease,
+    app::{App, LeaseFilter, error::Error},
+    domain::{administration::Right, lease::Lease},
     identity::Caller,
     ids::LeaseId,
 };
@@ -15,11 +15,27 @@ impl App {
     pub async fn lease(&self, caller: &Caller, id: LeaseId) -> Result<Lease, Error> {
         let lease = self.store.lease(id).await?;
         lease
-            .filter(|lease| may_touch(caller, lease))
+            .filter(|lease| is_own(caller, lease) || caller.may(Right::Read))
             .ok_or_else(|| Error::not_found("lease", id.to_string()))
     }
 
-    /// A page of leases, newest first: the caller's own, or all if it administers.
+    /// One lease, to be ended or made longer: the caller's own, or any if it holds the right to that.
+    ///
+    /// # Errors
+    /// If there is none, or it is not the caller's to change.
+    pub(in crate::app) async fn lease_to_change(
+        &self,
+        caller: &Caller,
+        id: LeaseId,
+    ) -> Result<Lease, Error> {
+        let lease = self.lease(caller, id).await?;
+        if is_own(caller, &lease) || caller.may(Right::Leases) {
+            return Ok(lease);
+        }
+        Err(Error::Forbidden { what: "changing somebody else's lease", right: Right::Leases })
+    }
+
+    /// A page of leases, newest first: the caller's own, or all if it may read everything.
     ///
     /// # Errors
     /// If our database does not answer.
@@ -30,9 +46,14 @@ impl App {
         before: Option<LeaseId>,
         limit: i64,
     ) -> Result<Vec<Lease>, Error> {
-        if !caller.principal().admin {
+        if !caller.may(Right::Read) {
             filter.principal_id = Some(caller.principal().id);
         }
         Ok(self.store.leases(&filter, before, limit).await?)
     }
+}
+
+/// Is it this caller's own?
+pub(in crate::app) fn is_own(caller: &Caller, lease: &Lease) -> bool {
+    caller.principal().id == lease.principal_id
 }

@@ -6,7 +6,10 @@ use chrono::{DateTime, Utc};
 
 use crate::{
     app::{App, Origin, error::Error},
-    domain::audit::{Actor, Event},
+    domain::{
+        administration::Right,
+        audit::{Actor, Event},
+    },
     identity::{
         Admin, Caller,
         throttle::Turn,
@@ -44,20 +47,21 @@ impl App {
         }
     }
 
-    /// The right to administer. A caller without it is refused, and the refusal audited.
+    /// One of these rights, for what is named. A caller without it is refused, and the refusal audited.
     ///
     /// # Errors
-    /// If the caller may not, or our database does not answer.
+    /// If the caller holds none of them, or our database does not answer.
     pub async fn admin<'a>(
         &self,
         caller: &'a Caller,
         origin: &Origin,
-        what: &'static str,
+        (rights, what): (&[Right], &'static str),
     ) -> Result<Admin<'a>, Error> {
-        if let Some(admin) = caller.as_admin() {
+        if let Some(admin) = rights.iter().find_map(|right| caller.holding(*right)) {
             return Ok(admin);
         }
-        let refusal = Error::Forbidden { what };
+        let right = rights.first().copied().unwrap_or(Right::Roles);
+        let refusal = Error::Forbidden { what, right };
         let event = Event::AccessRefused { what: what.to_owned(), code: refusal.code().to_owned() };
         let mut tx = self.store.begin().await?;
         tx.audit(&origin.entry(caller, self.clock.now(), event)).await?;
@@ -128,7 +132,9 @@ impl App {
         let now = self.clock.now();
         let id = verified.token_id();
         let over = known.expires_at.is_some_and(|end| end <= now);
-        let why = match (known.revoked, known.disabled, over) {
+        let last_used = known.last_used_at.unwrap_or(known.created_at);
+        let idle = known.idle.is_some_and(|idle| last_used + idle <= now);
+        let why = match (known.revoked, known.disabled, over || idle) {
             (true, _, _) => Some("revoked"),
             (_, true, _) => Some("principal disabled"),
             (_, _, true) => Some("expired"),
@@ -142,7 +148,8 @@ impl App {
         if known.last_used_at.is_none_or(|used| now - used >= chrono::TimeDelta::minutes(1)) {
             self.store.note_token_used(id, now).await?;
         }
-        Ok(Caller::by_token(verified, known.principal.clone(), known.expires_at))
+        let rights = (&known.administration, &known.scopes);
+        Ok(Caller::by_token(verified, known.principal.clone(), known.expires_at, rights))
     }
 
     async fn refuse_token(

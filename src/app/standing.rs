@@ -24,14 +24,13 @@ use crate::{
 const ISSUER: &str = "standing-role";
 
 impl App {
-    /// The standing roles whose credential a caller may read; all of them, if it administers.
+    /// The standing roles whose credential a caller may read; all of them, if it may read everything.
     ///
     /// # Errors
     /// If our database does not answer.
     pub async fn standing_roles(&self, caller: &Caller) -> Result<Vec<StandingRole>, Error> {
-        let principal = caller.principal();
         let mut roles = self.store.standing_roles().await?;
-        roles.retain(|role| principal.may_see(&role.spec.allow));
+        roles.retain(|role| caller.may_see(&role.spec.allow));
         Ok(roles)
     }
 

@@ -8,6 +8,7 @@ use crate::{
     app::{App, ListedToken, Origin, error::Error},
     domain::{
         access::Fault,
+        administration::{Right, Scopes},
         audit::Event,
         duration::Seconds,
         name::Name,
@@ -35,6 +36,8 @@ pub struct TokenWish {
     pub claims: Option<BTreeMap<String, String>>,
     /// For how long.
     pub ttl: Option<Seconds>,
+    /// What it is to carry of its principal's rights.
+    pub scopes: Scopes,
 }
 
 /// A new token.
@@ -84,12 +87,20 @@ impl App {
     ) -> Result<NewToken, Error> {
         let of_principal = wish.groups.is_some() || wish.admin.is_some() || wish.claims.is_some();
         if wish.principal.is_some() || of_principal {
-            self.admin(
-                caller,
-                origin,
-                "a token for another principal, or with groups, claims or rights",
-            )
-            .await?;
+            let what = "a token for another principal, or with groups, claims or rights";
+            self.admin(caller, origin, (&[Right::People], what)).await?;
+        }
+        if wish.admin.is_some() {
+            self.admin(caller, origin, (&[Right::Roles], "making somebody an administrator"))
+                .await?;
+        }
+        let scopes = match wish.scopes.0 {
+            None if wish.principal.is_none() => caller.scopes().clone(),
+            _ => wish.scopes,
+        };
+        if !scopes.are_within(caller.scopes()) {
+            let message = "a token cannot carry more than the one it is made with".to_owned();
+            return Err(Error::Invalid(vec![Fault { field: "scopes".into(), message }]));
         }
         if wish.principal.is_none() && of_principal {
             let message =
@@ -108,7 +119,7 @@ impl App {
         }
         let now = self.clock.now();
         let wished = now + wish.ttl.map_or(DEFAULT_TTL, Seconds::delta);
-        let own_end = if caller.principal().admin { None } else { caller.token_expires_at() };
+        let own_end = if caller.may(Right::People) { None } else { caller.proof_ends_at() };
         let expires_at = own_end.map_or(wished, |end| wished.min(end));
 
         let minted = self.tokens.mint().await?;
@@ -127,7 +138,8 @@ impl App {
             name,
             hash: &minted.hash,
             expires_at: Some(expires_at),
-            made_with: (!caller.principal().admin).then(|| caller.token_id()),
+            made_with: caller.token_id().filter(|_| !caller.may(Right::People)),
+            scopes,
         };
         tx.create_token(&new, now).await?;
         let event = Event::TokenCreated {
@@ -148,7 +160,7 @@ impl App {
         Ok(NewToken { token, secret: minted.text })
     }
 
-    /// A page of tokens, newest first: the caller's own, or all if it administers.
+    /// A page of tokens, newest first: the caller's own, or all if it looks after people.
     ///
     /// # Errors
     /// If our database does not answer.
@@ -158,7 +170,7 @@ impl App {
         before: Option<TokenId>,
         limit: i64,
     ) -> Result<Vec<ListedToken>, Error> {
-        let of = if caller.principal().admin { None } else { Some(caller.principal().id) };
+        let of = if caller.may(Right::People) { None } else { Some(caller.principal().id) };
         Ok(self.store.tokens(of, before, limit).await?)
     }
 
@@ -176,7 +188,7 @@ impl App {
         let now = self.clock.now();
         let mut tx = self.store.begin().await?;
         let may_see = |token: &ListedToken| {
-            caller.principal().admin || token.principal_id == caller.principal().id
+            caller.may(Right::People) || token.principal_id == caller.principal().id
         };
         let token = tx.lock_token(id).await?.filter(may_see);
         let token = token.ok_or_else(|| Error::not_found("token", id.to_string()))?;

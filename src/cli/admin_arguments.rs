@@ -2,7 +2,13 @@
 
 use std::path::PathBuf;
 
-use crate::{cli::top::Interval, domain::name::Name, ids::TokenId};
+use clap::builder::PossibleValuesParser;
+
+use crate::{
+    cli::top::Interval,
+    domain::{administration::Scope, name::Name},
+    ids::TokenId,
+};
 
 /// `pgvalet token`.
 #[derive(Debug, clap::Args)]
@@ -60,6 +66,10 @@ pub struct CreateToken {
     /// For how long, such as `90d` (which it is if left out).
     #[arg(long)]
     pub ttl: Option<String>,
+    /// What it is to carry of their rights: `ask` for leases, or a right to administer; may be given several
+    /// times. As much as your own token, if left out.
+    #[arg(long = "scope", value_name = "SCOPE", value_parser = PossibleValuesParser::new(Scope::ALL))]
+    pub scopes: Vec<String>,
 }
 
 /// `pgvalet target`.

@@ -20,6 +20,7 @@ use crate::{
         output::{self, facts, instant, plain},
         password,
     },
+    domain::administration::Right,
     secret::Secret,
 };
 
@@ -147,13 +148,18 @@ pub async fn whoami(globals: &Globals, io: &mut Io<'_>) -> Result<u8, Failure> {
         ("issuer", who.issuer),
         ("groups", who.groups.join(", ")),
         ("claims", claims.join(", ")),
-        ("administrator", if who.admin { "yes" } else { "no" }.to_owned()),
-        ("token", who.token_id.to_string()),
+        ("may administer", rights(&who.rights)),
+        ("token", who.token_id.map_or_else(|| "none".to_owned(), |id| id.to_string())),
         ("token ends", ends),
         ("daemon", client.url().to_owned()),
     ];
     facts(io, &lines)?;
     Ok(0)
+}
+
+fn rights(rights: &[Right]) -> String {
+    let words: Vec<_> = rights.iter().map(|right| right.as_str()).collect();
+    if words.is_empty() { "nothing".to_owned() } else { words.join(", ") }
 }
 
 /// The client's folder, made if need be, for its owner alone.

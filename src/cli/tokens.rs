@@ -45,6 +45,7 @@ async fn create(
         claims: (!given.claims.is_empty()).then(|| given.claims.into_iter().collect()),
         admin: given.admin.then_some(true),
         ttl: given.ttl,
+        scopes: (!given.scopes.is_empty()).then_some(given.scopes),
     };
     let answer = watched(io, "making the token", client.create_token(&wish)).await?;
     if globals.json {

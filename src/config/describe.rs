@@ -21,6 +21,8 @@ impl Config {
             Some(url) => writeln!(out, "public_url = {url:?}")?,
             None => writeln!(out, "# public_url is not set")?,
         }
+        let proxies: Vec<_> = self.trusted_proxies.iter().map(ToString::to_string).collect();
+        writeln!(out, "trusted_proxies = {proxies:?}")?;
         writeln!(out, "data_dir = {:?}", self.data_dir)?;
         match &self.postgres_dir {
             Some(dir) => writeln!(out, "postgres_dir = {dir:?}")?,
@@ -47,6 +49,10 @@ impl Config {
         writeln!(out, "\n[lease]\nrotation_grace = \"{}\"", words(lease.rotation_grace))?;
         writeln!(out, "issue_deadline = \"{}\"", words(lease.issue_deadline))?;
         writeln!(out, "nudge = {:?}", lease.nudge)?;
+        match lease.max_live_per_caller {
+            Some(most) => writeln!(out, "max_live_per_caller = {most}")?,
+            None => writeln!(out, "# max_live_per_caller is not set: as many as will")?,
+        }
         writeln!(out, "\n[sweep]\nschedule = {:?}", self.sweep.schedule)?;
         writeln!(out, "orphan_grace = \"{}\"", words(self.sweep.orphan_grace))?;
         writeln!(out, "\n[drift]\nschedule = {:?}", self.drift.schedule)?;

@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use ipnet::IpNet;
 use tracing_subscriber::EnvFilter;
 
 use crate::{
@@ -42,6 +43,7 @@ struct Written {
     listen: Option<SocketAddr>,
     allow_plaintext: Option<bool>,
     public_url: Option<String>,
+    trusted_proxies: Vec<IpNet>,
     data_dir: Option<PathBuf>,
     postgres_dir: Option<PathBuf>,
     state_url: Option<TextSource>,
@@ -93,6 +95,7 @@ fn read_root(root: &mut Table, path: &Path) -> Written {
         listen: root.parsed("listen", WRITE_ADDRESS, parse_address),
         allow_plaintext: root.boolean("allow_plaintext"),
         public_url: root.parsed("public_url", WRITE_URL, parse_public_url),
+        trusted_proxies: read_networks(root, "trusted_proxies"),
         data_dir: root.optional_string("data_dir").map(|dir| folder.join(dir)),
         postgres_dir: root.optional_string("postgres_dir").map(|dir| folder.join(dir)),
         ..Written::default()
@@ -133,12 +136,29 @@ fn read_root(root: &mut Table, path: &Path) -> Written {
     written
 }
 
+fn read_networks(root: &mut Table, key: &'static str) -> Vec<IpNet> {
+    let texts = root.strings(key).unwrap_or_default();
+    let read = |text: &String| match text.parse::<IpNet>() {
+        Ok(network) => Some(network),
+        Err(_) => {
+            let message = format!(
+                "`{text}` is no network: write an address and a mask, such as \"10.0.0.0/8\""
+            );
+            root.fault(key, &message);
+            None
+        }
+    };
+    texts.iter().filter_map(read).collect()
+}
+
 fn read_lease(mut table: Table) -> LeaseConfig {
     let default = LeaseConfig::default();
     let grace = table.duration_in("rotation_grace", Duration::ZERO..=24 * HOUR);
     let deadline = table.duration_in("issue_deadline", SECOND..=MINUTE);
     let nudge = table.parsed("nudge", WRITE_NUDGE, parse_nudge);
+    let max_live_per_caller = table.integer_in("max_live_per_caller", 1..=1_000_000);
     LeaseConfig {
+        max_live_per_caller,
         rotation_grace: grace.unwrap_or(default.rotation_grace),
         issue_deadline: deadline.unwrap_or(default.issue_deadline),
         nudge: nudge.unwrap_or(default.nudge),
@@ -195,6 +215,7 @@ fn overlay(
         listen: listen.or(written.listen).unwrap_or(SocketAddr::from(([127, 0, 0, 1], 8432))),
         allow_plaintext: plain.or(written.allow_plaintext).unwrap_or(false),
         public_url: public_url.or(written.public_url),
+        trusted_proxies: written.trusted_proxies,
         data_dir: data_dir.or(written.data_dir).unwrap_or_else(|| default_data_dir(environment)),
         postgres_dir: postgres_dir.or(written.postgres_dir),
         state: StateConfig {
@@ -405,6 +426,7 @@ impl Default for LeaseConfig {
         Self {
             rotation_grace: 30 * SECOND,
             issue_deadline: 10 * SECOND,
+            max_live_per_caller: None,
             nudge: "*/10 * * * * *".to_owned(),
         }
     }

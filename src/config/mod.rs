@@ -17,6 +17,8 @@ use std::{
     time::Duration,
 };
 
+use ipnet::IpNet;
+
 pub use crate::config::{
     master_key::{KEY_BYTES, KeyFault, MasterKey, MasterKeys},
     telemetry::{AuditLogConfig, OtlpTarget, TelemetryConfig},
@@ -35,6 +37,8 @@ pub struct Config {
     pub allow_plaintext: bool,
     /// The address that people and tools use, where it differs from `listen`.
     pub public_url: Option<String>,
+    /// The proxies whose word about where a request comes from is taken (`X-Forwarded-For`).
+    pub trusted_proxies: Vec<IpNet>,
     /// Where the private PostgreSQL and the master key made by ourselves are kept.
     pub data_dir: PathBuf,
     /// Where `initdb` and `postgres` are, if they are not to be looked for.
@@ -97,6 +101,8 @@ pub struct LeaseConfig {
     pub rotation_grace: Duration,
     /// How long making a login may take in all.
     pub issue_deadline: Duration,
+    /// How many leases one caller may have at once, under all profiles together; no bound if left out.
+    pub max_live_per_caller: Option<i32>,
     /// When the loops are woken to look for what is due: a cron expression of six fields, in UTC.
     pub nudge: String,
 }

@@ -2,10 +2,12 @@
 //! data with a reason comes out, so that each rule can be tested whole.
 
 pub mod access;
+pub mod administration;
 pub mod audit;
 pub mod backoff;
 pub mod breaker;
 pub mod caution;
+pub mod conditions;
 pub mod diagnosis;
 pub mod duration;
 pub mod explanation;
@@ -21,6 +23,8 @@ pub mod reconcile;
 pub mod rights;
 pub mod role;
 pub mod schedule;
+pub mod session;
 pub mod standing;
 pub mod sweep;
 pub mod target;
+mod words;

@@ -3,6 +3,7 @@
 use crate::{
     document::{Fault, Places},
     domain::{
+        administration::{Administration, Role},
         name::Name,
         profile::{Profile, ProfileSpec},
         standing::{StandingRole, StandingRoleSpec},
@@ -19,6 +20,8 @@ pub struct Desired {
     pub profiles: Vec<ProfileSpec>,
     /// Its standing roles, in the file's order.
     pub standing_roles: Vec<StandingRoleSpec>,
+    /// Who is to hold which role in pgvalet, if the file says: all of it, in place of what is recorded.
+    pub administration: Option<Administration>,
     /// Where the keys stand whose faults only a target can know, by their whole path
     /// (`profile.shop-read.grant[0].tables`). Their messages are empty.
     pub places: Places,
@@ -83,6 +86,7 @@ pub fn target_change(desired: &TargetSpec, recorded: Option<&Target>) -> Change 
         ("sslrootcert", desired.sslrootcert_pem == now.sslrootcert_pem),
         ("admin.user", desired.admin_user == now.admin_user),
         ("databases", desired.databases == now.databases),
+        ("max_live", desired.max_live == now.max_live),
         ("scram_iterations", desired.scram_iterations == now.scram_iterations),
         ("rotate_admin", desired.rotate_admin == now.rotate_admin),
     ]);
@@ -109,6 +113,7 @@ pub fn profile_change(desired: &ProfileSpec, recorded: Option<&Profile>) -> Chan
         ("owned_objects", desired.owned_objects == now.owned_objects),
         ("access.allow", desired.allow == now.allow),
         ("access.reason", desired.reason == now.reason),
+        ("access", desired.conditions == now.conditions),
         ("grant", desired.rights.grants == now.rights.grants),
         ("rls", desired.rights.rls == now.rights.rls),
         ("harden", desired.rights.harden == now.rights.harden),
@@ -137,6 +142,14 @@ pub fn standing_role_change(desired: &StandingRoleSpec, recorded: Option<&Standi
         ("access.allow", desired.allow == now.allow),
     ]);
     change(changed)
+}
+
+/// What becomes of who holds which role in pgvalet.
+#[must_use]
+pub fn administration_change(desired: &Administration, recorded: &Administration) -> Change {
+    let holders = |of: &Administration, role: &Role| of.0.get(role).cloned().unwrap_or_default();
+    let differs = |role: &&Role| holders(desired, role) != holders(recorded, role);
+    change(Role::VALUES.iter().filter(differs).map(|role| role.as_str()).collect())
 }
 
 /// Keys of a target that decide where its admin's password is sent. If one changes, the password must

@@ -2,31 +2,23 @@
 
 use std::{collections::BTreeMap, fmt, str::FromStr};
 
-use crate::{domain::name::Name, ids::PrincipalId};
+use crate::{
+    domain::{name::Name, words::words},
+    ids::PrincipalId,
+};
 
 /// The issuer of principals that pgvalet itself vouches for, by its API tokens.
 pub const LOCAL_ISSUER: &str = "local";
 
-/// What kind of caller a principal is.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize, utoipa::ToSchema,
-)]
-#[serde(rename_all = "kebab-case")]
-pub enum Kind {
-    /// A human being.
-    Person,
-    /// A program that acts for itself.
-    Service,
-}
-
-impl Kind {
-    /// As it stands in a rule and in the database.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Person => "person",
-            Self::Service => "service",
-        }
+words! {
+    /// What kind of caller a principal is.
+    Kind {
+        /// A human being.
+        Person = "person",
+        /// A program that acts for itself.
+        Service = "service",
+        /// The jobs of a CI system that meet one rule.
+        Ci = "ci",
     }
 }
 
@@ -35,9 +27,9 @@ impl Kind {
 pub struct Principal {
     /// Its id here.
     pub id: PrincipalId,
-    /// Who vouches for it.
+    /// Who vouched for it first. The identities by which it is known are recorded beside it.
     pub issuer: String,
-    /// Its name with that issuer.
+    /// Its name here. No other principal of its kind has it, whoever vouches for them.
     pub subject: Name,
     /// What kind of caller it is.
     pub kind: Kind,
@@ -56,7 +48,7 @@ impl fmt::Display for Principal {
     }
 }
 
-/// `person:alice` or `service:ci-runner`: how a principal is named in a command or a request.
+/// `person:alice`, `service:reports` or `ci:storefront`: how a principal is named in a command or a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PrincipalName {
     /// What kind of caller it is.
@@ -68,7 +60,7 @@ pub struct PrincipalName {
 /// A text that does not name a principal.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "`{0}` does not name a principal: write `person:NAME` or `service:NAME`, NAME in lower case"
+    "`{0}` does not name a principal: write `person:NAME`, `service:NAME` or `ci:NAME`, NAME in lower case"
 )]
 pub struct NotAPrincipal(String);
 
@@ -78,21 +70,8 @@ impl FromStr for PrincipalName {
     fn from_str(text: &str) -> Result<Self, NotAPrincipal> {
         let fault = || NotAPrincipal(text.chars().take(64).collect());
         let (kind, subject) = text.split_once(':').ok_or_else(fault)?;
-        let kind = match kind {
-            "person" => Kind::Person,
-            "service" => Kind::Service,
-            _ => return Err(fault()),
-        };
+        let kind = Kind::from_text(kind).ok_or_else(fault)?;
         Ok(Self { kind, subject: subject.parse().map_err(|_| fault())? })
-    }
-}
-
-impl Principal {
-    /// May it see what is for those who meet one of these rules? An administrator sees everything, which
-    /// is not to say that it may ask for it.
-    #[must_use]
-    pub fn may_see(&self, allow: &[AllowRule]) -> bool {
-        self.admin || allow.iter().any(|rule| rule.matches(self))
     }
 }
 
@@ -105,29 +84,27 @@ pub enum AllowRule {
     Person(Name),
     /// One service.
     Service(Name),
+    /// The jobs that meet one rule for CI.
+    Ci(Name),
     /// All who are in a group.
     Group(Name),
 }
 
 /// A text that is no rule of `access.allow`.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum NotARule {
-    /// None of the known forms.
-    #[error("`{0}` is not a rule: write `person:NAME`, `service:NAME`, `group:NAME` or `anyone`")]
-    Unknown(String),
-    /// A form of a later release.
-    #[error(
-        "`{0}`: rules for CI tokens are not supported yet; give the job a service token and write `service:NAME`"
-    )]
-    NotYet(String),
-}
+#[error(
+    "`{0}` is not a rule: write `person:NAME`, `service:NAME`, `ci:NAME`, `group:NAME` or `anyone`"
+)]
+pub struct NotARule(String);
 
 impl AllowRule {
     /// Does the rule hold for this principal?
     #[must_use]
     pub fn matches(&self, principal: &Principal) -> bool {
         match self {
-            Self::Anyone => true,
+            // CI jobs are named, always: `anyone` is meant for those who have a name of their own.
+            Self::Anyone => principal.kind != Kind::Ci,
+            Self::Ci(name) => principal.kind == Kind::Ci && principal.subject == *name,
             Self::Person(name) => principal.kind == Kind::Person && principal.subject == *name,
             Self::Service(name) => principal.kind == Kind::Service && principal.subject == *name,
             Self::Group(name) => principal.groups.contains(name),
@@ -139,14 +116,13 @@ impl FromStr for AllowRule {
     type Err = NotARule;
 
     fn from_str(text: &str) -> Result<Self, NotARule> {
-        let shown = || text.chars().take(64).collect::<String>();
-        let unknown = || NotARule::Unknown(shown());
+        let unknown = || NotARule(text.chars().take(64).collect());
         match text.split_once(':') {
             None if text == "anyone" => Ok(Self::Anyone),
             Some(("person", name)) => name.parse().map(Self::Person).map_err(|_| unknown()),
             Some(("service", name)) => name.parse().map(Self::Service).map_err(|_| unknown()),
             Some(("group", name)) => name.parse().map(Self::Group).map_err(|_| unknown()),
-            Some(("ci", _)) => Err(NotARule::NotYet(shown())),
+            Some(("ci", name)) => name.parse().map(Self::Ci).map_err(|_| unknown()),
             None | Some(_) => Err(unknown()),
         }
     }
@@ -158,6 +134,7 @@ impl fmt::Display for AllowRule {
             Self::Anyone => f.write_str("anyone"),
             Self::Person(name) => write!(f, "person:{name}"),
             Self::Service(name) => write!(f, "service:{name}"),
+            Self::Ci(name) => write!(f, "ci:{name}"),
             Self::Group(name) => write!(f, "group:{name}"),
         }
     }
@@ -188,6 +165,7 @@ mod tests {
             ("service:alice", false),
             ("group:engineering", true),
             ("group:dba", false),
+            ("ci:alice", false),
         ] {
             assert_eq!(rule.parse::<AllowRule>().unwrap().matches(&alice()), holds, "{rule}");
             assert_eq!(rule.parse::<AllowRule>().unwrap().to_string(), rule);
@@ -196,7 +174,7 @@ mod tests {
 
     #[test]
     fn an_unreadable_rule_is_refused_and_never_taken_for_a_wide_one() {
-        for rule in ["", "*", "everyone", "group:", "person:Alice", "ci:main", "anyone:x"] {
+        for rule in ["", "*", "everyone", "group:", "person:Alice", "ci:", "anyone:x"] {
             assert!(rule.parse::<AllowRule>().is_err(), "{rule}");
         }
     }

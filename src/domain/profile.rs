@@ -4,17 +4,19 @@ use std::collections::BTreeMap;
 
 use crate::{
     domain::{
+        conditions::{self, Conditions},
         duration::Seconds,
         name::Name,
         principal::AllowRule,
         rights::{self, FailedChecks, Rights, context::Template, grant::Grant, preset},
         role,
         target::is_identifier,
+        words::words,
     },
     ids::{ProfileId, TargetId},
 };
 
-rights::words! {
+words! {
     /// Where the rights of a profile begin. Its own grants come on top, within what the preset is for.
     Preset {
         /// SELECT on all tables and views of the named schemas, those to come included.
@@ -31,72 +33,30 @@ rights::words! {
     }
 }
 
-/// What becomes of the objects that a login owns when it is removed. Nothing is dropped.
-#[derive(
-    Debug,
-    Clone,
-    Copy,
-    PartialEq,
-    Eq,
-    Default,
-    serde::Serialize,
-    serde::Deserialize,
-    utoipa::ToSchema,
-)]
-#[serde(rename_all = "kebab-case")]
-pub enum OwnedObjects {
-    /// The role [`role::GRAVEYARD`], which can do nothing, owns them.
-    #[default]
-    Graveyard,
-    /// The same, and the profile's group role may go on working with the data in them. It does not own
-    /// them: what an owner left behind (views, rules, index expressions) runs with the owner's rights,
-    /// and any login of the group could alter and drop them.
-    Group,
-}
-
-impl OwnedObjects {
-    /// All of them, as they stand in a file.
-    pub const ALL: [&'static str; 2] = ["graveyard", "group"];
-
-    /// As it stands in a file and in the database.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Graveyard => "graveyard",
-            Self::Group => "group",
-        }
-    }
-
-    /// Reads it back.
-    #[must_use]
-    pub fn from_text(text: &str) -> Option<Self> {
-        match text {
-            "graveyard" => Some(Self::Graveyard),
-            "group" => Some(Self::Group),
-            _ => None,
-        }
+words! {
+    /// What becomes of the objects that a login owns when it is removed. Nothing is dropped.
+    #[derive(Default)]
+    OwnedObjects {
+        /// The role [`role::GRAVEYARD`], which can do nothing, owns them.
+        #[default]
+        Graveyard = "graveyard",
+        /// The same, and the profile's group role may go on working with the data in them. It does not own
+        /// them: what an owner left behind (views, rules, index expressions) runs with the owner's rights,
+        /// and any login of the group could alter and drop them.
+        Group = "group",
     }
 }
 
-/// Must a caller say why?
-#[derive(
-    Debug,
-    Clone,
-    Copy,
-    PartialEq,
-    Eq,
-    Default,
-    serde::Serialize,
-    serde::Deserialize,
-    utoipa::ToSchema,
-)]
-#[serde(rename_all = "kebab-case")]
-pub enum Reason {
-    /// It may.
-    #[default]
-    Optional,
-    /// It must.
-    Required,
+words! {
+    /// Must a caller say why?
+    #[derive(Default)]
+    Reason {
+        /// It may.
+        #[default]
+        Optional = "optional",
+        /// It must.
+        Required = "required",
+    }
 }
 
 /// What a profile says, as it stands in the file and on the API.
@@ -142,6 +102,9 @@ pub struct ProfileSpec {
     /// Must the caller say why?
     #[serde(default)]
     pub reason: Reason,
+    /// From where, when, how many, how often.
+    #[serde(default, skip_serializing_if = "Conditions::are_none")]
+    pub conditions: Conditions,
     /// What it gives inside the database.
     #[serde(default, skip_serializing_if = "Rights::is_empty")]
     pub rights: Rights,
@@ -279,6 +242,7 @@ pub fn faults(spec: &ProfileSpec) -> Vec<(String, String)> {
     for (key, value) in &spec.settings {
         faults.extend(setting_fault(key, value).map(|fault| ("settings", fault)));
     }
+    faults.extend(conditions::faults(&spec.conditions));
     let mut faults: Vec<_> =
         faults.into_iter().map(|(key, message)| (key.to_owned(), message)).collect();
     faults.extend(rights::faults(&spec.rights));
@@ -364,6 +328,7 @@ mod tests {
             owned_objects: OwnedObjects::Graveyard,
             allow: Vec::new(),
             reason: Reason::Optional,
+            conditions: Conditions::default(),
             rights: Rights::default(),
         }
     }

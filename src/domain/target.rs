@@ -110,6 +110,9 @@ pub struct TargetSpec {
     pub admin_user: String,
     /// The databases that profiles may name.
     pub databases: Vec<String>,
+    /// How many leases may live on it at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_live: Option<i32>,
     /// How often a login's password is hashed, by pgvalet for the verifier, and by the client and
     /// the server at each sign-in: 1 to [`MAX_SCRAM_ITERATIONS`].
     #[serde(default = "default_scram_iterations")]
@@ -164,6 +167,9 @@ pub fn faults(spec: &TargetSpec) -> Vec<(&'static str, String)> {
     }
     if !is_identifier(&spec.admin_user) {
         faults.push(("admin.user", "must be a role name of 1 to 63 bytes".to_owned()));
+    }
+    if spec.max_live.is_some_and(|most| most < 1) {
+        faults.push(("max_live", "must be at least 1".to_owned()));
     }
     if spec.databases.is_empty() {
         faults.push(("databases", "must name at least one database".to_owned()));

@@ -12,6 +12,7 @@ use crate::{
     },
     app::{self, App},
     domain::{
+        administration::Right,
         diagnosis::Diagnosis,
         name::Name,
         profile::{self, ProfileSpec},
@@ -55,7 +56,7 @@ async fn list_targets(
     signed_in: SignedIn,
     Query(paging): Query<Paging>,
 ) -> Result<Json<Page<Target>>, Failure> {
-    let admin = signed_in.admin(&app, "listing targets").await?;
+    let admin = signed_in.admin(&app, Right::Read, "listing targets").await?;
     let mut targets = app.targets(&admin).await?;
     targets.sort_by_key(|target| std::cmp::Reverse(target.id));
     let rotations = app.admin_rotations(&admin).await?;
@@ -77,7 +78,7 @@ async fn show_target(
     Path(name): Path<Name>,
     Query(Nothing {}): Query<Nothing>,
 ) -> Result<Json<Target>, Failure> {
-    let admin = signed_in.admin(&app, "showing a target").await?;
+    let admin = signed_in.admin(&app, Right::Read, "showing a target").await?;
     let target = app.target(&admin, &name).await?;
     Ok(Json(shown_target(target, &app.admin_rotations(&admin).await?)))
 }
@@ -106,7 +107,7 @@ async fn put_target(
     Query(Nothing {}): Query<Nothing>,
     Json(body): Json<PutTarget>,
 ) -> Result<(StatusCode, Json<Target>), Failure> {
-    let admin = signed_in.admin(&app, "changing a target").await?;
+    let admin = signed_in.admin(&app, Right::Targets, "changing a target").await?;
     let spec = TargetSpec {
         name,
         environment: body.environment,
@@ -116,6 +117,7 @@ async fn put_target(
         sslrootcert_pem: body.sslrootcert_pem,
         admin_user: body.admin_user,
         databases: body.databases,
+        max_live: body.max_live,
         scram_iterations: body.scram_iterations.unwrap_or(DEFAULT_SCRAM_ITERATIONS),
         rotate_admin: body.rotate_admin.unwrap_or_else(Schedule::ninety_days),
     };
@@ -142,7 +144,7 @@ async fn rotate_admin(
     Path(name): Path<Name>,
     Query(Nothing {}): Query<Nothing>,
 ) -> Result<Json<Target>, Failure> {
-    let admin = signed_in.admin(&app, "renewing an admin's password").await?;
+    let admin = signed_in.admin(&app, Right::Targets, "renewing an admin's password").await?;
     let target = app.rotate_admin(&admin, &signed_in.origin, &name).await?;
     Ok(Json(shown_target(target, &app.admin_rotations(&admin).await?)))
 }
@@ -161,7 +163,7 @@ async fn remove_target(
     Path(name): Path<Name>,
     Query(Nothing {}): Query<Nothing>,
 ) -> Result<StatusCode, Failure> {
-    let admin = signed_in.admin(&app, "removing a target").await?;
+    let admin = signed_in.admin(&app, Right::Targets, "removing a target").await?;
     app.remove_target(&admin, &signed_in.origin, &name).await?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -182,7 +184,7 @@ async fn diagnose_target(
     Path(name): Path<Name>,
     Query(Nothing {}): Query<Nothing>,
 ) -> Result<Json<Diagnosis>, Failure> {
-    let admin = signed_in.admin(&app, "examining a target").await?;
+    let admin = signed_in.admin(&app, Right::Targets, "examining a target").await?;
     Ok(Json(app.diagnose(&admin, &name).await?))
 }
 
@@ -252,7 +254,7 @@ async fn put_profile(
     Query(Nothing {}): Query<Nothing>,
     Json(spec): Json<ProfileSpec>,
 ) -> Result<(StatusCode, Json<Profile>), Failure> {
-    let admin = signed_in.admin(&app, "changing a profile").await?;
+    let admin = signed_in.admin(&app, Right::Profiles, "changing a profile").await?;
     if spec.name != name {
         let message = format!("is `{}`, and the path says `{name}`: write the same", spec.name);
         return Err(Failure::fault("name", message));
@@ -275,7 +277,7 @@ async fn remove_profile(
     Path(name): Path<Name>,
     Query(Nothing {}): Query<Nothing>,
 ) -> Result<StatusCode, Failure> {
-    let admin = signed_in.admin(&app, "removing a profile").await?;
+    let admin = signed_in.admin(&app, Right::Profiles, "removing a profile").await?;
     app.remove_profile(&admin, &signed_in.origin, &name).await?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -297,7 +299,7 @@ fn shown_target(target: target::Target, rotations: &[(TargetId, app::AdminRotati
 
 /// Who else may ask for a profile is not every caller's business.
 fn shown_to(caller: &Caller, mut profile: profile::Profile) -> Profile {
-    if !caller.principal().admin {
+    if !caller.may(Right::Read) {
         profile.spec.allow.clear();
     }
     shown_profile(profile)

@@ -23,6 +23,7 @@ use crate::{
         App, Listed,
         history::{ExportPage, SignedHead},
     },
+    domain::administration::Right,
     http::{
         caller::SignedIn,
         json::Json,
@@ -69,7 +70,7 @@ async fn list(
     signed_in: SignedIn,
     Query(query): Query<AuditQuery>,
 ) -> Result<Json<Page<AuditEntry>>, Failure> {
-    let admin = signed_in.admin(&app, "reading the audit").await?;
+    let admin = signed_in.admin(&app, Right::Audit, "reading the audit").await?;
     let most = query.limit.with_one_more();
     let rows =
         app.audit_page(&admin, query.kind.as_deref(), query.lease_id, query.cursor, most).await?;
@@ -90,7 +91,7 @@ async fn verify(
     signed_in: SignedIn,
     Query(Nothing {}): Query<Nothing>,
 ) -> Result<Json<Verification>, Failure> {
-    let admin = signed_in.admin(&app, "checking the audit").await?;
+    let admin = signed_in.admin(&app, Right::Audit, "checking the audit").await?;
     let found = app.verify_audit(&admin).await?;
     Ok(Json(Verification {
         intact: found.intact,
@@ -120,7 +121,7 @@ async fn export(
     signed_in: SignedIn,
     Query(Nothing {}): Query<Nothing>,
 ) -> Result<Response, Failure> {
-    let admin = signed_in.admin(&app, "exporting the audit").await?;
+    let admin = signed_in.admin(&app, Right::Audit, "exporting the audit").await?;
     // The first page comes before the answer begins, so that a fault is still told as one.
     let first = app.export_audit(&admin, 0, PAGE).await?;
     let pages = Pages { app, caller: signed_in.caller, next: Some(first) };
@@ -150,7 +151,7 @@ impl Pages {
     async fn next_lines(&mut self) -> Result<Option<Bytes>, Broken> {
         let Some(page) = self.next.take() else { return Ok(None) };
         let Some(last) = page.entries.last().map(|entry| entry.position) else { return Ok(None) };
-        let admin = self.caller.as_admin().ok_or(Broken)?;
+        let admin = self.caller.holding(Right::Audit).ok_or(Broken)?;
         let text = lines(page).map_err(|e| broken(&e))?;
         let following = self.app.export_audit(&admin, last, PAGE).await.map_err(|e| broken(&e))?;
         self.next = Some(following);

@@ -1,7 +1,10 @@
 //! From a request to a [`Caller`]: where it came from, and who it proved to be. A handler that takes
 //! [`SignedIn`] cannot be reached without a token, and its body is not read before.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
 
 use axum::{
     extract::{ConnectInfo, FromRequestParts},
@@ -12,6 +15,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use crate::{
     api::admin::Whoami,
     app::{App, Origin, error::Error},
+    domain::administration::Right,
     http::{
         json::Json,
         parameters::{Nothing, Query},
@@ -20,6 +24,9 @@ use crate::{
     identity::{Admin, Caller},
     ids::RequestId,
 };
+
+/// Where proxies write whom they were asked by.
+const FORWARDED_FOR: &str = "x-forwarded-for";
 
 /// A caller with a good token.
 pub(in crate::http) struct SignedIn {
@@ -34,9 +41,20 @@ impl SignedIn {
     pub(in crate::http) async fn admin(
         &self,
         app: &App,
+        right: Right,
         what: &'static str,
     ) -> Result<Admin<'_>, Failure> {
-        Ok(app.admin(&self.caller, &self.origin, what).await?)
+        self.admin_of(app, &[right], what).await
+    }
+
+    /// One of several rights, where what is asked for may need any of them: it is asked again for each part.
+    pub(in crate::http) async fn admin_of(
+        &self,
+        app: &App,
+        rights: &[Right],
+        what: &'static str,
+    ) -> Result<Admin<'_>, Failure> {
+        Ok(app.admin(&self.caller, &self.origin, (rights, what)).await?)
     }
 }
 
@@ -44,19 +62,47 @@ impl FromRequestParts<Arc<App>> for SignedIn {
     type Rejection = Failure;
 
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Failure> {
-        let origin = origin(parts);
+        let origin = origin(parts, app);
         let caller = app.sign_in(bearer(&parts.headers)?, &origin).await?;
         Ok(Self { caller, origin })
     }
 }
 
-/// Where a request came from. The address is that of the connection: a header would be the caller's
-/// own word, and the throttle and the audit go by it.
-fn origin(parts: &Parts) -> Origin {
+/// Where a request came from: the throttle, the audit, and the networks of profiles go by it.
+fn origin(parts: &Parts, app: &App) -> Origin {
     let request_id = parts.extensions.get::<RequestId>().copied().unwrap_or_else(RequestId::new);
     let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>();
-    let source = peer.map(|ConnectInfo(address)| address.ip().to_canonical());
+    let peer = peer.map(|ConnectInfo(address)| address.ip().to_canonical());
+    let source = peer.map(|peer| {
+        source(peer, &parts.headers, |address| app.is_trusted_proxy(address)).unwrap_or(peer)
+    });
     Origin { request_id, source }
+}
+
+/// The address that the outermost of our own proxies was asked from. What the caller itself wrote into the
+/// header stands further left, and is nobody's word but its own. None if no proxy of ours says it.
+fn source(
+    peer: IpAddr,
+    headers: &HeaderMap,
+    is_trusted: impl Fn(IpAddr) -> bool,
+) -> Option<IpAddr> {
+    if !is_trusted(peer) {
+        return None;
+    }
+    let lines: Vec<_> = headers.get_all(FORWARDED_FOR).iter().collect();
+    let mut seen = None;
+    for line in lines.iter().rev() {
+        for address in line.to_str().ok()?.rsplit(',') {
+            // What cannot be read ends it: the last one that a proxy of ours vouched for counts.
+            let Ok(address) = address.trim().parse::<IpAddr>() else { return seen };
+            let address = address.to_canonical();
+            if !is_trusted(address) {
+                return Some(address);
+            }
+            seen = Some(address);
+        }
+    }
+    seen
 }
 
 /// The text after `Bearer `, if the header is there. Two headers are refused: proxies on the way
@@ -92,7 +138,37 @@ async fn whoami(signed_in: SignedIn, Query(Nothing {}): Query<Nothing>) -> Json<
         groups: principal.groups.iter().map(ToString::to_string).collect(),
         claims: principal.claims.clone(),
         admin: principal.admin,
+        rights: signed_in.caller.rights().iter().collect(),
+        may_ask: signed_in.caller.may_ask(),
         token_id: signed_in.caller.token_id(),
-        token_expires_at: signed_in.caller.token_expires_at(),
+        token_expires_at: signed_in.caller.proof_ends_at(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_header_is_believed_as_far_as_our_own_proxies_vouch_for_it() {
+        let ours = |address: IpAddr| address.to_string().starts_with("10.");
+        let cases: [(&str, &[&str], Option<&str>); 8] = [
+            ("10.0.0.1", &["203.0.113.7"], Some("203.0.113.7")),
+            ("10.0.0.1", &["192.0.2.1, 203.0.113.7"], Some("203.0.113.7")),
+            ("10.0.0.1", &["192.0.2.1", "203.0.113.7, 10.0.0.2"], Some("203.0.113.7")),
+            ("10.0.0.1", &["10.0.0.3, 10.0.0.2"], Some("10.0.0.3")),
+            ("10.0.0.1", &["203.0.113.7, nonsense, 10.0.0.2"], Some("10.0.0.2")),
+            ("10.0.0.1", &["nonsense"], None),
+            ("10.0.0.1", &[], None),
+            ("198.51.100.1", &["203.0.113.7"], None),
+        ];
+        for (peer, lines, wanted) in cases {
+            let mut headers = HeaderMap::new();
+            for line in lines {
+                headers.append(FORWARDED_FOR, line.parse().unwrap());
+            }
+            let seen = source(peer.parse().unwrap(), &headers, ours);
+            assert_eq!(seen, wanted.map(|text| text.parse().unwrap()), "{peer} {lines:?}");
+        }
+    }
 }

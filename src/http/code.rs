@@ -12,7 +12,7 @@ use crate::{
         App,
         apply::{self, PlannedLine},
     },
-    domain::plan::Action,
+    domain::{administration::Right, plan::Action},
     http::{
         caller::SignedIn,
         json::Json,
@@ -48,7 +48,7 @@ async fn plan(
     Query(Nothing {}): Query<Nothing>,
     Json(code): Json<Code>,
 ) -> Result<Json<Plan>, Failure> {
-    let admin = signed_in.admin(&app, "planning a change").await?;
+    let admin = signed_in.admin_of(&app, &Right::OF_A_FILE, "planning a change").await?;
     Ok(Json(shown(app.plan(&admin, &read(code)).await?)))
 }
 
@@ -70,7 +70,7 @@ async fn apply(
     Query(Nothing {}): Query<Nothing>,
     Json(code): Json<Code>,
 ) -> Result<Json<Plan>, Failure> {
-    let admin = signed_in.admin(&app, "applying a change").await?;
+    let admin = signed_in.admin_of(&app, &Right::OF_A_FILE, "applying a change").await?;
     Ok(Json(shown(app.apply(&admin, &signed_in.origin, &read(code)).await?)))
 }
 
@@ -81,7 +81,7 @@ async fn export(
     signed_in: SignedIn,
     Query(Nothing {}): Query<Nothing>,
 ) -> Result<Json<Export>, Failure> {
-    let admin = signed_in.admin(&app, "exporting targets and profiles").await?;
+    let admin = signed_in.admin(&app, Right::Read, "exporting targets and profiles").await?;
     Ok(Json(Export { text: app.export(&admin).await? }))
 }
 
@@ -99,7 +99,7 @@ async fn adopt(
     Query(Nothing {}): Query<Nothing>,
     Json(body): Json<Adopt>,
 ) -> Result<Json<Export>, Failure> {
-    let admin = signed_in.admin(&app, "adopting a database's grants").await?;
+    let admin = signed_in.admin(&app, Right::Profiles, "adopting a database's grants").await?;
     let text = app.adopt(&admin, &body.target, &body.database, &body.roles).await?;
     Ok(Json(Export { text }))
 }

@@ -8,6 +8,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use crate::{
     api::drift::{AskForDrift, DriftReport, ProfileDrift},
     app::{App, drift::Looked},
+    domain::administration::Right,
     http::{
         caller::SignedIn,
         json::Json,
@@ -33,7 +34,7 @@ async fn known(
     signed_in: SignedIn,
     Query(Nothing {}): Query<Nothing>,
 ) -> Result<Json<DriftReport>, Failure> {
-    let admin = signed_in.admin(&app, "looking at drift").await?;
+    let admin = signed_in.admin(&app, Right::Profiles, "looking at drift").await?;
     let known = app.known_drift(&admin).await?;
     let shown = known.into_iter().map(|drift| ProfileDrift {
         profile: drift.profile,
@@ -61,7 +62,7 @@ async fn look(
     Query(Nothing {}): Query<Nothing>,
     Json(body): Json<AskForDrift>,
 ) -> Result<Json<DriftReport>, Failure> {
-    let admin = signed_in.admin(&app, "looking for drift").await?;
+    let admin = signed_in.admin(&app, Right::Profiles, "looking for drift").await?;
     let looked = app.look_for_drift(&admin, &signed_in.origin, &body.profiles, body.mend).await?;
     let shown = |looked: Looked| ProfileDrift {
         profile: looked.profile.to_string(),

@@ -10,6 +10,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use crate::{
     app::App,
     domain::{
+        administration::Right,
         explanation::{Explanation, ObjectName},
         name::Name,
         rights::check::CheckRun,
@@ -75,6 +76,6 @@ async fn check(
     Path(name): Path<Name>,
     Query(Nothing {}): Query<Nothing>,
 ) -> Result<Json<CheckRun>, Failure> {
-    let admin = signed_in.admin(&app, "checking a profile").await?;
+    let admin = signed_in.admin(&app, Right::Profiles, "checking a profile").await?;
     Ok(Json(Box::pin(app.check(&admin, &signed_in.origin, &name)).await?))
 }

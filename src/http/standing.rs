@@ -13,6 +13,7 @@ use crate::{
     app::{App, rotate_standing::Before},
     clock::Clock,
     domain::{
+        administration::Right,
         name::Name,
         standing::{self, StandingRoleSpec},
     },
@@ -101,7 +102,7 @@ async fn put(
     Query(Nothing {}): Query<Nothing>,
     Json(spec): Json<StandingRoleSpec>,
 ) -> Result<(StatusCode, Json<StandingRole>), Failure> {
-    let admin = signed_in.admin(&app, "changing a standing role").await?;
+    let admin = signed_in.admin(&app, Right::Profiles, "changing a standing role").await?;
     if spec.name != name {
         let message = format!("is `{}`, and the path says `{name}`: write the same", spec.name);
         return Err(Failure::fault("name", message));
@@ -124,7 +125,7 @@ async fn remove(
     Path(name): Path<Name>,
     Query(Nothing {}): Query<Nothing>,
 ) -> Result<StatusCode, Failure> {
-    let admin = signed_in.admin(&app, "removing a standing role").await?;
+    let admin = signed_in.admin(&app, Right::Profiles, "removing a standing role").await?;
     app.remove_standing_role(&admin, &signed_in.origin, &name).await?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -171,7 +172,7 @@ async fn rotate(
     Query(Nothing {}): Query<Nothing>,
     body: Option<Json<RotateStandingRole>>,
 ) -> Result<Json<StandingRole>, Failure> {
-    let admin = signed_in.admin(&app, "rotating a standing role").await?;
+    let admin = signed_in.admin(&app, Right::Profiles, "rotating a standing role").await?;
     let at_once = body.is_some_and(|Json(body)| body.now);
     let before = if at_once { Before::Now } else { Before::AfterGrace };
     let role = app.rotate_standing_role(&admin, &signed_in.origin, &name, before).await?;
@@ -180,7 +181,7 @@ async fn rotate(
 
 /// Who else may read it is not every caller's business.
 fn shown_to(caller: &Caller, mut role: standing::StandingRole) -> StandingRole {
-    if !caller.principal().admin {
+    if !caller.may(Right::Read) {
         role.spec.allow.clear();
     }
     shown(role)

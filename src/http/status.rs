@@ -8,6 +8,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use crate::{
     api::status::{LastMinute, LeaseCounts, PartStatus, QueueDepth, Status, TargetStatus},
     app::{self, App},
+    domain::administration::Right,
     http::{
         caller::SignedIn,
         json::Json,
@@ -36,7 +37,7 @@ async fn status(
     signed_in: SignedIn,
     Query(Nothing {}): Query<Nothing>,
 ) -> Result<Json<Status>, Failure> {
-    let admin = signed_in.admin(&app, "looking at the status").await?;
+    let admin = signed_in.admin(&app, Right::Read, "looking at the status").await?;
     Ok(Json(shown(app.status(&admin).await?)))
 }
 

@@ -11,6 +11,7 @@ use crate::{
         App,
         sweep::{self, Swept, Told},
     },
+    domain::administration::Right,
     http::{
         caller::SignedIn,
         json::Json,
@@ -40,7 +41,7 @@ async fn sweep(
     Query(Nothing {}): Query<Nothing>,
     Json(body): Json<AskForSweep>,
 ) -> Result<Json<Sweep>, Failure> {
-    let admin = signed_in.admin(&app, "sweeping targets").await?;
+    let admin = signed_in.admin(&app, Right::Targets, "sweeping targets").await?;
     let swept = app.sweep(&admin, &signed_in.origin, &body.targets, body.plan).await?;
     Ok(Json(shown(swept)))
 }
@@ -61,7 +62,7 @@ async fn accept(
     Query(Nothing {}): Query<Nothing>,
     Json(body): Json<AcceptPlan>,
 ) -> Result<Json<Sweep>, Failure> {
-    let admin = signed_in.admin(&app, "ending a caution").await?;
+    let admin = signed_in.admin(&app, Right::Targets, "ending a caution").await?;
     let swept = app.accept_plan(&admin, &signed_in.origin, &body.plan).await?;
     Ok(Json(shown(swept)))
 }

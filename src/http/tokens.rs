@@ -13,6 +13,7 @@ use crate::{
         admin::{CreateToken, CreatedToken, Token},
     },
     app::{App, ListedToken, tokens::TokenWish},
+    domain::administration::Scopes,
     http::{
         caller::SignedIn,
         json::Json,
@@ -108,6 +109,12 @@ fn wish(body: CreateToken) -> Result<TokenWish, Failure> {
     let mut faults = Vec::new();
     let principal = parse("principal", body.principal.as_deref(), &mut faults);
     let ttl = parse("ttl", body.ttl.as_deref(), &mut faults);
+    let scopes = body.scopes.map(|scopes| {
+        let scope = |(n, text): (usize, &String)| {
+            parse(&format!("scopes[{n}]"), Some(text.as_str()), &mut faults)
+        };
+        scopes.iter().enumerate().filter_map(scope).collect()
+    });
     let groups = body.groups.map(|groups| {
         let group = |(n, text): (usize, &String)| {
             parse(&format!("groups[{n}]"), Some(text.as_str()), &mut faults)
@@ -122,6 +129,7 @@ fn wish(body: CreateToken) -> Result<TokenWish, Failure> {
             admin: body.admin,
             claims: body.claims,
             ttl,
+            scopes: Scopes(scopes),
         })
     } else {
         Err(Failure::invalid(faults))
@@ -139,5 +147,7 @@ fn shown(token: ListedToken) -> Token {
         expires_at: token.expires_at,
         last_used_at: token.last_used_at,
         revoked_at: token.revoked_at,
+        kind: token.kind,
+        scopes: token.scopes,
     }
 }

@@ -1,6 +1,8 @@
 //! Who is calling, and how we know. Only this module can make a [`Caller`], and only a caller that
-//! may administer can be made an [`Admin`]: rights are values, so no check can be forgotten.
+//! holds a right can be made an [`Admin`]: rights are values, so no check can be forgotten.
 
+pub mod issuers;
+pub mod jwt;
 pub mod throttle;
 pub mod token;
 
@@ -8,14 +10,34 @@ use std::ops::Deref;
 
 use chrono::{DateTime, Utc};
 
-use crate::{domain::principal::Principal, identity::token::Verified, ids::TokenId};
+use crate::{
+    domain::{
+        administration::{Administration, Right, Rights, Scope, Scopes},
+        principal::{AllowRule, Principal},
+    },
+    identity::token::Verified,
+    ids::TokenId,
+};
 
 /// A principal that proved who it is.
 #[derive(Debug, Clone)]
 pub struct Caller {
     principal: Principal,
-    token_id: TokenId,
-    token_expires_at: Option<DateTime<Utc>>,
+    proof: Proof,
+    rights: Rights,
+    scopes: Scopes,
+}
+
+/// How a caller proved who it is.
+#[derive(Debug, Clone)]
+pub enum Proof {
+    /// By a token of ours.
+    Token {
+        /// Which.
+        id: TokenId,
+        /// When it ends.
+        expires_at: Option<DateTime<Utc>>,
+    },
 }
 
 impl Caller {
@@ -25,8 +47,11 @@ impl Caller {
         verified: Verified,
         principal: Principal,
         expires_at: Option<DateTime<Utc>>,
+        (administration, scopes): (&Administration, &Scopes),
     ) -> Self {
-        Self { principal, token_id: verified.token_id(), token_expires_at: expires_at }
+        let proof = Proof::Token { id: verified.token_id(), expires_at };
+        let rights = administration.rights_of(&principal, scopes);
+        Self { principal, proof, rights, scopes: scopes.clone() }
     }
 
     /// Who it is.
@@ -35,26 +60,68 @@ impl Caller {
         &self.principal
     }
 
-    /// The token it came with.
+    /// How it proved that.
     #[must_use]
-    pub const fn token_id(&self) -> TokenId {
-        self.token_id
+    pub const fn proof(&self) -> &Proof {
+        &self.proof
     }
 
-    /// When that token ends.
+    /// What it may administer.
     #[must_use]
-    pub const fn token_expires_at(&self) -> Option<DateTime<Utc>> {
-        self.token_expires_at
+    pub const fn rights(&self) -> &Rights {
+        &self.rights
+    }
+
+    /// May it use what it came with to ask for leases?
+    #[must_use]
+    pub fn may_ask(&self) -> bool {
+        self.scopes.carry(Scope::Ask)
+    }
+
+    /// What that carries of its rights.
+    #[must_use]
+    pub const fn scopes(&self) -> &Scopes {
+        &self.scopes
+    }
+
+    /// The token it came with, if it was one of ours.
+    #[must_use]
+    pub const fn token_id(&self) -> Option<TokenId> {
+        match self.proof {
+            Proof::Token { id, .. } => Some(id),
+        }
+    }
+
+    /// When what it came with ends.
+    #[must_use]
+    pub const fn proof_ends_at(&self) -> Option<DateTime<Utc>> {
+        match self.proof {
+            Proof::Token { expires_at, .. } => expires_at,
+        }
+    }
+
+    /// Does it hold this right?
+    #[must_use]
+    pub fn may(&self, right: Right) -> bool {
+        self.rights.include(right)
+    }
+
+    /// May it see what is for those who meet one of these rules? Who may read everything may, which is not to
+    /// say that it may ask for it.
+    #[must_use]
+    pub fn may_see(&self, allow: &[AllowRule]) -> bool {
+        self.may(Right::Read) || allow.iter().any(|rule| rule.matches(&self.principal))
     }
 
     /// The right to administer, if the caller has it.
     #[must_use]
-    pub fn as_admin(&self) -> Option<Admin<'_>> {
-        self.principal.admin.then_some(Admin(self))
+    pub fn holding(&self, right: Right) -> Option<Admin<'_>> {
+        self.may(right).then_some(Admin(self))
     }
 }
 
-/// A caller that may administer.
+/// A caller that holds a right to administer. Which one was asked where it was made; what goes further
+/// (a file that changes things of several kinds) asks again.
 #[derive(Debug, Clone, Copy)]
 pub struct Admin<'a>(&'a Caller);
 

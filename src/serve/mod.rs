@@ -258,6 +258,8 @@ async fn build_app(
             rotation_grace: config.lease.rotation_grace,
             orphan_grace: config.sweep.orphan_grace,
         },
+        trusted_proxies: config.trusted_proxies.clone(),
+        max_live_per_caller: config.lease.max_live_per_caller,
         metrics,
         installation,
     });

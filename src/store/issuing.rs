@@ -14,13 +14,14 @@ use uuid::Uuid;
 use crate::{
     domain::{
         audit::Entry,
+        conditions::Limits,
         lease::{Granted, Lease},
         profile::ProfileSpec,
         role::LoginName,
     },
     gather::{Bounds, Gather, NotDone},
     ids::{LeaseId, LoginId, PrincipalId},
-    store::{Store, audit, error::Error},
+    store::{Store, audit, error::Error, limits},
     telemetry::{labels, metrics::Metrics},
 };
 
@@ -70,6 +71,8 @@ pub struct Intent<'a> {
     pub role_name: &'a LoginName,
     /// When an unfinished creation is given up.
     pub give_up_at: DateTime<Utc>,
+    /// What bounds it.
+    pub limits: Limits,
     /// The idempotency key, and the hash of the request.
     pub key: Option<(&'a str, &'a [u8])>,
     /// What the audit says.
@@ -154,6 +157,13 @@ impl Store {
             "login_id": intent.login_id.uuid(),
             "role_name": intent.role_name.as_str(),
             "give_up_at": intent.give_up_at,
+            "limited_by": limits::locks(intent),
+            "max_profile": intent.limits.profile,
+            "max_each": intent.limits.each,
+            "max_target": intent.limits.target,
+            "max_caller": intent.limits.caller,
+            "max_rate": intent.limits.rate.map(|rate| rate.most),
+            "rate_from": intent.limits.rate.map(|rate| limits::window(lease.created_at, rate)),
             "key": intent.key.map(|(key, _)| key),
             "request_hash": intent.key.map(|(_, hash)| hexadecimal(hash)),
             "audit_id": intent.entry.id.uuid(),
@@ -266,7 +276,7 @@ impl Statement {
         loop {
             let rows = Json(records.iter().map(|record| &record.row).collect::<Vec<_>>());
             let done = match self {
-                Self::Intents => intents(pool, rows).await,
+                Self::Intents => limits::intents(pool, rows).await,
                 Self::Activations => activations(pool, rows).await,
             };
             tries += 1;
@@ -280,7 +290,13 @@ impl Statement {
 
 /// The profile is locked against changes until the commit: what is issued is what was decided on. A
 /// key whose lease failed goes over to the new one.
-async fn intents(pool: &PgPool, rows: Json<Vec<&Value>>) -> Result<Vec<Uuid>, Error> {
+///
+/// How many leases live is counted for what has a limit alone, and only holds while whoever counts the same
+/// waits ([`limits`]). What comes together counts one after the other, in the order of their ids.
+pub(in crate::store) async fn intents(
+    on: impl sqlx::PgExecutor<'_>,
+    rows: &Json<Vec<&Value>>,
+) -> Result<Vec<Uuid>, Error> {
     Ok(sqlx::query_scalar!(
         r#"WITH asked AS (
                SELECT * FROM jsonb_to_recordset($1::jsonb) AS a (
@@ -288,7 +304,8 @@ async fn intents(pool: &PgPool, rows: Json<Vec<&Value>>) -> Result<Vec<Uuid>, Er
                    database text, group_role text, connection_limit int, settings jsonb, context jsonb, principal_id uuid, tool text,
                    reason text, ticket text, ttl jsonb, created_at timestamptz, expires_at timestamptz,
                    max_expires_at timestamptz, login_id uuid, role_name text, give_up_at timestamptz, key text,
-                   request_hash text, audit_id uuid, audit_at timestamptz, audit_body text)),
+                   request_hash text, max_profile int, max_each int, max_target int, max_caller int, max_rate int,
+                   rate_from uuid, audit_id uuid, audit_at timestamptz, audit_body text)),
            decided_on AS (
                SELECT p.id, p.version, p.owned_objects,
                       p.checked_version = p.version AND p.failed_checks <> '[]'
@@ -296,11 +313,31 @@ async fn intents(pool: &PgPool, rows: Json<Vec<&Value>>) -> Result<Vec<Uuid>, Er
                FROM profile p
                WHERE (p.id, p.version) IN (SELECT profile_id, profile_version FROM asked)
                ORDER BY p.id FOR SHARE OF p),
-           sound AS (
-               SELECT a.*, p.owned_objects FROM asked a
+           decided AS (
+               SELECT a.*, p.owned_objects,
+                      row_number() OVER (PARTITION BY a.profile_id ORDER BY a.id) AS nth_profile,
+                      row_number() OVER (PARTITION BY a.profile_id, a.principal_id ORDER BY a.id) AS nth_each,
+                      row_number() OVER (PARTITION BY a.target_id ORDER BY a.id) AS nth_target,
+                      row_number() OVER (PARTITION BY a.principal_id ORDER BY a.id) AS nth_caller
+               FROM asked a
                JOIN decided_on p ON p.id = a.profile_id AND p.version = a.profile_version
                    AND (a.is_for_check OR p.is_blocked IS NOT TRUE)
                JOIN target t ON t.id = a.target_id AND t.version = a.target_version AND t.removed_at IS NULL),
+           sound AS (
+               SELECT * FROM decided d
+               WHERE (max_profile IS NULL OR max_profile >= nth_profile + (
+                         SELECT count(*) FROM lease WHERE profile_id = d.profile_id AND state <> 'revoked'))
+                 AND (max_each IS NULL OR max_each >= nth_each + (
+                         SELECT count(*) FROM lease
+                         WHERE principal_id = d.principal_id AND profile_id = d.profile_id AND state <> 'revoked'))
+                 AND (max_target IS NULL OR max_target >= nth_target + (
+                         SELECT count(*) FROM lease WHERE target_id = d.target_id AND state <> 'revoked'))
+                 AND (max_caller IS NULL OR max_caller >= nth_caller + (
+                         SELECT count(*) FROM lease WHERE principal_id = d.principal_id AND state <> 'revoked'))
+                 AND (max_rate IS NULL OR max_rate >= nth_each + (
+                         SELECT count(*) FROM lease
+                         WHERE principal_id = d.principal_id AND profile_id = d.profile_id AND id > d.rate_from
+                           AND cause IS DISTINCT FROM 'failed'))),
            keyed AS (
                INSERT INTO idempotency AS i (principal_id, key, request_hash, lease_id, created_at)
                SELECT principal_id, key, decode(request_hash, 'hex'), id, created_at FROM sound WHERE key IS NOT NULL
@@ -327,7 +364,7 @@ async fn intents(pool: &PgPool, rows: Json<Vec<&Value>>) -> Result<Vec<Uuid>, Er
            SELECT id AS "id!" FROM intended"#,
         rows as _
     )
-    .fetch_all(pool)
+    .fetch_all(on)
     .await?)
 }
 

@@ -5,6 +5,7 @@
 //! state that it leaves. Statements are checked against the schema at compile time (`.sqlx/`).
 
 pub mod admin_rotation;
+pub mod administration;
 pub mod audit;
 pub mod caution;
 pub mod drift;
@@ -14,6 +15,7 @@ pub mod idempotency;
 pub mod installation;
 pub mod issuing;
 pub mod leases;
+pub mod limits;
 pub mod logins;
 pub mod measure;
 pub mod people;

@@ -33,11 +33,7 @@ impl TryFrom<Row> for Principal {
             id: PrincipalId::from(row.id),
             issuer: row.issuer,
             subject: row.subject.parse().map_err(|_| Error::Unreadable("principal's name"))?,
-            kind: match row.kind.as_str() {
-                "person" => Kind::Person,
-                "service" => Kind::Service,
-                _ => return Err(Error::Unreadable("kind of principal")),
-            },
+            kind: Kind::from_text(&row.kind).ok_or(Error::Unreadable("kind of principal"))?,
             groups: names(row.groups)?,
             admin: row.admin,
             claims: row.claims.0,

@@ -7,6 +7,7 @@ use sqlx::types::Json;
 
 use crate::{
     domain::{
+        conditions::Conditions,
         duration::Seconds,
         name::Name,
         principal::AllowRule,
@@ -38,6 +39,7 @@ struct Row {
     owned_objects: String,
     allow: Vec<String>,
     reason: String,
+    conditions: Json<Conditions>,
     rights: Json<Rights>,
 }
 
@@ -70,21 +72,11 @@ impl TryFrom<Row> for Profile {
                 owned_objects: OwnedObjects::from_text(&row.owned_objects)
                     .ok_or(Error::Unreadable("owned objects"))?,
                 allow: row.allow.iter().map(rule).collect::<Result<_, _>>()?,
-                reason: match row.reason.as_str() {
-                    "optional" => Reason::Optional,
-                    "required" => Reason::Required,
-                    _ => return Err(Error::Unreadable("reason")),
-                },
+                reason: Reason::from_text(&row.reason).ok_or(Error::Unreadable("reason"))?,
+                conditions: row.conditions.0,
                 rights: row.rights.0,
             },
         })
-    }
-}
-
-const fn reason_text(reason: Reason) -> &'static str {
-    match reason {
-        Reason::Optional => "optional",
-        Reason::Required => "required",
     }
 }
 
@@ -101,7 +93,7 @@ impl Store {
                       p.description,
                       p.database, p.preset, p.schemas, p.group_role, p.ttl_seconds, p.max_ttl_seconds,
                       p.connection_limit, p.settings AS "settings: Json<BTreeMap<String, Template>>",
-                      p.owned_objects, p.allow, p.reason, p.settable, p.rights AS "rights: Json<Rights>"
+                      p.owned_objects, p.allow, p.reason, p.settable, p.conditions AS "conditions: Json<Conditions>", p.rights AS "rights: Json<Rights>"
                FROM profile p JOIN target t ON t.id = p.target_id ORDER BY p.name"#
         )
         .fetch_all(&self.pool)
@@ -121,7 +113,7 @@ impl Store {
                       p.description,
                       p.database, p.preset, p.schemas, p.group_role, p.ttl_seconds, p.max_ttl_seconds,
                       p.connection_limit, p.settings AS "settings: Json<BTreeMap<String, Template>>",
-                      p.owned_objects, p.allow, p.reason, p.settable, p.rights AS "rights: Json<Rights>"
+                      p.owned_objects, p.allow, p.reason, p.settable, p.conditions AS "conditions: Json<Conditions>", p.rights AS "rights: Json<Rights>"
                FROM profile p JOIN target t ON t.id = p.target_id WHERE p.name = $1"#,
             name.as_str()
         )
@@ -144,7 +136,7 @@ impl Tx {
                       p.description,
                       p.database, p.preset, p.schemas, p.group_role, p.ttl_seconds, p.max_ttl_seconds,
                       p.connection_limit, p.settings AS "settings: Json<BTreeMap<String, Template>>",
-                      p.owned_objects, p.allow, p.reason, p.settable, p.rights AS "rights: Json<Rights>"
+                      p.owned_objects, p.allow, p.reason, p.settable, p.conditions AS "conditions: Json<Conditions>", p.rights AS "rights: Json<Rights>"
                FROM profile p JOIN target t ON t.id = p.target_id WHERE p.name = $1 FOR UPDATE OF p"#,
             name.as_str()
         )
@@ -168,8 +160,8 @@ impl Tx {
         sqlx::query!(
             "INSERT INTO profile (id, name, target_id, version, description, database, preset, schemas, group_role,
                                   effective_group_role, ttl_seconds, max_ttl_seconds, connection_limit, settings,
-                                  allow, reason, created_at, updated_at, owned_objects, rights)
-             VALUES ($1, $2, $3, 1, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $16, $17, $18)",
+                                  allow, reason, created_at, updated_at, owned_objects, rights, conditions)
+             VALUES ($1, $2, $3, 1, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $16, $17, $18, $19)",
             id.uuid(),
             spec.name.as_str(),
             target_id.uuid(),
@@ -184,10 +176,11 @@ impl Tx {
             spec.connection_limit,
             Json(&spec.settings) as _,
             &allow,
-            reason_text(spec.reason),
+            spec.reason.as_str(),
             now,
             spec.owned_objects.as_str(),
-            Json(&spec.rights) as _
+            Json(&spec.rights) as _,
+            Json(&spec.conditions) as _
         )
         .execute(&mut *self.inner)
         .await?;
@@ -209,7 +202,8 @@ impl Tx {
         let done = sqlx::query!(
             "UPDATE profile SET version = version + 1, target_id = $2, description = $3, database = $4, preset = $5,
                     schemas = $6, group_role = $7, effective_group_role = $8, ttl_seconds = $9, max_ttl_seconds = $10,
-                    connection_limit = $11, settings = $12, allow = $13, reason = $14, updated_at = $15, owned_objects = $16, rights = $17
+                    connection_limit = $11, settings = $12, allow = $13, reason = $14, updated_at = $15, owned_objects = $16, rights = $17,
+                    conditions = $18
              WHERE id = $1",
             id.uuid(),
             target_id.uuid(),
@@ -224,10 +218,11 @@ impl Tx {
             spec.connection_limit,
             Json(&spec.settings) as _,
             &allow,
-            reason_text(spec.reason),
+            spec.reason.as_str(),
             now,
             spec.owned_objects.as_str(),
-            Json(&spec.rights) as _
+            Json(&spec.rights) as _,
+            Json(&spec.conditions) as _
         )
         .execute(&mut *self.inner)
         .await?;

@@ -30,6 +30,7 @@ struct Row {
     sslrootcert_pem: Option<String>,
     admin_user: String,
     databases: Vec<String>,
+    max_live: Option<i32>,
     scram_iterations: i32,
     rotate_admin: String,
     admin_version: i32,
@@ -52,6 +53,7 @@ impl TryFrom<Row> for Target {
                 sslrootcert_pem: row.sslrootcert_pem,
                 admin_user: row.admin_user,
                 databases: row.databases,
+                max_live: row.max_live,
                 scram_iterations: u32::try_from(row.scram_iterations)
                     .ok()
                     .and_then(NonZeroU32::new)
@@ -102,7 +104,7 @@ impl Store {
     pub async fn targets(&self) -> Result<Vec<Target>, Error> {
         let rows = sqlx::query_as!(
             Row,
-            "SELECT id, name, version, environment, host, port, sslmode, sslrootcert_pem, admin_user, databases,
+            "SELECT id, name, version, environment, host, port, sslmode, sslrootcert_pem, admin_user, databases, max_live,
                     scram_iterations, rotate_admin, admin_version
              FROM target WHERE removed_at IS NULL ORDER BY name"
         )
@@ -118,7 +120,7 @@ impl Store {
     pub async fn target(&self, id: TargetId) -> Result<Option<Target>, Error> {
         let row = sqlx::query_as!(
             Row,
-            "SELECT id, name, version, environment, host, port, sslmode, sslrootcert_pem, admin_user, databases,
+            "SELECT id, name, version, environment, host, port, sslmode, sslrootcert_pem, admin_user, databases, max_live,
                     scram_iterations, rotate_admin, admin_version
              FROM target WHERE id = $1",
             id.uuid()
@@ -149,7 +151,7 @@ impl Tx {
     pub async fn lock_target(&mut self, name: &Name) -> Result<Option<Target>, Error> {
         let row = sqlx::query_as!(
             Row,
-            "SELECT id, name, version, environment, host, port, sslmode, sslrootcert_pem, admin_user, databases,
+            "SELECT id, name, version, environment, host, port, sslmode, sslrootcert_pem, admin_user, databases, max_live,
                     scram_iterations, rotate_admin, admin_version
              FROM target WHERE name = $1 AND removed_at IS NULL FOR UPDATE",
             name.as_str()
@@ -173,8 +175,8 @@ impl Tx {
         sqlx::query!(
             "INSERT INTO target (id, name, version, environment, host, port, sslmode, sslrootcert_pem,
                                  admin_user, admin_password, databases, created_at, updated_at,
-                                 scram_iterations, rotate_admin)
-             VALUES ($1, $2, 1, $3, $4, $5, $6, $7, $8, $9, $10, $11, $11, $12, $13)",
+                                 scram_iterations, rotate_admin, max_live)
+             VALUES ($1, $2, 1, $3, $4, $5, $6, $7, $8, $9, $10, $11, $11, $12, $13, $14)",
             id.uuid(),
             spec.name.as_str(),
             spec.environment,
@@ -187,7 +189,8 @@ impl Tx {
             &spec.databases,
             now,
             iterations(spec),
-            spec.rotate_admin.to_string()
+            spec.rotate_admin.to_string(),
+            spec.max_live
         )
         .execute(&mut *self.inner)
         .await?;
@@ -229,7 +232,7 @@ impl Tx {
         let done = sqlx::query!(
             "UPDATE target SET version = version + 1, environment = $2, host = $3, port = $4, sslmode = $5,
                     sslrootcert_pem = $6, admin_user = $7, admin_password = coalesce($8, admin_password),
-                    databases = $9, updated_at = $10, scram_iterations = $11, rotate_admin = $12,
+                    databases = $9, updated_at = $10, scram_iterations = $11, rotate_admin = $12, max_live = $13,
                     admin_version = admin_version + (CASE WHEN $8::bytea IS NULL THEN 0 ELSE 1 END)
              WHERE id = $1",
             id.uuid(),
@@ -243,7 +246,8 @@ impl Tx {
             &spec.databases,
             now,
             iterations(spec),
-            spec.rotate_admin.to_string()
+            spec.rotate_admin.to_string(),
+            spec.max_live
         )
         .execute(&mut *self.inner)
         .await?;

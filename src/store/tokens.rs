@@ -6,14 +6,18 @@ use std::{
     sync::Arc,
 };
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::{PgPool, types::Json};
 
 use crate::{
-    domain::principal::Principal,
+    domain::{
+        administration::{Administration, Scope, Scopes},
+        principal::Principal,
+        session::Client,
+    },
     gather::{Bounds, Gather},
     ids::{PrincipalId, TokenId},
-    store::{Store, Tx, error::Error, people},
+    store::{Store, Tx, administration, error::Error, people},
 };
 
 /// A token as it is needed to let its bearer in.
@@ -25,6 +29,16 @@ pub struct KnownToken {
     pub hash: String,
     /// When it ends.
     pub expires_at: Option<DateTime<Utc>>,
+    /// When it was made.
+    pub created_at: DateTime<Utc>,
+    /// It ends when it was not used for so long.
+    pub idle: Option<TimeDelta>,
+    /// What it carries of its principal's rights.
+    pub scopes: Scopes,
+    /// The only kind of client it is taken from.
+    pub client: Option<Client>,
+    /// Who holds which role in pgvalet.
+    pub administration: Administration,
     /// Was it revoked?
     pub revoked: bool,
     /// Is its principal disabled?
@@ -56,6 +70,10 @@ pub struct ListedToken {
     pub last_used_at: Option<DateTime<Utc>>,
     /// When it was revoked.
     pub revoked_at: Option<DateTime<Utc>>,
+    /// `api`, or `session` if a sign-in made it.
+    pub kind: String,
+    /// What it carries of its principal's rights; all, if none.
+    pub scopes: Option<Vec<String>>,
 }
 
 /// A new token.
@@ -73,6 +91,8 @@ pub struct NewToken<'a> {
     pub expires_at: Option<DateTime<Utc>>,
     /// The token that it was made with by its bearer: it ends with that one.
     pub made_with: Option<TokenId>,
+    /// What it carries of its principal's rights.
+    pub scopes: Scopes,
 }
 
 /// Who asks at once is looked up together.
@@ -118,8 +138,10 @@ async fn known_tokens(pool: &PgPool, ids: &[TokenId]) -> Result<Known, Error> {
     // As JSON, of whose length the planner knows nothing: for an array it would plan anew each time.
     let ids = Json(ids.iter().map(|id| id.uuid()).collect::<Vec<_>>());
     let rows = sqlx::query!(
-        r#"SELECT t.id AS token_id, t.hash, t.expires_at, t.revoked_at, t.last_used_at, p.id, p.issuer, p.subject,
-                  p.kind, p.groups, p.admin, p.claims AS "claims: Json<BTreeMap<String, String>>", p.disabled_at
+        r#"SELECT t.id AS token_id, t.hash, t.expires_at, t.revoked_at, t.last_used_at, t.created_at, t.idle_seconds,
+                  t.scopes, t.client, p.id, p.issuer, p.subject, p.kind, p.groups, p.admin,
+                  p.claims AS "claims: Json<BTreeMap<String, String>>", p.disabled_at,
+                  (SELECT jsonb_object_agg(role, allow) FROM administration) AS "administration: administration::Row"
            FROM token t JOIN principal p ON p.id = t.principal_id
            WHERE t.id = ANY (ARRAY(SELECT id::uuid FROM jsonb_array_elements_text($1) AS asked (id)))"#,
         ids as _
@@ -137,17 +159,34 @@ async fn known_tokens(pool: &PgPool, ids: &[TokenId]) -> Result<Known, Error> {
             admin: row.admin,
             claims: row.claims,
         };
-        let read = Principal::try_from(principal).ok().map(|principal| KnownToken {
-            principal,
-            hash: row.hash,
-            expires_at: row.expires_at,
-            revoked: row.revoked_at.is_some(),
-            disabled: row.disabled_at.is_some(),
-            last_used_at: row.last_used_at,
-        });
-        known.insert(TokenId::from(row.token_id), read.map(Arc::new));
+        let read = || {
+            Some(KnownToken {
+                principal: Principal::try_from(principal).ok()?,
+                hash: row.hash,
+                expires_at: row.expires_at,
+                created_at: row.created_at,
+                idle: row.idle_seconds.map(TimeDelta::seconds),
+                scopes: scopes(row.scopes)?,
+                client: match row.client {
+                    Some(client) => Some(Client::from_text(&client)?),
+                    None => None,
+                },
+                administration: administration::read(row.administration)?,
+                revoked: row.revoked_at.is_some(),
+                disabled: row.disabled_at.is_some(),
+                last_used_at: row.last_used_at,
+            })
+        };
+        known.insert(TokenId::from(row.token_id), read().map(Arc::new));
     }
     Ok(Known(known))
+}
+
+/// None for a word of a later release: such a token is not taken for one that may do everything.
+fn scopes(words: Option<Vec<String>>) -> Option<Scopes> {
+    let Some(words) = words else { return Some(Scopes(None)) };
+    let scopes = words.iter().map(|word| word.parse::<Scope>().ok()).collect::<Option<_>>()?;
+    Some(Scopes(Some(scopes)))
 }
 
 impl Store {
@@ -184,7 +223,8 @@ impl Store {
         let rows = sqlx::query_as!(
             ListedToken,
             r#"SELECT t.id AS "id!", t.name, p.id AS "principal_id!", p.kind || ':' || p.subject AS "principal!",
-                      p.admin, p.groups, t.created_at, t.expires_at, t.last_used_at, t.revoked_at
+                      p.admin, p.groups, t.created_at, t.expires_at, t.last_used_at, t.revoked_at,
+                      t.kind, t.scopes
                FROM token t JOIN principal p ON p.id = t.principal_id
                WHERE ($1::uuid IS NULL OR t.principal_id = $1) AND ($2::uuid IS NULL OR t.id < $2)
                ORDER BY t.id DESC LIMIT $3"#,
@@ -208,16 +248,18 @@ impl Tx {
         token: &NewToken<'_>,
         now: DateTime<Utc>,
     ) -> Result<(), Error> {
+        let scopes = token.scopes.words();
         sqlx::query!(
-            "INSERT INTO token (id, principal_id, name, hash, created_at, expires_at, made_with)
-             VALUES ($1, $2, $3, $4, $5, $6, $7)",
+            "INSERT INTO token (id, principal_id, name, hash, created_at, expires_at, made_with, scopes)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
             token.id.uuid(),
             token.principal.uuid(),
             token.name,
             token.hash,
             now,
             token.expires_at,
-            token.made_with.map(TokenId::uuid) as Option<uuid::Uuid>
+            token.made_with.map(TokenId::uuid) as Option<uuid::Uuid>,
+            scopes.as_deref() as Option<&[String]>
         )
         .execute(&mut *self.inner)
         .await?;
@@ -232,7 +274,8 @@ impl Tx {
         let row = sqlx::query_as!(
             ListedToken,
             r#"SELECT t.id AS "id!", t.name, p.id AS "principal_id!", p.kind || ':' || p.subject AS "principal!",
-                      p.admin, p.groups, t.created_at, t.expires_at, t.last_used_at, t.revoked_at
+                      p.admin, p.groups, t.created_at, t.expires_at, t.last_used_at, t.revoked_at,
+                      t.kind, t.scopes
                FROM token t JOIN principal p ON p.id = t.principal_id
                WHERE t.id = $1 FOR UPDATE OF t"#,
             id.uuid()

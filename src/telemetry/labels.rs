@@ -125,6 +125,14 @@ pub enum Ruling {
     Allowed,
     /// No rule holds for the caller.
     NoRule,
+    /// The request came from elsewhere.
+    Network,
+    /// It was not the time.
+    Hours,
+    /// As many leases as may be were there.
+    Limit,
+    /// The token's scopes do not include asking.
+    NotForAsking,
     /// A reason was missing.
     ReasonRequired,
     /// A claim was missing that the profile's context names.
@@ -134,13 +142,26 @@ pub enum Ruling {
 }
 
 impl Ruling {
-    pub(in crate::telemetry) const ALL: [Self; 5] =
-        [Self::Allowed, Self::NoRule, Self::ReasonRequired, Self::ClaimMissing, Self::ChecksFailed];
+    pub(in crate::telemetry) const ALL: [Self; 9] = [
+        Self::Allowed,
+        Self::NoRule,
+        Self::Network,
+        Self::Hours,
+        Self::Limit,
+        Self::NotForAsking,
+        Self::ReasonRequired,
+        Self::ClaimMissing,
+        Self::ChecksFailed,
+    ];
 
     pub(in crate::telemetry) const fn word(self) -> &'static str {
         match self {
             Self::Allowed => "allowed",
             Self::NoRule => "no_rule",
+            Self::Network => "network",
+            Self::Hours => "hours",
+            Self::Limit => "limit",
+            Self::NotForAsking => "token_not_for_asking",
             Self::ReasonRequired => "reason_required",
             Self::ClaimMissing => "claim_missing",
             Self::ChecksFailed => "checks_failed",

@@ -11,7 +11,11 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, Utc};
 
 use crate::{
-    domain::lease::{Cause, Granted, Proof},
+    domain::{
+        administration::Role,
+        lease::{Cause, Granted, Proof},
+        policy::Finding,
+    },
     ids::{
         AuditId, LeaseId, LoginId, PrincipalId, ProfileId, RequestId, StandingRoleId, TargetId,
         TokenId,
@@ -83,6 +87,9 @@ pub enum Event {
     /// A target was removed.
     #[serde(rename = "target.removed")]
     TargetRemoved { target_id: TargetId, target: String },
+    /// Who holds which role in pgvalet was changed: all of it, by role.
+    #[serde(rename = "administration.changed")]
+    AdministrationChanged { held: BTreeMap<Role, Vec<String>> },
     /// A profile was recorded.
     #[serde(rename = "profile.created")]
     ProfileCreated { profile_id: ProfileId, profile: String },
@@ -125,7 +132,14 @@ pub enum Event {
     },
     /// A wish for a lease was refused.
     #[serde(rename = "lease.refused")]
-    LeaseRefused { profile: String, code: String, why: String },
+    LeaseRefused {
+        profile: String,
+        code: String,
+        why: String,
+        /// Everything that was looked at.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        trace: Vec<Finding>,
+    },
     /// The intent to make a login, before anything is done on the target.
     #[serde(rename = "lease.intended")]
     LeaseIntended {
@@ -141,6 +155,9 @@ pub enum Event {
         ticket: Option<String>,
         ttl: Granted,
         allowed_by: String,
+        /// Everything that was looked at.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        trace: Vec<Finding>,
         expires_at: DateTime<Utc>,
         #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
         context: BTreeMap<String, String>,

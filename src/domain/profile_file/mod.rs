@@ -8,6 +8,7 @@ use std::num::NonZeroU32;
 use crate::{
     document::{Document, Faults, Places, Table},
     domain::{
+        conditions::Conditions,
         duration::Seconds,
         name::Name,
         plan::{Desired, DesiredTarget},
@@ -23,10 +24,11 @@ use crate::{
 const WRITE_SCHEDULE: &str =
     "a length of time such as \"90d\", a cron expression of six fields, or \"never\"";
 
+mod access;
 mod rights;
 mod write;
 
-pub use self::write::write;
+pub use self::write::{Written, write};
 
 const LATER: &str = "it comes with a later release";
 
@@ -38,6 +40,7 @@ pub fn read(name: &str, text: &str) -> Result<Desired, Faults> {
     let (desired, faults) = Document::parse(name, text)?.read(|root| {
         let mut places = Places::default();
         root.not_yet("person", LATER);
+        let administration = access::read_administration(root);
         let targets = root.map_of_tables("target").into_iter();
         let targets = targets.filter_map(|(name, table)| read_target(&name, table)).collect();
         let profiles = root.map_of_tables("profile").into_iter();
@@ -49,7 +52,7 @@ pub fn read(name: &str, text: &str) -> Result<Desired, Faults> {
         }
         let roles = root.map_of_tables("standing-role").into_iter();
         let roles = roles.filter_map(|(name, table)| read_standing_role(&name, table)).collect();
-        Desired { targets, profiles, standing_roles: roles, places }
+        Desired { targets, profiles, standing_roles: roles, administration, places }
     });
     faults.or_value(desired)
 }
@@ -64,6 +67,7 @@ fn read_target(name: &str, mut table: Table) -> Option<DesiredTarget> {
     let sslmode = sslmode.and_then(SslMode::from_text).unwrap_or(SslMode::VerifyFull);
     let sslrootcert_pem = table.optional_string("sslrootcert");
     let databases = table.strings("databases");
+    let max_live = table.integer_in("max_live", 1..=1_000_000);
     let iterations = table.integer_in("scram_iterations", 1..=MAX_SCRAM_ITERATIONS);
     let rotate_admin = table.parsed("rotate_admin", WRITE_SCHEDULE, str::parse::<Schedule>);
     let (mut admin_user, mut password_source) = (None, None);
@@ -80,6 +84,7 @@ fn read_target(name: &str, mut table: Table) -> Option<DesiredTarget> {
         sslrootcert_pem,
         admin_user: admin_user?,
         databases: databases?,
+        max_live,
         scram_iterations: iterations.and_then(NonZeroU32::new).unwrap_or(DEFAULT_SCRAM_ITERATIONS),
         rotate_admin: rotate_admin.unwrap_or_else(Schedule::ninety_days),
     };
@@ -117,9 +122,9 @@ fn read_profile(name: &str, mut table: Table, places: &mut Places) -> Option<Pro
     let max_ttl = table.parsed("max_ttl", "a length of time such as \"8h\"", str::parse::<Seconds>);
     let limit = table.integer_in("connection_limit", 1_i32..=1000);
     let settings = rights::templates(&mut table, "settings");
-    let owned_objects = table.one_of("owned_objects", &OwnedObjects::ALL);
+    let owned_objects = table.one_of("owned_objects", OwnedObjects::ALL);
     let owned_objects = owned_objects.and_then(OwnedObjects::from_text).unwrap_or_default();
-    let (allow, reason) = read_access(&mut table);
+    let (allow, reason, conditions) = read_access(&mut table);
     let mut found = rights::Found::default();
     let rights = rights::read(&mut table, &mut found);
     for key in ["target", "database", "preset", "schemas", "group_role", "settings", ""] {
@@ -141,6 +146,7 @@ fn read_profile(name: &str, mut table: Table, places: &mut Places) -> Option<Pro
         owned_objects,
         allow,
         reason,
+        conditions,
         rights,
     };
     for (key, message) in profile::faults(&spec) {
@@ -176,28 +182,30 @@ fn read_standing_role(name: &str, mut table: Table) -> Option<StandingRoleSpec> 
     Some(spec)
 }
 
-fn read_access(profile: &mut Table) -> (Vec<AllowRule>, Reason) {
-    let Some(mut access) = profile.table("access") else { return (Vec::new(), Reason::Optional) };
-    for key in ["approval", "networks", "hours"] {
-        access.not_yet(key, LATER);
-    }
-    let allow = read_allow(&mut access);
-    let reason = match access.one_of("reason", &["optional", "required"]) {
-        Some("required") => Reason::Required,
-        Some(_) | None => Reason::Optional,
+fn read_access(profile: &mut Table) -> (Vec<AllowRule>, Reason, Conditions) {
+    let Some(mut access) = profile.table("access") else {
+        return (Vec::new(), Reason::Optional, Conditions::default());
     };
-    (allow, reason)
+    access.not_yet("approval", LATER);
+    let allow = read_allow(&mut access);
+    let reason =
+        access.one_of("reason", Reason::ALL).and_then(Reason::from_text).unwrap_or_default();
+    (allow, reason, access::read_conditions(&mut access))
 }
 
 fn read_allow(access: &mut Table) -> Vec<AllowRule> {
-    let mut allow = Vec::new();
-    for text in access.strings("allow").unwrap_or_default() {
+    read_rules(access, "allow")
+}
+
+fn read_rules(table: &mut Table, key: &'static str) -> Vec<AllowRule> {
+    let mut rules = Vec::new();
+    for text in table.strings(key).unwrap_or_default() {
         match text.parse() {
-            Ok(rule) => allow.push(rule),
-            Err(e) => access.fault("allow", &format!("{e}")),
+            Ok(rule) => rules.push(rule),
+            Err(e) => table.fault(key, &format!("{e}")),
         }
     }
-    allow
+    rules
 }
 
 fn checked_name(name: &str, table: &Table) -> Option<Name> {
@@ -222,6 +230,7 @@ port = 5433
 sslmode = "disable"
 admin = { user = "pgvalet_admin", password = { file = "shop.secret" } }
 databases = ["shop"]
+max_live = 200
 scram_iterations = 1
 rotate_admin = "0 0 3 1 */3 *"
 
@@ -240,8 +249,18 @@ failed_checks = "warn"
 drift = "mend"
 
 [profile.shop-read.access]
-allow = ["group:engineering", "person:alice"]
+allow = ["group:engineering", "person:alice", "ci:storefront-main"]
 reason = "required"
+networks = ["10.0.0.0/8", "2001:db8::/32"]
+max_live = 50
+max_live_each = 2
+rate = "10/1h"
+
+[[profile.shop-read.access.hours]]
+days = ["mon", "fri"]
+from = "08:00"
+to = "18:00"
+timezone = "Europe/Berlin"
 
 [[profile.shop-read.grant]]
 schema = "sales"
@@ -306,6 +325,10 @@ allow = ["service:shop-api"]
 
 [standing-role.shop-job]
 profile = "support"
+
+[administration]
+auditor = ["group:security"]
+operator = ["group:dba", "person:olivia"]
 "#;
 
     #[test]
@@ -314,9 +337,17 @@ profile = "support"
         assert_eq!(desired.targets[0].password_source.as_deref(), Some("file:shop.secret"));
         assert_eq!(desired.profiles[1].max_ttl, desired.profiles[1].ttl);
         let targets: Vec<_> = desired.targets.iter().map(|target| target.spec.clone()).collect();
-        let again =
-            read("export.toml", &write(&targets, &desired.profiles, &desired.standing_roles))
-                .unwrap();
+        let again = read(
+            "export.toml",
+            &write(&Written {
+                targets: &targets,
+                profiles: &desired.profiles,
+                standing_roles: &desired.standing_roles,
+                administration: desired.administration.as_ref(),
+            }),
+        )
+        .unwrap();
+        assert_eq!(again.administration, desired.administration);
         assert_eq!(again.standing_roles, desired.standing_roles);
         assert_eq!(desired.standing_roles[1].rotate, Schedule::ninety_days());
         assert_eq!(again.profiles, desired.profiles);
@@ -346,7 +377,7 @@ tables = ["orders"]
 privileges = ["selct"]
 
 [profile.shop-read.access]
-allow = ["everyone", "ci:main"]
+allow = ["everyone", "ci:Main"]
 
 [standing-role.api]
 profile = "shop-read"

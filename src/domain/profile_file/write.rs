@@ -1,6 +1,8 @@
 //! Writing the file.
 
 use crate::domain::{
+    administration::{Administration, Role},
+    conditions::Conditions,
     principal::AllowRule,
     profile::{OwnedObjects, ProfileSpec, Reason},
     rights::{
@@ -14,16 +16,25 @@ use crate::domain::{
     target::TargetSpec,
 };
 
-/// Writes targets, profiles and standing roles as a file that applies to nothing new. Passwords are not in it: a
-/// recorded target keeps the one that it has.
+/// What a file is written of.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Written<'a> {
+    /// Its targets.
+    pub targets: &'a [TargetSpec],
+    /// Its profiles.
+    pub profiles: &'a [ProfileSpec],
+    /// Its standing roles.
+    pub standing_roles: &'a [StandingRoleSpec],
+    /// Who holds which role in pgvalet, if that is to be in it.
+    pub administration: Option<&'a Administration>,
+}
+
+/// Writes a file that applies to nothing new. Passwords are not in it: a recorded target keeps the one that it
+/// has.
 #[must_use]
-pub fn write(
-    targets: &[TargetSpec],
-    profiles: &[ProfileSpec],
-    standing_roles: &[StandingRoleSpec],
-) -> String {
+pub fn write(written: &Written<'_>) -> String {
     let mut out = Vec::new();
-    for target in targets {
+    for target in written.targets {
         out.push(format!("[target.{}]", key(target.name.as_str())));
         if !target.environment.is_empty() {
             out.push(format!("environment = {}", quoted(&target.environment)));
@@ -36,16 +47,25 @@ pub fn write(
         }
         out.push(format!("admin = {{ user = {} }}", quoted(&target.admin_user)));
         out.push(format!("databases = {}", list(&target.databases)));
+        out.extend(target.max_live.map(|most| format!("max_live = {most}")));
         out.push(format!("scram_iterations = {}", target.scram_iterations));
         out.push(format!("rotate_admin = {}", quoted(&target.rotate_admin.to_string())));
         out.push(String::new());
     }
-    for profile in profiles {
+    for profile in written.profiles {
         write_profile(profile, &mut out);
         out.push(String::new());
     }
-    for role in standing_roles {
+    for role in written.standing_roles {
         write_standing_role(role, &mut out);
+        out.push(String::new());
+    }
+    if let Some(Administration(held)) = written.administration.filter(|held| !held.0.is_empty()) {
+        out.push("[administration]".to_owned());
+        let line = |(role, rules): (&Role, &Vec<AllowRule>)| {
+            format!("{} = {}", role.as_str(), rule_list(rules))
+        };
+        out.extend(held.iter().map(line));
         out.push(String::new());
     }
     out.join("\n")
@@ -91,11 +111,11 @@ fn write_profile(profile: &ProfileSpec, out: &mut Vec<String>) {
         out.push(format!("drift = {}", quoted(word.as_str())));
     }
     out.push(format!("\n[profile.{name}.access]"));
-    let allow: Vec<_> = profile.allow.iter().map(AllowRule::to_string).collect();
-    out.push(format!("allow = {}", list(&allow)));
+    out.push(format!("allow = {}", rule_list(&profile.allow)));
     if profile.reason == Reason::Required {
         out.push("reason = \"required\"".to_owned());
     }
+    write_conditions(&name, &profile.conditions, out);
     write_rights(&name, rights, out);
 }
 
@@ -113,8 +133,31 @@ fn write_standing_role(role: &StandingRoleSpec, out: &mut Vec<String>) {
     }
     out.push(format!("grace = {}", quoted(&role.grace.to_string())));
     out.push(format!("\n[standing-role.{name}.access]"));
-    let allow: Vec<_> = role.allow.iter().map(AllowRule::to_string).collect();
-    out.push(format!("allow = {}", list(&allow)));
+    out.push(format!("allow = {}", rule_list(&role.allow)));
+}
+
+fn write_conditions(profile: &str, conditions: &Conditions, out: &mut Vec<String>) {
+    if !conditions.networks.is_empty() {
+        let networks: Vec<_> = conditions.networks.iter().map(ToString::to_string).collect();
+        out.push(format!("networks = {}", list(&networks)));
+    }
+    let limits = [("max_live", conditions.max_live), ("max_live_each", conditions.max_live_each)];
+    out.extend(limits.iter().filter_map(|(key, limit)| Some(format!("{key} = {}", (*limit)?))));
+    out.extend(conditions.rate.map(|rate| format!("rate = {}", quoted(&rate.to_string()))));
+    for hours in &conditions.hours {
+        out.push(format!("\n[[profile.{profile}.access.hours]]"));
+        if !hours.days.is_empty() {
+            let days: Vec<_> = hours.days.iter().map(|day| day.as_str().to_owned()).collect();
+            out.push(format!("days = {}", list(&days)));
+        }
+        out.push(format!("from = {}", quoted(&hours.from.to_string())));
+        out.push(format!("to = {}", quoted(&hours.to.to_string())));
+        out.push(format!("timezone = {}", quoted(&hours.timezone.to_string())));
+    }
+}
+
+fn rule_list(rules: &[AllowRule]) -> String {
+    list(&rules.iter().map(AllowRule::to_string).collect::<Vec<_>>())
 }
 
 /// A name with a dot would be two keys.

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::domain::{
+    conditions::Conditions,
     duration::Seconds,
     name::Name,
     profile::{DEFAULT_CONNECTION_LIMIT, OwnedObjects, Preset, ProfileSpec, Reason},
@@ -92,6 +93,7 @@ pub fn profiles(
             owned_objects: OwnedObjects::default(),
             allow: Vec::new(),
             reason: Reason::Optional,
+            conditions: Conditions::default(),
             rights: Rights {
                 grants: grants(&holding.held, role),
                 rls: rls(&holding.policies, role),
@@ -278,7 +280,10 @@ mod tests {
         assert_eq!(crate::domain::profile::faults(&profile), []);
         assert_eq!(profile.allow, []);
         assert_eq!(profile.rights.rls[0].policies[0].name, "own_adopted");
-        let text = crate::domain::profile_file::write(&[], std::slice::from_ref(&profile), &[]);
+        let text = {
+            use crate::domain::profile_file::{Written, write};
+            write(&Written { profiles: std::slice::from_ref(&profile), ..Written::default() })
+        };
         let again = crate::domain::profile_file::read("adopted.toml", &text).unwrap();
         assert_eq!(again.profiles, [profile]);
     }

@@ -118,6 +118,13 @@ pub fn fill(profile: &Profile, facts: &Facts<'_>) -> Result<Filled, MissingClaim
     Ok(Filled { context, settings })
 }
 
+/// Does a profile name claims at all?
+#[must_use]
+pub fn is_filled_with_claims(spec: &ProfileSpec) -> bool {
+    let mut templates = spec.rights.context.values().chain(spec.settings.values());
+    templates.any(|template| template.claims().next().is_some())
+}
+
 /// The first claim that a profile needs and this principal does not have.
 #[must_use]
 pub fn missing(spec: &ProfileSpec, principal: &Principal) -> Option<MissingClaim> {

@@ -1,6 +1,6 @@
 //! One grant: privileges on objects of one kind.
 
-use crate::domain::{rights::words, target::is_identifier};
+use crate::domain::{target::is_identifier, words::words};
 
 words! {
     /// A privilege, as PostgreSQL calls it (<https://www.postgresql.org/docs/current/ddl-priv.html>).

@@ -6,9 +6,9 @@ use crate::domain::{
     rights::{
         context::is_claim_name,
         grant::{Selection, is_like, is_pattern},
-        words,
     },
     target::is_identifier,
+    words::words,
 };
 
 words! {

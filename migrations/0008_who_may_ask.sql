@@ -1,0 +1,71 @@
+-- Who may ask: identities that others vouch for, sessions, CI jobs, and what bounds a caller.
+
+-- A name is one principal's, whoever vouches for it: rules name principals by kind and name, and two
+-- issuers must not be able to make one rule mean two callers.
+ALTER TABLE principal DROP CONSTRAINT principal_kind;
+ALTER TABLE principal ADD CONSTRAINT principal_kind CHECK (kind IN ('person', 'service', 'ci'));
+ALTER TABLE principal DROP CONSTRAINT principal_name;
+ALTER TABLE principal ADD CONSTRAINT principal_name UNIQUE (kind, subject);
+
+-- By what somebody else's word a principal is known: the provider's `sub`, a certificate's name. A principal
+-- may have several; one of them is one principal's for ever.
+CREATE TABLE identity (
+    issuer       text NOT NULL,
+    subject      text NOT NULL,
+    principal_id uuid NOT NULL CONSTRAINT identity_principal REFERENCES principal (id),
+    created_at   timestamptz NOT NULL,
+    last_seen_at timestamptz,
+    CONSTRAINT identity_known_as PRIMARY KEY (issuer, subject)
+);
+CREATE INDEX identity_of_principal ON identity (principal_id);
+
+-- `session`: made by a sign-in, ends when it was not used for `idle_seconds`. `scopes`: what of its
+-- principal's rights it carries; all, if null. `client`: what it was made for, and the only way it is taken.
+-- `provider_token`: what the provider is asked with whether its person is still there; sealed.
+ALTER TABLE token
+    ADD COLUMN kind           text NOT NULL DEFAULT 'api',
+    ADD COLUMN idle_seconds   bigint,
+    ADD COLUMN scopes         text[],
+    ADD COLUMN client         text,
+    ADD COLUMN provider_token bytea,
+    ADD COLUMN recheck_at     timestamptz,
+    ADD CONSTRAINT token_kind CHECK (kind IN ('api', 'session')),
+    ADD CONSTRAINT token_client CHECK (client IN ('command-line', 'browser')),
+    ADD CONSTRAINT token_idle CHECK (idle_seconds > 0);
+CREATE INDEX token_recheck ON token (recheck_at) WHERE recheck_at IS NOT NULL AND revoked_at IS NULL;
+
+-- Which principals hold which role in pgvalet itself: rules as in a profile's `access.allow`.
+CREATE TABLE administration (
+    role  text PRIMARY KEY,
+    allow text[] NOT NULL
+);
+
+-- Whose tokens of CI jobs are taken, and what a job must be to be one of ours.
+CREATE TABLE issuer (
+    name text PRIMARY KEY,
+    spec jsonb NOT NULL
+);
+CREATE TABLE ci_rule (
+    name   text PRIMARY KEY,
+    issuer text NOT NULL CONSTRAINT ci_rule_issuer REFERENCES issuer (name),
+    spec   jsonb NOT NULL
+);
+
+-- A job's token hands out one credential. What is kept is a hash, until the token is over.
+CREATE TABLE spent_token (
+    hash     bytea PRIMARY KEY,
+    lease_id uuid NOT NULL,
+    ends_at  timestamptz NOT NULL
+);
+CREATE INDEX spent_token_over ON spent_token (ends_at);
+
+-- Which job asked: its leases are its own, and not those of other jobs under the same rule.
+ALTER TABLE lease ADD COLUMN job text;
+
+-- From which networks, at which hours, how many, how often.
+ALTER TABLE profile ADD COLUMN conditions jsonb NOT NULL DEFAULT '{}';
+ALTER TABLE target ADD COLUMN max_live integer CONSTRAINT target_max_live CHECK (max_live > 0);
+
+-- What limits count.
+CREATE INDEX lease_live_of_principal ON lease (principal_id) WHERE state <> 'revoked';
+CREATE INDEX lease_live_of_profile ON lease (profile_id) WHERE state <> 'revoked';
