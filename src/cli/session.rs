@@ -148,7 +148,7 @@ pub async fn whoami(globals: &Globals, io: &mut Io<'_>) -> Result<u8, Failure> {
         ("issuer", who.issuer),
         ("groups", who.groups.join(", ")),
         ("claims", claims.join(", ")),
-        ("may administer", rights(&who.rights)),
+        ("administers", rights(&who.rights)),
         ("token", who.token_id.map_or_else(|| "none".to_owned(), |id| id.to_string())),
         ("token ends", ends),
         ("daemon", client.url().to_owned()),

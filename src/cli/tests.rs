@@ -187,7 +187,7 @@ async fn login_keeps_a_token_that_worked_for_its_owner_and_its_daemon_alone() {
 
         let told = user.runs(&["whoami"]).await;
         assert_eq!(told.status, 0, "{}", told.err);
-        assert!(told.out.contains("principal      person:alice"), "{}", told.out);
+        assert!(told.out.contains("principal    person:alice"), "{}", told.out);
 
         // The same daemon under the same name is; any other one is not sent the token.
         assert_eq!(user.runs(&["whoami", "--url", &format!("{url}/")]).await.status, 0);
