@@ -1,6 +1,7 @@
 //! The JSON that `http` writes and `cli` reads: plain data. What the types say is the API's document
 //! (`/openapi.json` is generated from them), so a change here is a change for every client.
 
+pub mod access;
 pub mod admin;
 pub mod audit;
 pub mod drift;

@@ -113,8 +113,10 @@ impl App {
         checks: &[&Check],
     ) -> Result<Vec<(Outcome, Duration)>, Error> {
         let spec = &offer.profile.spec;
-        let approval = policy::approve_check(admin.principal(), admin.rights(), &offer.profile)
-            .ok_or(Error::Forbidden { what: "checking a profile", right: Right::Profiles })?;
+        let approval =
+            policy::approve_check(admin.principal(), admin.rights(), &offer.profile).ok_or(
+                Error::Forbidden { what: "checking a profile", rights: vec![Right::Profiles] },
+            )?;
         let asked = Asked {
             profile: spec.name.clone(),
             ttl: None,

@@ -7,7 +7,7 @@ use crate::{
     document,
     domain::{
         access::Fault,
-        administration::Right,
+        administration::{self, Right},
         lease::{Cause, State},
         name::Name,
         policy::Refusal,
@@ -36,12 +36,12 @@ pub enum Error {
     #[error("too many tokens wait to be checked")]
     Busy,
     /// It needs a right to administer.
-    #[error("{what} needs the right `{}`", .right.as_str())]
+    #[error("{what} needs {}", administration::in_words(.rights))]
     Forbidden {
         /// What.
         what: &'static str,
-        /// The right that it needs.
-        right: Right,
+        /// The rights of which it needs one.
+        rights: Vec<Right>,
     },
     /// There is no such thing, or not for this caller.
     #[error("no {what} `{name}`")]
@@ -276,7 +276,7 @@ impl Error {
                 format!("too many wrong tokens from this address: try again in {retry_after_seconds} s")
             }
             Self::Busy => "too many callers sign in for the first time at once: try again in a second".to_owned(),
-            Self::Forbidden { what, right } => format!("{what} needs the right `{}`, which the roles {} have", right.as_str(), right.held_by()),
+            Self::Forbidden { what, rights } => format!("{what} needs {}", administration::in_words(rights)),
             Self::NotFound { what, name, near } => match near {
                 Some(near) => format!("there is no {what} `{name}`; did you mean `{near}`?"),
                 None => format!("there is no {what} `{name}`"),

@@ -13,6 +13,7 @@ pub mod drift;
 pub mod ending;
 pub mod error;
 pub mod explain;
+pub mod explain_access;
 mod fit;
 pub mod history;
 pub mod issue;

@@ -118,10 +118,11 @@ impl App {
         };
         let principal = self.store.principal(lease.principal_id).await?;
         let here = (origin.source, self.clock.now());
-        let Some(refusal) = policy::still_refused(principal.as_ref(), here, &profile) else {
+        let Some((refusal, trace)) = policy::still_refused(principal.as_ref(), here, &profile)
+        else {
             return Ok(profile);
         };
-        Err(self.refuse(caller, origin, &name, refusal, &[]).await?)
+        Err(self.refuse(caller, origin, &name, refusal, &trace).await?)
     }
 
     /// Without a wish, a renewal gives the profile's `ttl` again; of a profile that is gone, what is

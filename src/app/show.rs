@@ -32,7 +32,10 @@ impl App {
         if is_own(caller, &lease) || caller.may(Right::Leases) {
             return Ok(lease);
         }
-        Err(Error::Forbidden { what: "changing somebody else's lease", right: Right::Leases })
+        Err(Error::Forbidden {
+            what: "changing somebody else's lease",
+            rights: vec![Right::Leases],
+        })
     }
 
     /// A page of leases, newest first: the caller's own, or all if it may read everything.

@@ -60,8 +60,7 @@ impl App {
         if let Some(admin) = rights.iter().find_map(|right| caller.holding(*right)) {
             return Ok(admin);
         }
-        let right = rights.first().copied().unwrap_or(Right::Roles);
-        let refusal = Error::Forbidden { what, right };
+        let refusal = Error::Forbidden { what, rights: rights.to_vec() };
         let event = Event::AccessRefused { what: what.to_owned(), code: refusal.code().to_owned() };
         let mut tx = self.store.begin().await?;
         tx.audit(&origin.entry(caller, self.clock.now(), event)).await?;

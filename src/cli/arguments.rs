@@ -10,7 +10,7 @@ use crate::{
         },
         daemon_arguments::{Bootstrap, Dev, Migrate, Serve},
         format::Format,
-        profile_arguments::{Check, Explain},
+        profile_arguments::{self, Check, Explain, ExplainAccess},
         target_setup::{BootstrapTarget, Doctor},
     },
     ids::LeaseId,
@@ -168,6 +168,9 @@ Examples:
   pgvalet explain shop-read sales.customers
   pgvalet explain shop-read sales.customers.email --json")]
     Explain(Explain),
+    /// Say whether somebody would get a lease, and everything that is looked at
+    #[command(name = "explain-access", after_help = profile_arguments::EXPLAIN_ACCESS_EXAMPLES)]
+    ExplainAccess(ExplainAccess),
     /// Run the checks of a profile's file in real leases, rolled back
     #[command(after_help = "\
 Examples:

@@ -19,6 +19,7 @@ pub mod doctor;
 pub mod drift;
 pub mod environment;
 pub mod explain;
+pub mod explain_access;
 pub mod failure;
 pub mod format;
 pub mod leases;
@@ -146,6 +147,9 @@ async fn dispatch(
         RemoteCommand::Token(given) => Box::pin(tokens::token(given, globals, io)).await,
         RemoteCommand::Target(given) => Box::pin(records::target(given, globals, io)).await,
         RemoteCommand::Profile(given) => Box::pin(records::profile(given, globals, io)).await,
+        RemoteCommand::ExplainAccess(given) => {
+            Box::pin(explain_access::explain_access(given, globals, io)).await
+        }
         RemoteCommand::Explain(given) => Box::pin(explain::explain(given, globals, io)).await,
         RemoteCommand::Check(given) => Box::pin(check::check(given, globals, io)).await,
         RemoteCommand::Doctor(given) => Box::pin(doctor::doctor(given, globals, io)).await,

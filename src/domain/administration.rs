@@ -68,12 +68,20 @@ impl Role {
 impl Right {
     /// What a file of targets, profiles and rules may need: of what it changes, each the right to that.
     pub const OF_A_FILE: [Self; 4] = [Self::Targets, Self::Profiles, Self::People, Self::Roles];
+}
 
-    /// The roles that have it, in words, for whoever lacks it.
-    #[must_use]
-    pub fn held_by(self) -> String {
-        let roles = Role::VALUES.iter().filter(|role| role.rights().contains(&self));
-        roles.map(|role| format!("`{}`", role.as_str())).collect::<Vec<_>>().join(", ")
+/// What somebody needs who lacks these rights, one of which would do.
+#[must_use]
+pub fn in_words(rights: &[Right]) -> String {
+    let list = |words: Vec<&str>| {
+        words.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", ")
+    };
+    let named = list(rights.iter().map(|right| right.as_str()).collect());
+    let has = |role: &&Role| rights.iter().any(|right| role.rights().contains(right));
+    let roles = list(Role::VALUES.iter().filter(has).map(|role| role.as_str()).collect());
+    match rights {
+        [_] => format!("the right {named}, which the roles {roles} have"),
+        _ => format!("one of the rights {named}, which the roles {roles} have"),
     }
 }
 

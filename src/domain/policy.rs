@@ -153,6 +153,8 @@ pub struct Finding {
 words! {
     /// What is looked at, in this order: the first that is not met is the answer.
     Condition {
+        /// The caller: is it disabled?
+        Principal = "principal",
         /// A rule of `access.allow`.
         Rule = "rule",
         /// Where the request comes from.
@@ -214,13 +216,9 @@ fn rule_for<'a>(principal: &Principal, allow: &'a [AllowRule]) -> Option<&'a All
 
 type Seen = (Finding, Option<Refusal>);
 
-fn look(has_reason: bool, of: Circumstances<'_>, profile: &Profile) -> Vec<Seen> {
+/// Who asks, from where and when: what counts for as long as a lease lasts.
+fn look_at_asker(of: Circumstances<'_>, profile: &Profile) -> Vec<Seen> {
     let spec = &profile.spec;
-    let mut seen = Vec::new();
-    let mut note = |condition, why: String, refusal: Option<Refusal>| {
-        seen.push((Finding { condition, holds: refusal.is_none(), why }, refusal));
-    };
-
     let rule = rule_for(of.principal, &spec.allow);
     let why = match rule {
         Some(rule) => format!("`{rule}` allows {}", of.principal),
@@ -228,23 +226,33 @@ fn look(has_reason: bool, of: Circumstances<'_>, profile: &Profile) -> Vec<Seen>
         None => format!("none of its {} rules names {}", spec.allow.len(), of.principal),
     };
     let refusal = rule.is_none().then_some(Refusal::NoRule { rules: spec.allow.len() });
-    note(Condition::Rule, why, refusal);
-
+    let mut seen = vec![found(Condition::Rule, why, refusal)];
     let conditions = &spec.conditions;
     if !conditions.networks.is_empty() {
         let from = of.source.map_or_else(|| "nowhere known".to_owned(), |ip| ip.to_string());
         let holds = conditions.take_from(of.source);
         let is = if holds { "is" } else { "is not" };
         let why = format!("{from} {is} in {}", listed(&conditions.networks));
-        note(Condition::Network, why, (!holds).then_some(Refusal::Network(of.source)));
+        seen.push(found(Condition::Network, why, (!holds).then_some(Refusal::Network(of.source))));
     }
     if !conditions.hours.is_empty() {
         let holds = conditions.take_at(of.now);
         let is = if holds { "is" } else { "is not" };
-        let now = of.now.format("%a %Y-%m-%d %H:%M UTC");
-        let why = format!("{now} {is} within {}", listed(&conditions.hours));
-        note(Condition::Hours, why, (!holds).then(|| Refusal::Hours(listed(&conditions.hours))));
+        let (now, hours) = (of.now.format("%a %Y-%m-%d %H:%M UTC"), listed(&conditions.hours));
+        let why = format!("{now} {is} within {hours}");
+        seen.push(found(Condition::Hours, why, (!holds).then_some(Refusal::Hours(hours))));
     }
+    seen
+}
+
+fn found(condition: Condition, why: String, refusal: Option<Refusal>) -> Seen {
+    (Finding { condition, holds: refusal.is_none(), why }, refusal)
+}
+
+fn look(has_reason: bool, of: Circumstances<'_>, profile: &Profile) -> Vec<Seen> {
+    let spec = &profile.spec;
+    let mut seen = look_at_asker(of, profile);
+    let mut note = |condition, why, refusal| seen.push(found(condition, why, refusal));
     if spec.reason == Reason::Required {
         let why = if has_reason { "one is given" } else { "one is needed, and none is given" };
         note(Condition::Reason, why.to_owned(), (!has_reason).then_some(Refusal::ReasonNeeded));
@@ -289,24 +297,22 @@ pub fn approve_check(caller: &Principal, rights: &Rights, profile: &Profile) -> 
     })
 }
 
-/// Why a lease may not be made longer or given a fresh login now; none if it may. A principal that is
-/// gone or disabled gets nothing, and where and when it is asked counts as it does for a new lease.
+/// Why a lease may not be made longer or given a fresh login now, and what was looked at; none if it may. A
+/// principal that is gone or disabled gets nothing, and where and when it is asked counts as it does for a new
+/// lease.
 #[must_use]
 pub fn still_refused(
     principal: Option<&Principal>,
     (source, now): (Option<IpAddr>, DateTime<Utc>),
     profile: &Profile,
-) -> Option<Refusal> {
-    let allow = &profile.spec.allow;
-    let holds = principal.is_some_and(|principal| rule_for(principal, allow).is_some());
-    if !holds {
-        return Some(Refusal::NoRule { rules: allow.len() });
-    }
-    let conditions = &profile.spec.conditions;
-    if !conditions.take_from(source) {
-        return Some(Refusal::Network(source));
-    }
-    (!conditions.take_at(now)).then(|| Refusal::Hours(listed(&conditions.hours)))
+) -> Option<(Refusal, Vec<Finding>)> {
+    let Some(principal) = principal else {
+        return Some((Refusal::NoRule { rules: profile.spec.allow.len() }, Vec::new()));
+    };
+    let seen = look_at_asker(Circumstances { principal, source, now }, profile);
+    let trace = seen.iter().map(|(finding, _)| finding.clone()).collect();
+    let refusal = seen.into_iter().find_map(|(_, refusal)| refusal)?;
+    Some((refusal, trace))
 }
 
 #[cfg(test)]
@@ -452,6 +458,7 @@ mod tests {
         let refused = |principal: Option<Principal>, allow: &[&str]| {
             let now = "2026-01-05T09:00:00Z".parse().unwrap();
             still_refused(principal.as_ref(), (None, now), &profile(allow, Reason::Required))
+                .map(|(refusal, _)| refusal)
         };
         let no_rule = Some(Refusal::NoRule { rules: 1 });
         assert_eq!(refused(Some(caller(false)), &["group:engineering"]), None);

@@ -57,6 +57,12 @@ pub struct PrincipalName {
     pub subject: Name,
 }
 
+impl fmt::Display for PrincipalName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.kind.as_str(), self.subject)
+    }
+}
+
 /// A text that does not name a principal.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(

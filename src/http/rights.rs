@@ -1,18 +1,21 @@
 //! What a profile gives: explained for one object; and checked.
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
 use axum::extract::State;
+use chrono::{DateTime, Utc};
 use serde::Deserialize;
 use utoipa::IntoParams;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
-    app::App,
+    api::access::Access,
+    app::{App, explain_access::Question},
     domain::{
         administration::Right,
         explanation::{Explanation, ObjectName},
         name::Name,
+        principal::PrincipalName,
         rights::check::CheckRun,
     },
     http::{
@@ -25,7 +28,7 @@ use crate::{
 
 /// The routes of this file.
 pub(in crate::http) fn routes() -> OpenApiRouter<Arc<App>> {
-    OpenApiRouter::new().routes(routes!(explain)).routes(routes!(check))
+    OpenApiRouter::new().routes(routes!(explain)).routes(routes!(access)).routes(routes!(check))
 }
 
 /// What is asked about.
@@ -57,6 +60,54 @@ async fn explain(
     let object: ObjectName =
         about.object.parse().map_err(|e| Failure::fault("object", format!("{e}")))?;
     Ok(Json(app.explain(&signed_in.caller, &name, &object).await?))
+}
+
+/// Of whom, when and from where.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+struct OfWhom {
+    /// `person:alice`, `service:reports` or `ci:storefront`; the caller, if left out. Of others, for those who
+    /// may read everything.
+    #[param(value_type = Option<String>)]
+    principal: Option<String>,
+    /// When; now, if left out.
+    at: Option<DateTime<Utc>>,
+    /// From which address; the caller's own, if it asks of itself.
+    #[param(value_type = Option<String>)]
+    from: Option<IpAddr>,
+}
+
+/// Say whether somebody would get a lease, and everything that is looked at.
+///
+/// Nothing is issued or recorded. A reason is taken to be given.
+#[utoipa::path(
+    get,
+    path = "/v1/profiles/{name}/access",
+    tag = "profiles", operation_id = "explainAccess",
+    params(("name" = Name, Path, description = "The profile"), OfWhom),
+    responses((status = 200, body = Access))
+)]
+async fn access(
+    State(app): State<Arc<App>>,
+    signed_in: SignedIn,
+    Path(name): Path<Name>,
+    Query(of): Query<OfWhom>,
+) -> Result<Json<Access>, Failure> {
+    let principal = of.principal.as_deref().map(str::parse::<PrincipalName>).transpose();
+    let principal = principal.map_err(|e| Failure::fault("principal", format!("{e}")))?;
+    let question = Question { principal, at: of.at, from: of.from };
+    let (caller, origin) = (&signed_in.caller, &signed_in.origin);
+    let explained = app.explain_access(caller, origin, &name, question).await?;
+    Ok(Json(Access {
+        principal: explained.principal.to_string(),
+        groups: explained.principal.groups.iter().map(Name::to_string).collect(),
+        profile: name,
+        at: explained.at,
+        from: explained.from.map(|from| from.to_string()),
+        allowed: explained.findings.iter().all(|finding| finding.holds),
+        findings: explained.findings,
+    }))
 }
 
 /// Run the checks of a profile. Administrators only.

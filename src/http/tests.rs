@@ -363,6 +363,7 @@ async fn the_description_lists_every_route_with_its_problems() {
     GET /v1/leases/{id}
     GET /v1/profiles
     GET /v1/profiles/{name}
+    GET /v1/profiles/{name}/access
     GET /v1/profiles/{name}/explain
     GET /v1/standing-roles
     GET /v1/standing-roles/{name}

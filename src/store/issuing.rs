@@ -40,10 +40,12 @@ pub(in crate::store) struct Issuing {
 type Queue = Gather<PrincipalId, Record, Result<bool, Error>>;
 
 /// One lease's part of a statement.
-struct Record {
-    lease_id: LeaseId,
+pub(in crate::store) struct Record {
+    pub(in crate::store) lease_id: LeaseId,
     /// The columns, by name.
-    row: Value,
+    pub(in crate::store) row: Value,
+    /// What bounds it, if anything.
+    pub(in crate::store) bounds: Option<limits::Bounds>,
 }
 
 /// The intent to issue a lease.
@@ -157,20 +159,13 @@ impl Store {
             "login_id": intent.login_id.uuid(),
             "role_name": intent.role_name.as_str(),
             "give_up_at": intent.give_up_at,
-            "limited_by": limits::locks(intent),
-            "max_profile": intent.limits.profile,
-            "max_each": intent.limits.each,
-            "max_target": intent.limits.target,
-            "max_caller": intent.limits.caller,
-            "max_rate": intent.limits.rate.map(|rate| rate.most),
-            "rate_from": intent.limits.rate.map(|rate| limits::window(lease.created_at, rate)),
             "key": intent.key.map(|(key, _)| key),
             "request_hash": intent.key.map(|(_, hash)| hexadecimal(hash)),
             "audit_id": intent.entry.id.uuid(),
             "audit_at": intent.entry.at,
             "audit_body": audit::body(intent.entry)?,
         });
-        let record = Record { lease_id: lease.id, row };
+        let record = Record { lease_id: lease.id, row, bounds: limits::Bounds::of(intent) };
         self.record(Statement::Intents, lease.principal_id, record).await
     }
 
@@ -214,7 +209,7 @@ impl Store {
             "audit_at": activation.entry.at,
             "audit_body": audit::body(activation.entry)?,
         });
-        let record = Record { lease_id: activation.lease_id, row };
+        let record = Record { lease_id: activation.lease_id, row, bounds: None };
         self.record(Statement::Activations, activation.principal_id, record).await
     }
 }
@@ -272,12 +267,12 @@ impl Statement {
 
     /// Runs the statement for these leases; gives those that it held for.
     async fn run(self, pool: &PgPool, records: &[Record]) -> Result<Vec<Uuid>, Error> {
+        let records: Vec<&Record> = records.iter().collect();
         let mut tries = 0;
         loop {
-            let rows = Json(records.iter().map(|record| &record.row).collect::<Vec<_>>());
             let done = match self {
-                Self::Intents => limits::intents(pool, rows).await,
-                Self::Activations => activations(pool, rows).await,
+                Self::Intents => limits::intents(pool, &records).await,
+                Self::Activations => activations(pool, &records).await,
             };
             tries += 1;
             match done {
@@ -290,13 +285,11 @@ impl Statement {
 
 /// The profile is locked against changes until the commit: what is issued is what was decided on. A
 /// key whose lease failed goes over to the new one.
-///
-/// How many leases live is counted for what has a limit alone, and only holds while whoever counts the same
-/// waits ([`limits`]). What comes together counts one after the other, in the order of their ids.
 pub(in crate::store) async fn intents(
     on: impl sqlx::PgExecutor<'_>,
-    rows: &Json<Vec<&Value>>,
+    records: &[&Record],
 ) -> Result<Vec<Uuid>, Error> {
+    let rows = Json(records.iter().map(|record| &record.row).collect::<Vec<_>>());
     Ok(sqlx::query_scalar!(
         r#"WITH asked AS (
                SELECT * FROM jsonb_to_recordset($1::jsonb) AS a (
@@ -304,8 +297,7 @@ pub(in crate::store) async fn intents(
                    database text, group_role text, connection_limit int, settings jsonb, context jsonb, principal_id uuid, tool text,
                    reason text, ticket text, ttl jsonb, created_at timestamptz, expires_at timestamptz,
                    max_expires_at timestamptz, login_id uuid, role_name text, give_up_at timestamptz, key text,
-                   request_hash text, max_profile int, max_each int, max_target int, max_caller int, max_rate int,
-                   rate_from uuid, audit_id uuid, audit_at timestamptz, audit_body text)),
+                   request_hash text, audit_id uuid, audit_at timestamptz, audit_body text)),
            decided_on AS (
                SELECT p.id, p.version, p.owned_objects,
                       p.checked_version = p.version AND p.failed_checks <> '[]'
@@ -313,31 +305,11 @@ pub(in crate::store) async fn intents(
                FROM profile p
                WHERE (p.id, p.version) IN (SELECT profile_id, profile_version FROM asked)
                ORDER BY p.id FOR SHARE OF p),
-           decided AS (
-               SELECT a.*, p.owned_objects,
-                      row_number() OVER (PARTITION BY a.profile_id ORDER BY a.id) AS nth_profile,
-                      row_number() OVER (PARTITION BY a.profile_id, a.principal_id ORDER BY a.id) AS nth_each,
-                      row_number() OVER (PARTITION BY a.target_id ORDER BY a.id) AS nth_target,
-                      row_number() OVER (PARTITION BY a.principal_id ORDER BY a.id) AS nth_caller
-               FROM asked a
+           sound AS (
+               SELECT a.*, p.owned_objects FROM asked a
                JOIN decided_on p ON p.id = a.profile_id AND p.version = a.profile_version
                    AND (a.is_for_check OR p.is_blocked IS NOT TRUE)
                JOIN target t ON t.id = a.target_id AND t.version = a.target_version AND t.removed_at IS NULL),
-           sound AS (
-               SELECT * FROM decided d
-               WHERE (max_profile IS NULL OR max_profile >= nth_profile + (
-                         SELECT count(*) FROM lease WHERE profile_id = d.profile_id AND state <> 'revoked'))
-                 AND (max_each IS NULL OR max_each >= nth_each + (
-                         SELECT count(*) FROM lease
-                         WHERE principal_id = d.principal_id AND profile_id = d.profile_id AND state <> 'revoked'))
-                 AND (max_target IS NULL OR max_target >= nth_target + (
-                         SELECT count(*) FROM lease WHERE target_id = d.target_id AND state <> 'revoked'))
-                 AND (max_caller IS NULL OR max_caller >= nth_caller + (
-                         SELECT count(*) FROM lease WHERE principal_id = d.principal_id AND state <> 'revoked'))
-                 AND (max_rate IS NULL OR max_rate >= nth_each + (
-                         SELECT count(*) FROM lease
-                         WHERE principal_id = d.principal_id AND profile_id = d.profile_id AND id > d.rate_from
-                           AND cause IS DISTINCT FROM 'failed'))),
            keyed AS (
                INSERT INTO idempotency AS i (principal_id, key, request_hash, lease_id, created_at)
                SELECT principal_id, key, decode(request_hash, 'hex'), id, created_at FROM sound WHERE key IS NOT NULL
@@ -370,7 +342,8 @@ pub(in crate::store) async fn intents(
 
 /// The lease is locked first: so it and its login move together or not at all. Rows are named by arrays,
 /// because a planner that joins may prefer to read all that live.
-async fn activations(pool: &PgPool, rows: Json<Vec<&Value>>) -> Result<Vec<Uuid>, Error> {
+async fn activations(pool: &PgPool, records: &[&Record]) -> Result<Vec<Uuid>, Error> {
+    let rows = Json(records.iter().map(|record| &record.row).collect::<Vec<_>>());
     Ok(sqlx::query_scalar!(
         r#"WITH asked AS (
                SELECT * FROM jsonb_to_recordset($1::jsonb) AS a (

@@ -8,7 +8,7 @@ use sqlx::types::Json;
 use crate::{
     domain::{
         name::Name,
-        principal::{Kind, Principal},
+        principal::{Kind, Principal, PrincipalName},
     },
     ids::PrincipalId,
     store::{Store, Tx, error::Error},
@@ -73,6 +73,38 @@ impl Store {
         .fetch_optional(&self.pool)
         .await?;
         row.map(Principal::try_from).transpose()
+    }
+}
+
+impl Store {
+    /// The principal of that name, and whether it is disabled.
+    ///
+    /// # Errors
+    /// If the database does not answer.
+    pub async fn principal_named(
+        &self,
+        name: &PrincipalName,
+    ) -> Result<Option<(Principal, bool)>, Error> {
+        let row = sqlx::query!(
+            r#"SELECT id, issuer, subject, kind, groups, admin, claims AS "claims: Json<BTreeMap<String, String>>",
+                      disabled_at IS NOT NULL AS "disabled!"
+               FROM principal WHERE kind = $1 AND subject = $2"#,
+            name.kind.as_str(),
+            name.subject.as_str()
+        )
+        .fetch_optional(&self.pool)
+        .await?;
+        let Some(row) = row else { return Ok(None) };
+        let principal = Row {
+            id: row.id,
+            issuer: row.issuer,
+            subject: row.subject,
+            kind: row.kind,
+            groups: row.groups,
+            admin: row.admin,
+            claims: row.claims,
+        };
+        Ok(Some((principal.try_into()?, row.disabled)))
     }
 }
 

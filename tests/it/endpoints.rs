@@ -1,7 +1,10 @@
 //! Every route of the API's own description, by every kind of caller: who gets in, and what is
 //! recorded of it. A route that is not in the table here fails the test.
 
-use std::collections::BTreeSet;
+use std::{
+    collections::BTreeSet,
+    sync::atomic::{AtomicU32, Ordering},
+};
 
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -19,12 +22,29 @@ use crate::targets::admin_password;
 enum For {
     Anyone,
     SignedIn,
-    Administrators,
+    /// Those who hold one of these rights.
+    With(&'static [&'static str]),
 }
-use For::{Administrators, Anyone, SignedIn};
+use For::{Anyone, SignedIn, With};
+
+const TARGETS: For = With(&["targets"]);
+const PROFILES: For = With(&["profiles"]);
+const READ: For = With(&["read"]);
+const AUDIT: For = With(&["audit"]);
+/// What a file says decides what it takes.
+const OF_A_FILE: For = With(&["targets", "profiles", "people", "roles"]);
+
+/// The page of `domain/administration.rs`, written down once more: who holds what.
+const ROLES: [(&str, &[&str]); 5] = [
+    ("operator", &["targets", "leases", "read"]),
+    ("author", &["profiles", "read"]),
+    ("registrar", &["people", "read"]),
+    ("responder", &["leases", "audit", "read"]),
+    ("auditor", &["audit", "read"]),
+];
 
 /// Each route, who may use it, and the kind of the audit entry that it leaves if it changes something.
-const TABLE: [(&str, &str, For, Option<&str>); 43] = [
+const TABLE: [(&str, &str, For, Option<&str>); 44] = [
     ("get", "/healthz", Anyone, None),
     ("get", "/readyz", Anyone, None),
     ("get", "/v1/whoami", SignedIn, None),
@@ -35,39 +55,40 @@ const TABLE: [(&str, &str, For, Option<&str>); 43] = [
     ("post", "/v1/leases/{id}/renew", SignedIn, Some("lease.renewed")),
     ("post", "/v1/leases/{id}/rotate", SignedIn, Some("lease.rotated")),
     ("post", "/v1/revocations", SignedIn, Some("lease.revoking")),
-    ("get", "/v1/targets", Administrators, None),
-    ("get", "/v1/targets/{name}", Administrators, None),
-    ("get", "/v1/targets/{name}/doctor", Administrators, None),
-    ("put", "/v1/targets/{name}", Administrators, Some("target.created")),
-    ("delete", "/v1/targets/{name}", Administrators, Some("target.removed")),
-    ("post", "/v1/targets/{name}/rotate-admin", Administrators, Some("target.admin-rotated")),
+    ("get", "/v1/targets", READ, None),
+    ("get", "/v1/targets/{name}", READ, None),
+    ("get", "/v1/targets/{name}/doctor", TARGETS, None),
+    ("put", "/v1/targets/{name}", TARGETS, Some("target.created")),
+    ("delete", "/v1/targets/{name}", TARGETS, Some("target.removed")),
+    ("post", "/v1/targets/{name}/rotate-admin", TARGETS, Some("target.admin-rotated")),
     ("get", "/v1/profiles", SignedIn, None),
     ("get", "/v1/profiles/{name}", SignedIn, None),
     ("get", "/v1/profiles/{name}/explain", SignedIn, None),
-    ("post", "/v1/profiles/{name}/check", Administrators, Some("profile.checked")),
-    ("put", "/v1/profiles/{name}", Administrators, Some("profile.created")),
-    ("delete", "/v1/profiles/{name}", Administrators, Some("profile.removed")),
+    ("get", "/v1/profiles/{name}/access", SignedIn, None),
+    ("post", "/v1/profiles/{name}/check", PROFILES, Some("profile.checked")),
+    ("put", "/v1/profiles/{name}", PROFILES, Some("profile.created")),
+    ("delete", "/v1/profiles/{name}", PROFILES, Some("profile.removed")),
     ("get", "/v1/standing-roles", SignedIn, None),
-    ("put", "/v1/standing-roles/{name}", Administrators, Some("standing-role.created")),
+    ("put", "/v1/standing-roles/{name}", PROFILES, Some("standing-role.created")),
     ("get", "/v1/standing-roles/{name}", SignedIn, None),
     ("get", "/v1/standing-roles/{name}/credential", SignedIn, Some("standing-role.read")),
-    ("post", "/v1/standing-roles/{name}/rotate", Administrators, Some("standing-role.rotated")),
-    ("delete", "/v1/standing-roles/{name}", Administrators, Some("standing-role.removed")),
-    ("post", "/v1/plan", Administrators, None),
-    ("post", "/v1/apply", Administrators, Some("profile.created")),
-    ("get", "/v1/export", Administrators, None),
-    ("post", "/v1/adopt", Administrators, None),
-    ("get", "/v1/drift", Administrators, None),
-    ("post", "/v1/drift", Administrators, None),
-    ("post", "/v1/sweep", Administrators, Some("sweep.asked")),
-    ("post", "/v1/sweep/accept", Administrators, Some("caution.ended")),
+    ("post", "/v1/standing-roles/{name}/rotate", PROFILES, Some("standing-role.rotated")),
+    ("delete", "/v1/standing-roles/{name}", PROFILES, Some("standing-role.removed")),
+    ("post", "/v1/plan", OF_A_FILE, None),
+    ("post", "/v1/apply", PROFILES, Some("profile.created")),
+    ("get", "/v1/export", READ, None),
+    ("post", "/v1/adopt", PROFILES, None),
+    ("get", "/v1/drift", PROFILES, None),
+    ("post", "/v1/drift", PROFILES, None),
+    ("post", "/v1/sweep", TARGETS, Some("sweep.asked")),
+    ("post", "/v1/sweep/accept", TARGETS, Some("caution.ended")),
     ("get", "/v1/tokens", SignedIn, None),
     ("post", "/v1/tokens", SignedIn, Some("token.created")),
     ("delete", "/v1/tokens/{id}", SignedIn, Some("token.revoked")),
-    ("get", "/v1/status", Administrators, None),
-    ("get", "/v1/audit", Administrators, None),
-    ("get", "/v1/audit/verify", Administrators, None),
-    ("get", "/v1/audit/export", Administrators, None),
+    ("get", "/v1/status", READ, None),
+    ("get", "/v1/audit", AUDIT, None),
+    ("get", "/v1/audit/verify", AUDIT, None),
+    ("get", "/v1/audit/export", AUDIT, None),
 ];
 
 /// The routes of the description, as method and path.
@@ -95,6 +116,9 @@ fn the_table_names_every_route_and_no_other() {
     assert_eq!(named, described());
 }
 
+/// Each file has a profile that is new.
+static APPLIED: AtomicU32 = AtomicU32::new(0);
+
 /// A sound request for a route by a caller who may use it, with what it needs made beforehand.
 async fn request(world: &World, caller: &Person, method: &str, path: &str) -> (String, Value) {
     let name = &world.name;
@@ -112,7 +136,7 @@ async fn request(world: &World, caller: &Person, method: &str, path: &str) -> (S
         path = path.replace("{name}", if method == "get" { name } else { &spare });
     } else if path.starts_with("/v1/standing-roles/{name}") {
         path = path.replace("{name}", &format!("{name}-standing"));
-    } else if path == "/v1/profiles/{name}/check" {
+    } else if ["/v1/profiles/{name}/check", "/v1/profiles/{name}/access"].contains(&path.as_str()) {
         path = path.replace("{name}", &world.profile("read"));
     } else if path == "/v1/profiles/{name}/explain" {
         path = path.replace("{name}", &world.profile("read")) + "?object=public.orders";
@@ -124,8 +148,9 @@ async fn request(world: &World, caller: &Person, method: &str, path: &str) -> (S
         "name": spare, "target": name, "database": world.shop(), "preset": "readonly",
         "schemas": ["public"], "ttl": "1h", "max_ttl": "1h", "connection_limit": 1,
     });
+    let nth = APPLIED.fetch_add(1, Ordering::Relaxed);
     let file = format!(
-        "[profile.{name}-applied]\ntarget = \"{name}\"\ndatabase = \"{}\"\npreset = \"readonly\"\n\
+        "[profile.{name}-applied-{nth}]\ntarget = \"{name}\"\ndatabase = \"{}\"\npreset = \"readonly\"\n\
          schemas = [\"public\"]\nttl = \"1h\"\n",
         world.shop()
     );
@@ -208,7 +233,7 @@ async fn each_route_lets_in_whom_it_should_and_records_what_it_changes() {
             let answer = send(caller, method, &path, &body).await;
             let at = format!("{method} {path}, admin: {is_admin}: {}", answer.text);
             let left = left_by(&world, &answer).await;
-            if *who == Administrators && !is_admin {
+            if matches!(who, With(_)) && !is_admin {
                 assert_eq!(
                     (answer.status, &answer.body["code"]),
                     (403, &json!("admin_only")),
@@ -224,6 +249,49 @@ async fn each_route_lets_in_whom_it_should_and_records_what_it_changes() {
             }
         }
     }
+    world.finish().await;
+}
+
+/// Every route that takes a right, by a holder of each role: it gets in where its role has the right, and a
+/// refusal says which right is missing.
+#[tokio::test]
+async fn each_role_opens_what_its_rights_are_for() {
+    let world = World::start().await;
+    let mut file = "[administration]\n".to_owned();
+    for (role, _) in ROLES {
+        file += &format!("{role} = [\"group:{role}s\"]\n");
+    }
+    let file = json!({ "name": "roles.toml", "text": file });
+    world.admin.post("/v1/apply", &file).await.expect(200);
+    for (role, rights) in ROLES {
+        let holder = world.person(role, &[&format!("{role}s")]).await;
+        let held = holder.get("/v1/whoami").await.expect(200)["rights"].clone();
+        let mut wanted = rights.to_vec();
+        wanted.sort_by_key(|right| {
+            ["targets", "profiles", "people", "leases", "audit", "read"]
+                .iter()
+                .position(|known| known == right)
+        });
+        assert_eq!(held, json!(wanted), "{role}");
+        for (method, path, who, _) in &TABLE {
+            let With(takes) = who else { continue };
+            let (path, body) = request(&world, &world.admin, method, path).await;
+            let answer = send(&holder, method, &path, &body).await;
+            let at = format!("{role}: {method} {path}: {}", answer.text);
+            if takes.iter().any(|right| rights.contains(right)) {
+                assert_ne!(answer.status, 403, "{at}");
+            } else {
+                let problem = answer.expect_problem(403, "admin_only");
+                let detail = problem["detail"].as_str().unwrap();
+                assert!(detail.contains(&format!("`{}`", takes[0])), "{at}");
+            }
+        }
+    }
+    // A role that the file no longer names is nobody's.
+    let file = json!({ "name": "roles.toml", "text": "[administration]\nauditor = []\n" });
+    world.admin.post("/v1/apply", &file).await.expect(200);
+    let former = world.person("operator", &["operators"]).await;
+    former.get("/v1/targets").await.expect_problem(403, "admin_only");
     world.finish().await;
 }
 

@@ -15,6 +15,7 @@
 
 mod support;
 
+mod access;
 mod adopting;
 mod api_faults;
 mod audit;

@@ -28,6 +28,8 @@ use crate::support::{
 /// What a world is to be like.
 #[derive(Default)]
 pub(crate) struct Plan {
+    /// Lines of the daemon's settings outside of any table.
+    pub(crate) top: &'static str,
     /// Lines of the `[lease]` table of the daemon's settings.
     pub(crate) lease: &'static str,
     /// More settings, in tables of their own.
@@ -110,9 +112,10 @@ impl World {
         pgvalet::config::MasterKeys::generate_file(&key_file, pgvalet::rng::bytes().unwrap())
             .unwrap();
         let settings = format!(
-            "listen = \"127.0.0.1:0\"\ndata_dir = \"data\"\n\n[state]\nurl = {{ file = \"state.url\" }}\n\n\
+            "listen = \"127.0.0.1:0\"\ndata_dir = \"data\"\n{}\n[state]\nurl = {{ file = \"state.url\" }}\n\n\
              [master_key]\nfile = \"master.key\"\n\n[log]\nformat = \"json\"\nfilter = \"{}\"\n\n\
              [lease]\n{}\n\n{}\n",
+            plan.top,
             if plan.log.is_empty() { "trace" } else { plan.log },
             plan.lease,
             plan.settings
