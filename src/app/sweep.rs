@@ -106,9 +106,9 @@ impl App {
         self.sweep_targets(targets, all, !plan, caution).await
     }
 
-    /// How long a daemon waits before a sweep by schedule: up to ten seconds, each time another.
+    /// How long a daemon waits before what it does by schedule: up to ten seconds, each time another.
     #[must_use]
-    pub fn sweep_jitter(&self) -> Duration {
+    pub fn jitter(&self) -> Duration {
         let [random] = rng::bytes::<1>().unwrap_or_default();
         Duration::from_millis(40 * u64::from(random))
     }

@@ -20,7 +20,7 @@ pub async fn run(app: Arc<App>, tasks: Tasks) -> Ended {
             () = nudge.notified() => {}
         }
         // Several daemons have the same schedule: what one has mended the next finds mended.
-        tokio::time::sleep(app.sweep_jitter()).await;
+        tokio::time::sleep(app.jitter()).await;
         let done = tokio::select! {
             () = stop.cancelled() => return Ok(()),
             done = app.look_for_drift_by_schedule() => done,

@@ -47,7 +47,7 @@ async fn pass(app: &App, is_time: bool) -> Result<(), Error> {
         return app.check_record().await.map(drop);
     }
     // Several daemons have the same schedule: the first one does most of the work.
-    tokio::time::sleep(app.sweep_jitter()).await;
+    tokio::time::sleep(app.jitter()).await;
     if !app.sweep_by_schedule().await? {
         app.nudges().sweep.notify_one();
     }

@@ -66,27 +66,39 @@ async fn ask(
     };
     let seen: Seen = match asked.fetch_one(connection).await {
         Ok(seen) => seen,
-        // One question that a server cannot answer in time keeps nobody from the others.
-        Err(sqlx::Error::Database(said)) => {
-            let found = format!("could not be looked at: {}", said.message());
-            return Ok(Some(Finding::bad(question.check, Severity::Note, found, None)));
-        }
-        Err(error) => return Err(error::failed("go through the checklist")(error)),
+        Err(error) => return question.not_looked_at(error).map(Some),
     };
-    if seen.total == 0 {
-        return Ok(None);
+    let total = usize::try_from(seen.total).unwrap_or(usize::MAX);
+    Ok(question.told(total, seen.names, seen.mends))
+}
+
+impl Question<'_> {
+    /// One question that a server cannot answer in time keeps nobody from the others.
+    fn not_looked_at(&self, error: sqlx::Error) -> Result<Finding, Error> {
+        let sqlx::Error::Database(said) = error else {
+            return Err(error::failed("go through the checklist")(error));
+        };
+        let found = format!("could not be looked at: {}", said.message());
+        Ok(Finding::bad(self.check, Severity::Note, found, None))
     }
-    let more = usize::try_from(seen.total).unwrap_or(usize::MAX).saturating_sub(seen.names.len());
-    let mut found = format!("{}: {}", question.found, seen.names.join(", "));
-    let mut mend = seen.mends.join(";\n");
-    if more > 0 {
-        found.push_str(&format!(" and {more} more"));
-        mend.push_str(&format!(
-            ";\n-- and so on for {more} more, which come up when these are mended"
-        ));
+
+    /// What was found: how many in all, the first of them, and what mends these. None if nothing is wrong.
+    fn told(&self, total: usize, names: Vec<String>, mends: Vec<String>) -> Option<Finding> {
+        if total == 0 {
+            return None;
+        }
+        let more = total.saturating_sub(names.len());
+        let mut found = format!("{}: {}", self.found, names.join(", "));
+        let mut mend = mends.join(";\n");
+        if more > 0 {
+            found.push_str(&format!(" and {more} more"));
+            mend.push_str(&format!(
+                ";\n-- and so on for {more} more, which come up when these are mended"
+            ));
+        }
+        let finding = Finding::bad(self.check, self.severity, found, mend);
+        Some(finding.because(self.reason))
     }
-    let finding = Finding::bad(question.check, question.severity, found, mend);
-    Ok(Some(finding.because(question.reason)))
 }
 
 /// Everything about one database.
@@ -99,6 +111,8 @@ pub(crate) async fn about_a_database(
         let found = ask(connection, question).await?;
         findings.extend(found.map(|finding| finding.in_database(database)));
     }
+    let forgeable = rows::about_forgeable_policies(connection).await?;
+    findings.extend(forgeable.map(|finding| finding.in_database(database)));
     Ok(findings)
 }
 

@@ -1,6 +1,15 @@
 //! Row-level security: where it lacks, and where it can be got round.
 
-use crate::{domain::diagnosis::Severity, target::checklist::Question};
+use sqlx::{FromRow, PgConnection};
+
+use crate::{
+    domain::diagnosis::{Finding, Severity},
+    target::{
+        checklist::{MOST_NAMES, OURS, Question},
+        error::Error,
+        policies::settings::{moved, trusts_setting},
+    },
+};
 
 /// Columns by which rows belong to one of several customers. A table that has one and no row policies
 /// is left to the care of every query.
@@ -16,10 +25,7 @@ const TENANT_COLUMNS: &[&str] = &[
     "workspace_id",
 ];
 
-/// A setting with a dot in its name, which each session may set to what it likes.
-const FORGEABLE: &[&str] = &[r"current_setting\s*\(\s*'[a-z_][a-z0-9_]*\."];
-
-pub(super) const QUESTIONS: [Question<'static>; 4] = [
+pub(super) const QUESTIONS: [Question<'static>; 3] = [
     Question {
         check: "tenants_unwalled",
         severity: Severity::Risk,
@@ -58,29 +64,72 @@ FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE NOT c.relrowsecurity AND EXISTS (SELECT FROM pg_policy p WHERE p.polrelid = c.oid)",
         words: None,
     },
-    Question {
-        check: "forgeable_policies",
-        severity: Severity::Critical,
-        found: "policies that believe a setting which each session may set",
-        reason: "one line (`SET app.tenant_id = …`, or set_config in a DO block) shows another tenant's rows: let them ask pgvalet.claim(…), which answers by session_user",
-        // In the policy itself, or in the text of a function that it calls. `app.tenant_id` is a claim of that
-        // name; `request.jwt.claims` is JSON, whose parts a person has to name.
-        rows: "\
-SELECT format('%I ON %I.%I', p.polname, n.nspname, c.relname) AS name,
-       CASE WHEN concat(e.qual, ' ', e.checks) ~* t.call AND concat(i.qual, ' ', i.checks) !~* f.forgeable
-            THEN format('ALTER POLICY %I ON %I.%I%s%s', p.polname, n.nspname, c.relname,
-                        ' USING (' || i.qual || ')', ' WITH CHECK (' || i.checks || ')')
-            ELSE format('-- let policy %I ON %I.%I, or the function that it calls, ask pgvalet.claim(…)',
-                        p.polname, n.nspname, c.relname) END AS mend
-FROM pg_policy p JOIN pg_class c ON c.oid = p.polrelid JOIN pg_namespace n ON n.oid = c.relnamespace,
-     LATERAL (SELECT pg_get_expr(p.polqual, p.polrelid), pg_get_expr(p.polwithcheck, p.polrelid)) e (qual, checks),
-     LATERAL (SELECT $1[1]) f (forgeable),
-     (VALUES ('current_setting\\(''[a-z_][a-z0-9_]*\\.([a-z0-9_]+)''::text(, (true|false))?\\)', 'pgvalet.claim(''\\1'')')) t (call, instead),
-     LATERAL (SELECT regexp_replace(e.qual, t.call, t.instead, 'gi'), regexp_replace(e.checks, t.call, t.instead, 'gi')) i (qual, checks)
-WHERE concat(e.qual, ' ', e.checks) ~* f.forgeable
-   OR EXISTS (SELECT FROM pg_depend d JOIN pg_proc x ON x.oid = d.refobjid
-              WHERE d.classid = 'pg_policy'::regclass AND d.objid = p.oid AND d.refclassid = 'pg_proc'::regclass
-                AND x.prosrc ~* f.forgeable)",
-        words: Some(FORGEABLE),
-    },
 ];
+
+const FORGEABLE: Question<'static> = Question {
+    check: "forgeable_policies",
+    severity: Severity::Critical,
+    found: "policies that believe a setting which each session may set",
+    reason: "one line (`SET app.tenant_id = …`, or set_config in a DO block) shows another tenant's rows: let them ask pgvalet.claim(…), which answers by session_user",
+    // Policies that read a setting, themselves or in the text of a function that they call. Which setting, and
+    // what stands in its place, is read from the expression.
+    rows: "\
+SELECT format('%I ON %I.%I', p.polname, n.nspname, c.relname) AS name, e.qual, e.checks,
+       EXISTS (SELECT FROM pg_depend d JOIN pg_proc x ON x.oid = d.refobjid
+               WHERE d.classid = 'pg_policy'::regclass AND d.objid = p.oid AND d.refclassid = 'pg_proc'::regclass
+                 AND x.prosrc ~* 'current_setting\\s*\\(\\s*''[a-z_][a-z0-9_]*\\.') AS by_function
+FROM pg_policy p JOIN pg_class c ON c.oid = p.polrelid JOIN pg_namespace n ON n.oid = c.relnamespace,
+     LATERAL (SELECT pg_get_expr(p.polqual, p.polrelid), pg_get_expr(p.polwithcheck, p.polrelid)) e (qual, checks)
+WHERE n.nspname NOT IN {ours}
+ORDER BY 1",
+    words: None,
+};
+
+#[derive(FromRow)]
+struct Policy {
+    name: String,
+    qual: Option<String>,
+    checks: Option<String>,
+    by_function: bool,
+}
+
+impl Policy {
+    fn is_forgeable(&self) -> bool {
+        let expressions = [&self.qual, &self.checks].into_iter().flatten();
+        self.by_function || expressions.into_iter().any(|text| trusts_setting(text))
+    }
+
+    /// The policy with claims in the place of settings; or what a person has to do.
+    fn mend(&self) -> String {
+        let by_hand = || {
+            format!(
+                "-- let policy {}, or the function that it calls, ask pgvalet.claim(…)",
+                self.name
+            )
+        };
+        let mut mended = String::new();
+        for (clause, expression) in [("USING", &self.qual), ("WITH CHECK", &self.checks)] {
+            let Some(text) = expression.as_deref().filter(|text| trusts_setting(text)) else {
+                continue;
+            };
+            let Some(moved) = moved(text) else { return by_hand() };
+            mended.push_str(&format!(" {clause} ({moved})"));
+        }
+        if mended.is_empty() { by_hand() } else { format!("ALTER POLICY {}{mended}", self.name) }
+    }
+}
+
+/// Policies that believe what a session says of itself.
+pub(super) async fn about_forgeable_policies(
+    connection: &mut PgConnection,
+) -> Result<Option<Finding>, Error> {
+    let query = sqlx::AssertSqlSafe(FORGEABLE.rows.replace("{ours}", OURS));
+    let policies: Vec<Policy> = match sqlx::query_as(query).fetch_all(connection).await {
+        Ok(policies) => policies,
+        Err(error) => return FORGEABLE.not_looked_at(error).map(Some),
+    };
+    let forgeable: Vec<&Policy> = policies.iter().filter(|policy| policy.is_forgeable()).collect();
+    let told = forgeable.iter().take(MOST_NAMES);
+    let (names, mends) = told.map(|policy| (policy.name.clone(), policy.mend())).unzip();
+    Ok(FORGEABLE.told(forgeable.len(), names, mends))
+}

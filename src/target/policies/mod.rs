@@ -8,7 +8,7 @@ mod difference;
 mod expressions;
 mod notes;
 mod seen;
-mod settings;
+pub(in crate::target) mod settings;
 mod statements;
 mod tokens;
 mod wanted;

@@ -5,13 +5,24 @@ use crate::{
     target::policies::tokens::{Kind, Token, tokens},
 };
 
-/// A setting that any session may set to anything.
+/// A setting that any session may set to anything: one with a dot in its name, which PostgreSQL itself knows
+/// nothing of.
 fn is_forgeable(setting: &str) -> bool {
-    setting.starts_with("app.") || setting.starts_with("request.jwt")
+    setting.contains('.')
+}
+
+/// The claim that a setting of that name stands for: `app.tenant_id` is `tenant_id`. What PostgREST sets
+/// (`request.…`) is a claim of a token where it says so.
+fn claim_of(setting: &str) -> Option<&str> {
+    let of_token = setting.strip_prefix("request.jwt.claim.");
+    of_token.or_else(|| {
+        let (space, name) = setting.split_once('.')?;
+        (space != "request" && !name.contains('.')).then_some(name)
+    })
 }
 
 /// Does the expression trust a setting that any session may set?
-pub(super) fn trusts_setting(expression: &str) -> bool {
+pub(in crate::target) fn trusts_setting(expression: &str) -> bool {
     let tokens = tokens(expression).unwrap_or_default();
     (0..tokens.len()).any(|at| call(&tokens, at).is_some_and(|call| is_forgeable(&call.setting)))
 }
@@ -51,7 +62,7 @@ fn cast(tokens: &[Token<'_>], at: usize, types: &[&str]) -> Option<usize> {
 
 /// The expression with each setting that it trusts asked for as a claim instead, which no session can set.
 /// None if it trusts none, or one in a way that is not known here.
-pub(super) fn moved(expression: &str) -> Option<String> {
+pub(in crate::target) fn moved(expression: &str) -> Option<String> {
     let tokens = tokens(expression).ok()?;
     let (mut moved, mut copied, mut at) = (String::new(), 0, 0);
     while at < tokens.len() {
@@ -61,11 +72,7 @@ pub(super) fn moved(expression: &str) -> Option<String> {
         };
         let (claim, from, next) = match call.setting.as_str() {
             "request.jwt.claims" => member(&tokens, at, call.next)?,
-            setting => {
-                let of_token = setting.strip_prefix("request.jwt.claim.");
-                let name = of_token.or_else(|| setting.strip_prefix("app."))?;
-                (name.to_owned(), at, call.next)
-            }
+            setting => (claim_of(setting)?.to_owned(), at, call.next),
         };
         if !is_claim_name(&claim) {
             return None;
@@ -176,6 +183,7 @@ mod tests {
             ("(owner = current_setting('request.jwt.claims', true)::jsonb ->> 'sub')", SUB),
             ("(owner = ((current_setting('request.jwt.claims'))::jsonb) ->> 'sub')", SUB),
             ("(owner = current_setting('request.jwt.claim.sub'::text))", SUB),
+            ("(owner = current_setting('myapp.sub'::text))", SUB),
         ] {
             assert!(trusts_setting(from), "{from}");
             assert_eq!(moved(from).as_deref(), Some(to), "{from}");
@@ -185,6 +193,7 @@ mod tests {
             "current_setting('timezone'::text) = 'UTC'",
             "note = 'current_setting(''app.x'')'",
             "current_setting('app.x.y') = 'a'",
+            "current_setting('request.method') = 'GET'",
             "(current_setting('request.jwt.claims')::json -> 'a' ->> 'b') = 'c'",
         ] {
             assert_eq!(moved(left), None, "{left}");

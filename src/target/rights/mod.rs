@@ -25,10 +25,10 @@ use crate::{
     },
 };
 
-mod claims;
 mod difference;
 mod harden;
 mod object;
+mod placed;
 mod seen;
 mod signature;
 mod statement;
@@ -39,8 +39,8 @@ mod tests;
 
 pub(in crate::target) use self::difference::some_of;
 use self::{
-    claims::Grants,
     difference::{Compared, difference},
+    placed::Grants,
     wanted::Wanted,
 };
 

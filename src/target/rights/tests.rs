@@ -10,9 +10,9 @@ use crate::{
         observe::Facts,
         rights::{
             Planned,
-            claims::Grants,
             difference::{Compared, difference, some_of},
             object::{Column, Later, Object, On, Privileges, tests::object},
+            placed::Grants,
             wanted::Wanted,
         },
     },

@@ -13,8 +13,8 @@ use crate::{
     document::did_you_mean,
     domain::rights::grant::{Kind, Privilege, Selection, is_like, is_pattern},
     target::rights::{
-        claims::{Claim, Grants, key_of},
         object::{Column, Object, On, Privileges},
+        placed::{Grants, Placed, key_of},
         seen::PARAMETERS_HAVE_PRIVILEGES,
         signature::Signature,
     },
@@ -94,29 +94,29 @@ impl Wanted {
     ) -> Self {
         let mut wanted = Self { on: vec![Privileges::new(); objects.len()], ..Self::default() };
         let index = Index::of(objects);
-        for (place, claim) in grants.claims().enumerate() {
-            if let Some(fault) = too_new(&claim, version) {
+        for (place, placed) in grants.placed().enumerate() {
+            if let Some(fault) = too_new(&placed, version) {
                 wanted.faults.push(fault);
                 continue;
             }
-            match claim.kind {
-                Kind::Database => wanted.give(&index, On::Database, database, &claim, "database"),
+            match placed.kind {
+                Kind::Database => wanted.give(&index, On::Database, database, &placed, "database"),
                 Kind::Schema => {
-                    if let Some((schema, _)) = wanted.schema(&index, database, &claim) {
-                        wanted.named.insert(schema, claim.at("schema"));
-                        wanted.add(schema, &claim.privileges());
+                    if let Some((schema, _)) = wanted.schema(&index, database, &placed) {
+                        wanted.named.insert(schema, placed.at("schema"));
+                        wanted.add(schema, &placed.privileges());
                     }
                 }
                 Kind::Table | Kind::Column | Kind::Sequence | Kind::Function | Kind::Type => {
-                    wanted.in_schema(&index, database, (place, &claim));
+                    wanted.in_schema(&index, database, (place, &placed));
                 }
                 Kind::Language
                 | Kind::ForeignServer
                 | Kind::ForeignDataWrapper
                 | Kind::Parameter => {
-                    let key = claim.kind.key();
-                    for name in claim.grant.names() {
-                        wanted.give(&index, claim.kind.into(), name, &claim, key);
+                    let key = placed.kind.key();
+                    for name in placed.grant.names() {
+                        wanted.give(&index, placed.kind.into(), name, &placed, key);
                     }
                 }
             }
@@ -131,7 +131,7 @@ impl Wanted {
     }
 
     /// Wants a thing that is in no schema.
-    fn give(&mut self, index: &Index<'_>, on: On, name: &str, claim: &Claim<'_>, key: &str) {
+    fn give(&mut self, index: &Index<'_>, on: On, name: &str, placed: &Placed<'_>, key: &str) {
         // Parameters are known in lower case whatever way they are written.
         let lower = name.to_lowercase();
         let known = if on == On::Parameter { &lower } else { name };
@@ -140,16 +140,16 @@ impl Wanted {
             let hint = did_you_mean(known, index.names(on, ""));
             let noun = on.noun();
             let message = format!("there is no {noun} `{name}` on the target{hint}");
-            return self.faults.push((claim.at(key), message));
+            return self.faults.push((placed.at(key), message));
         };
         if !object.is_trusted {
             let message = format!(
                 "`{name}` is an untrusted language, which only superusers may use: leave it out, and let one of them write functions in it"
             );
-            return self.faults.push((claim.at(key), message));
+            return self.faults.push((placed.at(key), message));
         }
-        self.named.insert(place, claim.at(key));
-        self.add(place, &claim.privileges());
+        self.named.insert(place, placed.at(key));
+        self.add(place, &placed.privileges());
     }
 
     /// The schema of a grant. What is granted in it needs USAGE on it, too.
@@ -157,16 +157,16 @@ impl Wanted {
         &mut self,
         index: &Index<'a>,
         database: &str,
-        claim: &Claim<'_>,
+        placed: &Placed<'_>,
     ) -> Option<(usize, &'a Object)> {
-        let name = claim.grant.schema.as_deref()?;
+        let name = placed.grant.schema.as_deref()?;
         let found = index.named(On::Schema, "", name).into_iter().next();
         if found.is_none() {
             let hint = did_you_mean(name, index.names(On::Schema, ""));
             let message = format!(
                 "the database `{database}` has no schema `{name}`{hint}: make it, or correct its name"
             );
-            let fault = (claim.at("schema"), message);
+            let fault = (placed.at("schema"), message);
             // A preset has several grants on each of its schemas.
             if !self.faults.contains(&fault) {
                 self.faults.push(fault);
@@ -179,32 +179,33 @@ impl Wanted {
         &mut self,
         index: &Index<'_>,
         database: &str,
-        (number, claim): (usize, &Claim<'_>),
+        (number, placed): (usize, &Placed<'_>),
     ) {
-        let (Some(schema), Some(selection)) = (&claim.grant.schema, claim.grant.selection()) else {
+        let (Some(schema), Some(selection)) = (&placed.grant.schema, placed.grant.selection())
+        else {
             return;
         };
         // PostgreSQL's own is everybody's.
         if schema != "pg_catalog" {
-            let Some((place, _)) = self.schema(index, database, claim) else { return };
+            let Some((place, _)) = self.schema(index, database, placed) else { return };
             self.add(place, &Privileges::from([Privilege::Usage]));
-            self.named.entry(place).or_insert_with(|| claim.at("schema"));
+            self.named.entry(place).or_insert_with(|| placed.at("schema"));
         }
-        let (on, privileges) = (On::from(claim.kind), claim.privileges());
-        let places = self.places(index, schema, selection, claim);
-        if claim.kind == Kind::Column {
+        let (on, privileges) = (On::from(placed.kind), placed.privileges());
+        let places = self.places(index, schema, selection, placed);
+        if placed.kind == Kind::Column {
             return self.columns_of.push((number, places));
         }
         for place in places {
             self.add(place, &privileges);
-            if claim.grant.revoke_public {
+            if placed.grant.revoke_public {
                 self.closed.insert(place);
             }
         }
         if selection.is_all() {
             let later = self.later.entry((schema.clone(), on)).or_default();
             later.extend(privileges);
-            if claim.grant.revoke_public {
+            if placed.grant.revoke_public {
                 self.closed_later.insert(schema.clone());
             }
         }
@@ -216,9 +217,9 @@ impl Wanted {
         index: &Index<'_>,
         schema: &str,
         selection: &Selection,
-        claim: &Claim<'_>,
+        placed: &Placed<'_>,
     ) -> Vec<usize> {
-        let on = On::from(claim.kind);
+        let on = On::from(placed.kind);
         let Selection::Named(names) = selection else {
             let whole = index.all(on, schema).filter(|(_, object)| !object.is_partition);
             return whole.map(|(place, _)| place).collect();
@@ -230,8 +231,8 @@ impl Wanted {
             {
                 self.like(index, (on, schema), name)
             } else {
-                let found = self.plainly(index, (on, schema), name, claim);
-                let path = claim.at(key_of(claim.kind));
+                let found = self.plainly(index, (on, schema), name, placed);
+                let path = placed.at(key_of(placed.kind));
                 self.named.extend(found.iter().map(|place| (*place, path.clone())));
                 found
             };
@@ -256,7 +257,7 @@ impl Wanted {
         index: &Index<'_>,
         (on, schema): (On, &str),
         name: &str,
-        claim: &Claim<'_>,
+        placed: &Placed<'_>,
     ) -> Vec<usize> {
         let signature = match on {
             On::Routine => Signature::read(name),
@@ -279,7 +280,7 @@ impl Wanted {
                 format!("`{name}` may be one of {}: write the schemas of its types", listed(&same))
             }
         };
-        self.faults.push((claim.at(key_of(claim.kind)), message));
+        self.faults.push((placed.at(key_of(placed.kind)), message));
         Vec::new()
     }
 
@@ -296,25 +297,25 @@ impl Wanted {
         for column in columns {
             names.entry(column.table).or_default().push(&column.name);
         }
-        let claims: Vec<_> = grants.claims().collect();
+        let all: Vec<_> = grants.placed().collect();
         let columns_of = std::mem::take(&mut self.columns_of);
         let mut excepted: BTreeMap<(usize, &str, Privilege), String> = BTreeMap::new();
         for (number, places) in &columns_of {
-            let Some(claim) = claims.get(*number) else { continue };
-            self.check_columns(claim, places, objects, &names);
+            let Some(placed) = all.get(*number) else { continue };
+            self.check_columns(placed, places, objects, &names);
             for place in places {
                 let Some(table) = objects.get(*place) else { continue };
                 let there = names.get(&table.oid).map(Vec::as_slice).unwrap_or_default();
-                for name in there.iter().filter(|name| claim.grant.covers_column(name)) {
+                for name in there.iter().filter(|name| placed.grant.covers_column(name)) {
                     let on = self.on_columns.entry(*place).or_default();
-                    on.entry((*name).to_owned()).or_default().extend(claim.privileges());
+                    on.entry((*name).to_owned()).or_default().extend(placed.privileges());
                 }
-                for name in claim.grant.columns_except.iter().flatten() {
-                    let each = claim.privileges().into_iter();
-                    excepted.extend(each.map(|one| ((*place, name.as_str(), one), claim.title())));
+                for name in placed.grant.columns_except.iter().flatten() {
+                    let each = placed.privileges().into_iter();
+                    excepted.extend(each.map(|one| ((*place, name.as_str(), one), placed.title())));
                 }
             }
-            self.refuse_whole_tables(claim, places, &claims, objects);
+            self.refuse_whole_tables(placed, places, &all, objects);
         }
         for ((place, name, privilege), title) in excepted {
             let on = self.on_columns.get(&place).and_then(|on| on.get(name));
@@ -324,13 +325,13 @@ impl Wanted {
                 continue;
             };
             let grants_it = |(number, places): &&(usize, Vec<usize>)| {
-                let claim = claims.get(*number);
+                let placed = all.get(*number);
                 places.contains(&place)
-                    && claim.is_some_and(|claim| {
-                        claim.grant.covers_column(name) && claim.privileges().contains(&privilege)
+                    && placed.is_some_and(|placed| {
+                        placed.grant.covers_column(name) && placed.privileges().contains(&privilege)
                     })
             };
-            let by = columns_of.iter().find(grants_it).and_then(|(number, _)| claims.get(*number));
+            let by = columns_of.iter().find(grants_it).and_then(|(number, _)| all.get(*number));
             if let Some(by) = by {
                 let message = format!(
                     "`{}` on column `{name}` of {} is granted here, and {title} excepts it: leave it out of one of them",
@@ -345,13 +346,13 @@ impl Wanted {
     /// A column that no table has is a mistake; one that is to be excepted would be given away by it.
     fn check_columns(
         &mut self,
-        claim: &Claim<'_>,
+        placed: &Placed<'_>,
         places: &[usize],
         objects: &[Object],
         names: &HashMap<Oid, Vec<&str>>,
     ) {
         let lists =
-            [("columns", &claim.grant.columns), ("columns_except", &claim.grant.columns_except)];
+            [("columns", &placed.grant.columns), ("columns_except", &placed.grant.columns_except)];
         let tables: Vec<(&Object, &[&str], bool)> = places
             .iter()
             .filter_map(|place| {
@@ -371,7 +372,7 @@ impl Wanted {
                 if let Some((table, there, _)) = lacking {
                     let hint = did_you_mean(name, there.iter().copied());
                     let message = format!("{} has no column `{name}`{hint}", table.shown());
-                    self.faults.push((claim.at(key), message));
+                    self.faults.push((placed.at(key), message));
                 }
             }
         }
@@ -380,31 +381,31 @@ impl Wanted {
     /// A privilege on the whole table makes the same on some columns meaningless.
     fn refuse_whole_tables(
         &mut self,
-        claim: &Claim<'_>,
+        placed: &Placed<'_>,
         places: &[usize],
-        claims: &[Claim<'_>],
+        all: &[Placed<'_>],
         objects: &[Object],
     ) {
         for place in places {
             let (Some(table), Some(whole)) = (objects.get(*place), self.on.get(*place)) else {
                 continue;
             };
-            let privileges = claim.privileges();
+            let privileges = placed.privileges();
             let Some(both) = privileges.intersection(whole).next() else { continue };
-            let gives_it = |other: &&Claim<'_>| {
+            let gives_it = |other: &&Placed<'_>| {
                 other.kind == Kind::Table
                     && other.grant.schema.as_deref() == Some(&table.schema)
                     && other.privileges().contains(both)
                     && other.grant.selection().is_some_and(|tables| tables.covers(&table.name))
             };
-            let title = claims.iter().find(gives_it).map_or_else(String::new, Claim::title);
-            let key = if claim.grant.columns.is_some() { "columns" } else { "columns_except" };
+            let title = all.iter().find(gives_it).map_or_else(String::new, Placed::title);
+            let key = if placed.grant.columns.is_some() { "columns" } else { "columns_except" };
             let message = format!(
                 "`{}` on all columns of {} is granted by {title}: leave the table out there, or these columns here",
                 both.as_str(),
                 table.shown()
             );
-            return self.faults.push((claim.at(key), message));
+            return self.faults.push((placed.at(key), message));
         }
     }
 }
@@ -417,19 +418,19 @@ fn listed(routines: &[(usize, &Object)]) -> String {
 }
 
 /// What this server does not have yet.
-fn too_new(claim: &Claim<'_>, version: i32) -> Option<Fault> {
+fn too_new(placed: &Placed<'_>, version: i32) -> Option<Fault> {
     let major = version / 10_000;
-    if claim.kind == Kind::Parameter && version < PARAMETERS_HAVE_PRIVILEGES {
+    if placed.kind == Kind::Parameter && version < PARAMETERS_HAVE_PRIVILEGES {
         let message = format!(
             "privileges on parameters are there from PostgreSQL 15 on, and the target runs {major}: leave the grant out"
         );
-        return Some((claim.at("parameters"), message));
+        return Some((placed.at("parameters"), message));
     }
-    if claim.privileges().contains(&Privilege::Maintain) && version < TABLES_CAN_BE_MAINTAINED {
+    if placed.privileges().contains(&Privilege::Maintain) && version < TABLES_CAN_BE_MAINTAINED {
         let message = format!(
             "`maintain` is there from PostgreSQL 17 on, and the target runs {major}: leave it out"
         );
-        return Some((claim.at("privileges"), message));
+        return Some((placed.at("privileges"), message));
     }
     None
 }

@@ -9,14 +9,14 @@ use crate::{
 };
 
 /// A grant, and where it stands in the profile.
-pub(crate) struct Claim<'a> {
+pub(crate) struct Placed<'a> {
     pub(crate) grant: &'a Grant,
     pub(crate) kind: Kind,
     /// Its number among the profile's own; none if it is the preset's.
     number: Option<usize>,
 }
 
-impl Claim<'_> {
+impl Placed<'_> {
     /// The path of one of its keys.
     pub(crate) fn at(&self, key: &str) -> String {
         match self.number {
@@ -58,9 +58,9 @@ impl Grants {
         &self.all
     }
 
-    pub(crate) fn claims(&self) -> impl Iterator<Item = Claim<'_>> {
+    pub(crate) fn placed(&self) -> impl Iterator<Item = Placed<'_>> {
         self.all.iter().enumerate().filter_map(|(place, grant)| {
-            Some(Claim { grant, kind: grant.kind()?, number: place.checked_sub(self.of_preset) })
+            Some(Placed { grant, kind: grant.kind()?, number: place.checked_sub(self.of_preset) })
         })
     }
 }
