@@ -1,12 +1,15 @@
 //! Under which conditions somebody gets a lease: from where, when, how many, how often; what a token carries;
 //! and that each of it can be explained.
 
+use std::sync::Arc;
+
 use serde_json::{Value, json};
 
 use crate::support::{
     eventually,
     people::lease_id,
     seconds,
+    wire::{Judge, Moment, Point, Side, Verdict},
     world::{Plan, World},
 };
 
@@ -126,7 +129,14 @@ async fn of_many_who_ask_at_once_as_many_get_a_lease_as_may_live() {
 
 #[tokio::test]
 async fn limits_hold_across_daemons_targets_and_profiles() {
-    let mut world = World::with(Plan { lease: "max_live_per_caller = 4", ..Plan::default() }).await;
+    // Between the count and the record of what was counted there is time enough for the other daemon.
+    let judge: Judge = Arc::new(|point: &Point| {
+        let records = point.side == Side::State && point.statement.starts_with("WITH INSERT");
+        let holds = records && point.moment == Moment::Before;
+        if holds { Verdict::Hold(seconds(1)) } else { Verdict::Pass }
+    });
+    let lease = "max_live_per_caller = 4";
+    let mut world = World::with(Plan { lease, judge: Some(judge), ..Plan::default() }).await;
     world.put_profile("one", json!({})).await;
     world.put_profile("two", json!({})).await;
     let other = world.another_daemon().await;
