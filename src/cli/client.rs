@@ -19,6 +19,7 @@ use crate::{
     cli::{
         address::{self, Transport},
         call::{Call, Repeat},
+        certificates::Certificates,
         failure::Failure,
     },
     domain::{
@@ -38,7 +39,8 @@ const LONGEST_ANSWER: usize = 64 << 20;
 pub struct Client {
     http: reqwest::Client,
     base: Url,
-    token: Secret<String>,
+    /// None if the client's certificate says who asks.
+    token: Option<Secret<String>>,
     trace: Vec<(&'static str, String)>,
 }
 
@@ -59,22 +61,29 @@ impl Client {
     /// # Errors
     /// If the address is not one that a token may be sent to.
     pub fn new(url: &str, token: Secret<String>) -> Result<Self, Failure> {
-        Self::over(Transport::Protected, url, token)
+        Self::over((Transport::Protected, Certificates::default()), url, Some(token))
     }
 
-    /// The same, where the caller decides what the token may travel over.
+    /// The same, where the caller decides what the token may travel over, and which certificates count.
     ///
     /// # Errors
     /// If the address is not one that the token may be sent to.
-    pub fn over(transport: Transport, url: &str, token: Secret<String>) -> Result<Self, Failure> {
+    pub fn over(
+        (transport, certificates): (Transport, Certificates),
+        url: &str,
+        token: Option<Secret<String>>,
+    ) -> Result<Self, Failure> {
         let base = address::read(url, transport)?;
-        if token.expose().is_empty() || !token.expose().bytes().all(|b| b.is_ascii_graphic()) {
+        let is_one =
+            |token: &String| !token.is_empty() && token.bytes().all(|b| b.is_ascii_graphic());
+        if !token.as_ref().is_none_or(|token| is_one(token.expose())) {
             return Err(Failure::NotSignedIn(
                 "the token is not one: it is empty, or holds a space or a control character"
                     .to_owned(),
             ));
         }
-        let http = http_client(&base)
+        let http = certificates
+            .http_client(&base)
             .map_err(|source| Failure::Unreachable { url: base.to_string(), source })?;
         Ok(Self { http, base, token, trace: Vec::new() })
     }
@@ -385,7 +394,9 @@ impl Client {
             segments.pop_if_empty().extend(call.path);
         }
         let mut request = self.http.request(call.method.clone(), url);
-        request = request.bearer_auth(self.token.expose());
+        if let Some(token) = &self.token {
+            request = request.bearer_auth(token.expose());
+        }
         for (name, value) in &self.trace {
             request = request.header(*name, value);
         }
@@ -463,24 +474,6 @@ fn parse<T: serde::de::DeserializeOwned>(raw: Raw) -> Result<Answer<T>, Failure>
 /// Did the connection break after it stood and before an answer came?
 fn broke_off(error: &reqwest::Error) -> bool {
     error.is_request() && !error.is_connect() && !error.is_timeout()
-}
-
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the client's own: the command line is another program than the daemon, with other limits"
-)]
-fn http_client(base: &Url) -> Result<reqwest::Client, reqwest::Error> {
-    let mut builder = reqwest::Client::builder()
-        .user_agent(concat!("pgvalet/", env!("CARGO_PKG_VERSION")))
-        .redirect(reqwest::redirect::Policy::none())
-        .referer(false)
-        .connect_timeout(Duration::from_secs(5))
-        .timeout(Duration::from_secs(60));
-    if base.scheme() == "http" {
-        // A proxy from the environment would read the token of a request that is not encrypted.
-        builder = builder.no_proxy();
-    }
-    builder.build()
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ pub mod admin_arguments;
 pub mod arguments;
 pub mod audit;
 mod call;
+pub mod certificates;
 pub mod check;
 pub mod child;
 pub mod client;
@@ -36,7 +37,10 @@ pub mod tokens;
 pub mod top;
 pub mod verify;
 
-use std::io::{BufRead, Write};
+use std::{
+    io::{BufRead, Write},
+    path::PathBuf,
+};
 
 use crate::{
     cli::{
@@ -78,6 +82,10 @@ pub struct Globals {
     /// travel in clear text.
     #[arg(long, global = true, help_heading = "For every command")]
     pub insecure_http: bool,
+    /// The certificate, in PEM, of the private authority that signed the daemon's: the only one that is
+    /// trusted then. Wins over `PGVALET_CA_FILE`, which wins over what `pgvalet login` kept.
+    #[arg(long, global = true, help_heading = "For every command", value_name = "FILE")]
+    pub ca_file: Option<PathBuf>,
 }
 
 /// Which of the three streams are a person's terminal.

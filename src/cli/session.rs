@@ -15,6 +15,7 @@ use crate::{
         Globals, Io,
         address::Transport,
         arguments::Login,
+        certificates::{Certificates, named_ca_file},
         client::Client,
         failure::Failure,
         output::{self, facts, instant, plain},
@@ -30,6 +31,9 @@ use crate::{
 struct Kept {
     url: String,
     token: Secret<String>,
+    /// The private authority that signed the daemon's certificate.
+    #[serde(default)]
+    ca_file: Option<PathBuf>,
 }
 
 /// A token file holds one line; this is many times that.
@@ -48,9 +52,19 @@ pub fn sign_in(globals: &Globals, io: &Io<'_>) -> Result<Client, Failure> {
             None => None,
         },
     };
+    let own = Certificates::read(None, &io.environment)?;
     let (url, token) = match (named, given) {
-        (Some(url), Some(token)) => (url, token),
-        (None, Some(token)) => (read_kept(io)?.map(|kept| kept.url).ok_or_else(no_address)?, token),
+        (Some(url), Some(token)) => (url, Some(token)),
+        (None, Some(token)) => {
+            (read_kept(io)?.map(|kept| kept.url).ok_or_else(no_address)?, Some(token))
+        }
+        // The client's certificate says who asks, where no token is kept for the address.
+        (Some(url), None)
+            if own.has_own()
+                && !read_kept(io)?.is_some_and(|kept| same_address(&url, &kept.url)) =>
+        {
+            (url, None)
+        }
         (named, None) => {
             let kept = read_kept(io)?.ok_or_else(|| match &named {
                 Some(url) => Failure::NotSignedIn(format!("there is no token for {url}")),
@@ -63,11 +77,17 @@ pub fn sign_in(globals: &Globals, io: &Io<'_>) -> Result<Client, Failure> {
                         "the token that is kept is for {kept}, not for {url}"
                     )));
                 }
-                _ => (kept.url, kept.token),
+                _ => (kept.url, Some(kept.token)),
             }
         }
     };
-    let client = Client::over(transport(globals), &url, token)?;
+    let ca_file = named_ca_file(globals.ca_file.as_deref(), &io.environment).or_else(|| {
+        // A file that could not be read was told of where its token was needed.
+        let kept = read_kept(io).ok().flatten();
+        kept.filter(|kept| same_address(&url, &kept.url))?.ca_file
+    });
+    let certificates = Certificates::read(ca_file.as_deref(), &io.environment)?;
+    let client = Client::over((transport(globals), certificates), &url, token)?;
     Ok(client.in_trace(io.environment.trace()))
 }
 
@@ -94,9 +114,17 @@ pub async fn login(given: Login, globals: &Globals, io: &mut Io<'_>) -> Result<u
             ));
         }
     };
-    let client = Client::over(transport(globals), &url, token.duplicate())?;
+    // The command may be run from another folder the next time.
+    let ca_file = named_ca_file(globals.ca_file.as_deref(), &io.environment);
+    let ca_file = ca_file.map(|file| {
+        std::path::absolute(&file).map_err(Failure::file(format!("find {}", file.display())))
+    });
+    let ca_file = ca_file.transpose()?;
+    let certificates = Certificates::read(ca_file.as_deref(), &io.environment)?;
+    let way = (transport(globals), certificates);
+    let client = Client::over(way, &url, Some(token.duplicate()))?;
     let answer = output::watched(io, "checking the token", client.whoami()).await?;
-    let path = keep(io, client.url(), &token)?;
+    let path = keep(io, client.url(), &token, ca_file.as_deref())?;
     if globals.json {
         output::json(io, &answer.value)?;
     } else {
@@ -244,7 +272,12 @@ fn read_kept(io: &Io<'_>) -> Result<Option<Kept>, Failure> {
     })
 }
 
-fn keep(io: &Io<'_>, url: &str, token: &Secret<String>) -> Result<PathBuf, Failure> {
+fn keep(
+    io: &Io<'_>,
+    url: &str,
+    token: &Secret<String>,
+    ca_file: Option<&Path>,
+) -> Result<PathBuf, Failure> {
     let path = folder(io)?.join("client.toml");
     // Both are of letters that a TOML literal may hold: an address is percent-encoded, and a token
     // was checked by the client; a quote is the one exception.
@@ -253,7 +286,11 @@ fn keep(io: &Io<'_>, url: &str, token: &Secret<String>) -> Result<PathBuf, Failu
             "an address or a token with a quote in it cannot be kept".to_owned(),
         ));
     }
-    let text = Secret::new(format!("url = '{url}'\ntoken = '{}'\n", token.expose()));
+    let mut text = Secret::new(format!("url = '{url}'\ntoken = '{}'\n", token.expose()));
+    if let Some(file) = ca_file {
+        let file = toml::Value::from(file.display().to_string());
+        text.expose_mut().push_str(&format!("ca_file = {file}\n"));
+    }
     write_private(&path, text.expose())?;
     Ok(path)
 }

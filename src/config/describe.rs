@@ -28,6 +28,7 @@ impl Config {
             Some(dir) => writeln!(out, "postgres_dir = {dir:?}")?,
             None => writeln!(out, "# postgres_dir is not set: the programs are looked for")?,
         }
+        self.write_tls(out)?;
         writeln!(out, "\n[state]")?;
         match &self.state.url {
             Some(_) => writeln!(out, "# url = (set)")?,
@@ -62,6 +63,28 @@ impl Config {
         writeln!(out, "max_body_bytes = {}", http.max_body_bytes)?;
         writeln!(out, "shutdown_deadline = \"{}\"", words(http.shutdown_deadline))?;
         self.write_telemetry(out)
+    }
+
+    fn write_tls(&self, out: &mut String) -> std::fmt::Result {
+        writeln!(out, "\n[tls]")?;
+        let Some(tls) = &self.tls else {
+            return writeln!(out, "# not set: plain HTTP");
+        };
+        writeln!(out, "cert = {:?}\nkey = {:?}", tls.cert, tls.key)?;
+        // Read again, as it was for the check.
+        if let Ok(made) = tls.read().and_then(|files| tls.make(&files)) {
+            let words = made.ends_at.format("%Y-%m-%d %H:%M UTC");
+            writeln!(out, "# the certificate ends at {words}")?;
+        }
+        let Some(clients) = &tls.clients else {
+            return writeln!(out, "# client_ca is not set: clients are not asked for certificates");
+        };
+        writeln!(out, "client_ca = {:?}", clients.authorities)?;
+        match &clients.revoked {
+            Some(file) => writeln!(out, "client_crl = {file:?}")?,
+            None => writeln!(out, "# client_crl is not set: no revoked certificate is known")?,
+        }
+        writeln!(out, "client_certificates = {:?}", clients.rule.word())
     }
 
     fn write_telemetry(&self, out: &mut String) -> std::fmt::Result {

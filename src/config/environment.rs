@@ -20,6 +20,8 @@ const OPEN_TELEMETRY: &str = "OTEL_";
 const OURS: &[&str] = &[
     "PGVALET_CONFIG",
     "PGVALET_LISTEN",
+    "PGVALET_TLS_CERT",
+    "PGVALET_TLS_KEY",
     "PGVALET_ALLOW_PLAINTEXT",
     "PGVALET_PUBLIC_URL",
     "PGVALET_DATA_DIR",
@@ -34,8 +36,16 @@ const OURS: &[&str] = &[
 
 /// Variables that the command line reads. The daemon may inherit them from the shell it is tried
 /// out in, so they are known to it, and do nothing.
-const CLIENTS: &[&str] =
-    &["PGVALET_URL", "PGVALET_TOKEN", "PGVALET_TOKEN_FILE", "PGVALET_PROFILE", "PGVALET_FORMAT"];
+const CLIENTS: &[&str] = &[
+    "PGVALET_URL",
+    "PGVALET_TOKEN",
+    "PGVALET_TOKEN_FILE",
+    "PGVALET_PROFILE",
+    "PGVALET_FORMAT",
+    "PGVALET_CA_FILE",
+    "PGVALET_CLIENT_CERT",
+    "PGVALET_CLIENT_KEY",
+];
 
 /// Variables of others that say where a user's files are.
 const FOLDERS: &[&str] = &["HOME", "XDG_STATE_HOME"];

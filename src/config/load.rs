@@ -17,7 +17,7 @@ use crate::{
     config::{
         AuditLogConfig, Config, DEFAULT_FILE, DriftConfig, HttpConfig, LeaseConfig, LogConfig,
         LogFormat, MasterKeys, StateConfig, SweepConfig, TelemetryConfig, ThrottleConfig,
-        environment::Environment, telemetry,
+        environment::Environment, telemetry, tls,
     },
     document::{Document, Fault, Faults, Table, TextSource},
     secret::Secret,
@@ -41,6 +41,7 @@ const BESIDE_ISSUING: Duration = Duration::from_secs(5);
 #[derive(Default)]
 struct Written {
     listen: Option<SocketAddr>,
+    tls: Option<tls::Written>,
     allow_plaintext: Option<bool>,
     public_url: Option<String>,
     trusted_proxies: Vec<IpNet>,
@@ -100,6 +101,7 @@ fn read_root(root: &mut Table, path: &Path) -> Written {
         postgres_dir: root.optional_string("postgres_dir").map(|dir| folder.join(dir)),
         ..Written::default()
     };
+    written.tls = root.table("tls").map(|table| tls::read(table, folder));
     if let Some(mut state) = root.table("state") {
         written.state_url = state.text_or_file("url").map(|source| match source {
             TextSource::File(file) => TextSource::File(folder.join(file).display().to_string()),
@@ -208,11 +210,14 @@ fn overlay(
     });
     let filter = environment.parsed("PGVALET_LOG", WRITE_FILTER, parse_filter);
     let listen_here = listen.is_some();
+    // What is wrong with it is told by itself.
+    let tls_is_meant = written.tls.is_some() || environment.text("PGVALET_TLS_CERT").is_some();
     let default = LogConfig::default();
     let folder = |name| environment.text(name).map(PathBuf::from);
     let (data_dir, postgres_dir) = (folder("PGVALET_DATA_DIR"), folder("PGVALET_POSTGRES_DIR"));
     let config = Config {
         listen: listen.or(written.listen).unwrap_or(SocketAddr::from(([127, 0, 0, 1], 8432))),
+        tls: tls::overlay(path, written.tls, environment, faults),
         allow_plaintext: plain.or(written.allow_plaintext).unwrap_or(false),
         public_url: public_url.or(written.public_url),
         trusted_proxies: written.trusted_proxies,
@@ -240,11 +245,11 @@ fn overlay(
         },
         audit_log: written.audit_log,
     };
-    if !config.listen.ip().is_loopback() && !config.allow_plaintext {
+    if !config.listen.ip().is_loopback() && !tls_is_meant && !config.allow_plaintext {
         let message = format!(
-            "{} is beyond loopback, where tokens and passwords would travel in plain text; put a \
-             TLS proxy in front and listen on 127.0.0.1, or write `allow_plaintext = true` if the \
-             network in between is trusted",
+            "{} is beyond loopback, where tokens and passwords would travel in plain text; write \
+             `cert` and `key` in [tls], put a TLS proxy in front and listen on 127.0.0.1, or write \
+             `allow_plaintext = true` if the network in between is trusted",
             config.listen
         );
         if listen_here {

@@ -9,6 +9,7 @@ mod environment;
 mod load;
 mod master_key;
 mod telemetry;
+mod tls;
 
 use std::{
     net::SocketAddr,
@@ -22,6 +23,7 @@ use ipnet::IpNet;
 pub use crate::config::{
     master_key::{KEY_BYTES, KeyFault, MasterKey, MasterKeys},
     telemetry::{AuditLogConfig, OtlpTarget, TelemetryConfig},
+    tls::{ClientCertificates, ClientRule, Tls, TlsConfig, TlsFault, TlsFiles, with_cause},
 };
 use crate::{document::Faults, secret::Secret};
 
@@ -33,6 +35,8 @@ pub const DEFAULT_FILE: &str = "/etc/pgvalet/pgvalet.toml";
 pub struct Config {
     /// Where the API listens. Port 0 means any free one.
     pub listen: SocketAddr,
+    /// TLS for the API and for `/metrics`; none means plain HTTP.
+    pub tls: Option<TlsConfig>,
     /// Plain HTTP beyond loopback is meant: something in front does TLS.
     pub allow_plaintext: bool,
     /// The address that people and tools use, where it differs from `listen`.

@@ -71,6 +71,12 @@ pub fn metrics_router(app: Arc<App>, settings: &HttpSettings) -> Router {
     layered(metrics::routes(), settings, metrics).with_state(app)
 }
 
+/// What plain HTTP is told on a port that speaks TLS.
+pub fn plain_router(metrics: Arc<Metrics>) -> Router {
+    let gate = middleware::from_fn_with_state(metrics, gate::pass);
+    Router::new().fallback(problem::needs_tls).layer(gate)
+}
+
 /// The API's description, as `/openapi.json` serves it.
 #[must_use]
 pub fn document() -> utoipa::openapi::OpenApi {

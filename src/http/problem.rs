@@ -285,3 +285,12 @@ pub(in crate::http) async fn wrong_method(method: Method) -> Failure {
     let detail = format!("{method} is not for this path: the header Allow names what is");
     Failure::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", detail)
 }
+
+/// The answer to plain HTTP where TLS is spoken.
+pub(in crate::http) async fn needs_tls() -> Failure {
+    Failure::new(
+        StatusCode::BAD_REQUEST,
+        "needs_tls",
+        "this port speaks TLS: write https:// in place of http://; a token that was sent here without it may have been read on the way: revoke it",
+    )
+}

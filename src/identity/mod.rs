@@ -3,6 +3,7 @@
 
 pub mod issuers;
 pub mod jwt;
+pub mod certificate;
 pub mod throttle;
 pub mod token;
 

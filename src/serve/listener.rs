@@ -27,13 +27,18 @@ use hyper_util::{
 };
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::{
+    io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore, watch},
 };
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
-use crate::lifecycle::Tasks;
+use crate::{
+    identity::certificate::ClientCertificate,
+    lifecycle::Tasks,
+    serve::tls::{Front, Opened},
+};
 
 /// The most connections at once. More wait in the system's queue.
 const MOST_CONNECTIONS: usize = 1000;
@@ -62,10 +67,19 @@ pub(in crate::serve) fn make_room() -> usize {
     half.unwrap_or(MOST_CONNECTIONS).clamp(1, MOST_CONNECTIONS)
 }
 
+/// What answers on a port.
+#[derive(Clone)]
+pub(in crate::serve) struct Service {
+    /// The answers.
+    pub(in crate::serve) router: Router,
+    /// TLS in front of them, and what plain HTTP is told there; none means plain HTTP.
+    pub(in crate::serve) tls: Option<(Arc<Front>, Router)>,
+}
+
 /// Takes connections until the daemon stops, at most so many at once.
 pub(in crate::serve) async fn run(
     listener: TcpListener,
-    router: Router,
+    service: Service,
     tasks: Tasks,
     most: usize,
 ) -> Result<(), Infallible> {
@@ -75,10 +89,9 @@ pub(in crate::serve) async fn run(
     while let Some((stream, peer, place)) =
         stop.run_until_cancelled(accept(&listener, &places)).await
     {
-        let (server, router) = (Arc::clone(&server), router.clone());
-        let connection = Connection { stream, peer, router, stop: stop.clone() };
+        let (server, service, stop) = (Arc::clone(&server), service.clone(), stop.clone());
         tasks.spawn("http connection", async move {
-            connection.serve(&server).await;
+            begin(stream, peer, service, stop, &server).await;
             drop(place);
             Ok::<_, Infallible>(())
         });
@@ -121,28 +134,68 @@ async fn accept(
     }
 }
 
-struct Connection {
+/// Begins a connection, with TLS if that is in front, and serves it to its end.
+async fn begin(
     stream: TcpStream,
     peer: SocketAddr,
+    service: Service,
+    stop: CancellationToken,
+    server: &auto::Builder<Streams>,
+) {
+    if let Err(e) = stream.set_nodelay(true) {
+        tracing::debug!(error = %e, "a connection without TCP_NODELAY");
+    }
+    let Service { router, tls } = service;
+    let never = CancellationToken::new();
+    let plain =
+        |router| Connection { peer, certificate: None, router, stop: stop.clone(), over: never };
+    let Some((front, plain_router)) = tls else {
+        return Box::pin(plain(router).serve(stream, server)).await;
+    };
+    match stop.run_until_cancelled(front.open(stream, peer)).await {
+        Some(Opened::Tls { stream, certificate, over }) => {
+            let connection = Connection { peer, certificate, router, stop, over };
+            Box::pin(connection.serve(stream, server)).await;
+        }
+        Some(Opened::Plain(stream)) => {
+            Box::pin(plain(plain_router).serve(stream, server)).await;
+        }
+        Some(Opened::Refused) | None => {}
+    }
+}
+
+struct Connection {
+    peer: SocketAddr,
+    /// What the client showed when it began.
+    certificate: Option<ClientCertificate>,
     router: Router,
     stop: CancellationToken,
+    /// This one is to close, the others are not.
+    over: CancellationToken,
 }
 
 impl Connection {
-    async fn serve(self, server: &auto::Builder<Streams>) {
-        let Self { stream, peer, router, stop } = self;
-        if let Err(e) = stream.set_nodelay(true) {
-            tracing::debug!(error = %e, "a connection without TCP_NODELAY");
-        }
+    async fn serve(
+        self,
+        stream: impl AsyncRead + AsyncWrite + Unpin + 'static,
+        server: &auto::Builder<Streams>,
+    ) {
+        let Self { peer, certificate, router, stop, over } = self;
         let (counts, mut seen) = watch::channel(Counts::default());
         let counts = Arc::new(counts);
-        let service = hyper::service::service_fn(move |request| {
-            answer(request, peer, router.clone(), Arc::clone(&counts))
+        let service = hyper::service::service_fn(move |request: hyper::Request<Incoming>| {
+            let mut request = request;
+            request.extensions_mut().insert(ConnectInfo(peer));
+            if let Some(certificate) = certificate.clone() {
+                request.extensions_mut().insert(certificate);
+            }
+            answer(request, router.clone(), Arc::clone(&counts))
         });
         let mut connection = pin!(server.serve_connection(TokioIo::new(stream), service));
         tokio::select! {
             ended = connection.as_mut() => return log_end(ended),
             () = stop.cancelled() => {}
+            () = over.cancelled() => {}
             () = quiet(&mut seen, |counts| counts.under_way == 0, HEAD_LIMIT) => {}
         }
         connection.as_mut().graceful_shutdown();
@@ -174,16 +227,14 @@ async fn quiet(seen: &mut watch::Receiver<Counts>, is_quiet: fn(&Counts) -> bool
 
 async fn answer(
     request: hyper::Request<Incoming>,
-    peer: SocketAddr,
     router: Router,
     counts: Arc<watch::Sender<Counts>>,
 ) -> Result<hyper::Response<Counted>, Infallible> {
     let under_way = Mark::set(&counts, |counts| &mut counts.under_way);
     let arriving = (!request.body().is_end_stream())
         .then(|| Mark::set(&counts, |counts| &mut counts.arriving));
-    let mut request: Request =
+    let request: Request =
         request.map(|body| Body::new(Counted { body: Body::new(body), mark: arriving }));
-    request.extensions_mut().insert(ConnectInfo(peer));
     let response = router.oneshot(request).await?;
     Ok(response.map(|body| Counted { body, mark: Some(under_way) }))
 }

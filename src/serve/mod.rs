@@ -3,23 +3,29 @@
 
 mod listener;
 mod state;
+mod tls;
 
 use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
+use axum::Router;
 use tokio::{net::TcpListener, sync::Notify};
 
 use crate::{
     app::{App, Parts, Times, bootstrap, bootstrap::FirstToken, history::Signer},
     clock::Clock,
     cluster,
-    config::{Config, KeyFault, MasterKeys},
+    config::{Config, KeyFault, MasterKeys, TlsConfig, TlsFault},
     domain::name::Name,
     http::{self, HttpSettings},
     identity::{self, throttle::Throttle, token::Tokens},
     lifecycle::{Hangups, Signals, Tasks, Unfinished},
     rng,
     secret::Secret,
-    serve::state::{Access, State, master_keys},
+    serve::{
+        listener::Service,
+        state::{Access, State, master_keys},
+        tls::Front,
+    },
     store::{self, Store, seal::KeyRing},
     target::Targets,
     telemetry::{self, audit_log::AuditLog, metrics::Metrics},
@@ -63,6 +69,8 @@ pub enum Error {
     DriftCron(String),
     #[error("sweep.schedule = {0:?} is not a cron expression of six fields, seconds first")]
     SweepCron(String),
+    #[error("could not begin to serve TLS")]
+    Tls(#[from] TlsFault),
     #[error("could not listen on {0}")]
     Listen(SocketAddr, #[source] io::Error),
     #[error("could not set up telemetry")]
@@ -121,13 +129,15 @@ impl Daemon {
             max_body_bytes: config.http.max_body_bytes,
             metrics: config.telemetry.metrics_listen.is_none(),
         };
+        let front = config.tls.take().map(|tls| spawn_tls(&app, &tasks, tls)).transpose()?;
         let metrics_address = match config.telemetry.metrics_listen {
-            Some(address) => Some(spawn_metrics(&app, &tasks, address, &settings).await?),
+            Some(address) => Some(spawn_metrics(&app, &tasks, address, &settings, &front).await?),
             None => None,
         };
         let router = http::router(Arc::clone(&app), &settings);
+        let service = behind(front.as_ref(), router, &app);
         let most = listener::make_room();
-        tasks.spawn_loop("http", listener::run(listener, router, tasks.clone(), most));
+        tasks.spawn_loop("http", listener::run(listener, service, tasks.clone(), most));
         state.watch(&tasks);
         let shutdown_deadline = config.http.shutdown_deadline;
         Ok(Self {
@@ -300,6 +310,20 @@ fn spawn_audit(app: &Arc<App>, tasks: &Tasks, log: &Arc<AuditLog>) -> Result<(),
     Ok(())
 }
 
+/// TLS in front of the API and of the metrics, whose files are looked at from now on.
+fn spawn_tls(app: &Arc<App>, tasks: &Tasks, tls: TlsConfig) -> Result<Arc<Front>, Error> {
+    let front = Front::start(tls, Arc::clone(app.metrics()))?;
+    let hangups = Hangups::listen().map_err(Error::Signals)?;
+    let (watching, app) = (Arc::clone(&front), Arc::clone(app));
+    tasks.spawn_loop("tls", watching.watch(app, hangups, tasks.clone()));
+    Ok(front)
+}
+
+fn behind(front: Option<&Arc<Front>>, router: Router, app: &Arc<App>) -> Service {
+    let plain = || http::plain_router(Arc::clone(app.metrics()));
+    Service { router, tls: front.map(|front| (Arc::clone(front), plain())) }
+}
+
 /// Connections at once on the metrics' own address: a few Prometheus servers, and a person who looks.
 const MOST_SCRAPERS: usize = 16;
 
@@ -308,12 +332,14 @@ async fn spawn_metrics(
     tasks: &Tasks,
     address: SocketAddr,
     settings: &HttpSettings,
+    front: &Option<Arc<Front>>,
 ) -> Result<SocketAddr, Error> {
     let (listener, address) = listen(address).await?;
     let router = http::metrics_router(Arc::clone(app), settings);
+    let service = behind(front.as_ref(), router, app);
     tracing::info!(%address, "metrics are served");
     let most = MOST_SCRAPERS;
-    tasks.spawn_loop("metrics", listener::run(listener, router, tasks.clone(), most));
+    tasks.spawn_loop("metrics", listener::run(listener, service, tasks.clone(), most));
     Ok(address)
 }
 

@@ -196,6 +196,51 @@ impl Queue {
     }
 }
 
+/// What came of the beginning of a TLS connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Handshake {
+    /// It began.
+    Ok,
+    /// Plain HTTP was sent.
+    Plain,
+    /// It took too long.
+    Slow,
+    /// A client's certificate was missing that is required.
+    NoCertificate,
+    /// A client's certificate was revoked.
+    Revoked,
+    /// A client's certificate did not hold.
+    BadCertificate,
+    /// Anything else.
+    Broken,
+}
+
+impl Handshake {
+    pub(in crate::telemetry) const ALL: [Self; 7] = [
+        Self::Ok,
+        Self::Plain,
+        Self::Slow,
+        Self::NoCertificate,
+        Self::Revoked,
+        Self::BadCertificate,
+        Self::Broken,
+    ];
+
+    /// Its word.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Plain => "plain",
+            Self::Slow => "slow",
+            Self::NoCertificate => "no_certificate",
+            Self::Revoked => "revoked",
+            Self::BadCertificate => "bad_certificate",
+            Self::Broken => "broken",
+        }
+    }
+}
+
 /// The state of a target's breaker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Breaker {

@@ -33,6 +33,7 @@ use crate::{
         },
         levels::Levels,
         otlp,
+        tls::TlsInstruments,
     },
 };
 
@@ -89,6 +90,7 @@ pub struct Metrics {
     passes: Counter<u64>,
     http_requests: Histogram<f64>,
     http_active: UpDownCounter<i64>,
+    pub(in crate::telemetry) tls: TlsInstruments,
 }
 
 impl Metrics {
@@ -167,6 +169,7 @@ impl Metrics {
             passes: named.counter("pgvalet.loop.passes", "{pass}", "Passes of the loops, by `loop` and `outcome` (ok, failed)."),
             http_requests: named.seconds("http.server.request.duration", "How long HTTP requests take until the answer begins, by route pattern, method and status.", &SECONDS),
             http_active: meter.i64_up_down_counter("http.server.active_requests").with_unit("{request}").with_description("HTTP requests under way.").build(),
+            tls: TlsInstruments::new(&meter),
             provider: provider.clone(),
             registry,
         };

@@ -31,6 +31,7 @@ mod otlp;
 mod outage;
 #[cfg(test)]
 mod tests;
+mod tls;
 pub mod trace;
 
 use std::{

@@ -60,5 +60,6 @@ mod stopping;
 mod sweeping;
 mod target_faults;
 mod targets;
+mod tls;
 mod tokens;
 mod two_daemons;

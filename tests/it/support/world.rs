@@ -4,6 +4,7 @@
 
 use std::{
     fs,
+    path::Path,
     sync::{
         Arc,
         atomic::{AtomicU32, Ordering},
@@ -244,11 +245,22 @@ impl World {
         lease
     }
 
+    /// Where the settings of its daemons are.
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
     /// A second daemon on the same state, started. Stop it before the test ends.
     pub(crate) async fn another_daemon(&mut self) -> Daemon {
+        self.another_daemon_with("").await
+    }
+
+    /// The same with more settings, in tables of their own.
+    pub(crate) async fn another_daemon_with(&mut self, more: &str) -> Daemon {
         self.more_daemons += 1;
         let name = format!("daemon{}", self.more_daemons);
-        let mut daemon = Daemon::new(self.folder.path(), &name, &self.settings);
+        let settings = format!("{}\n{more}", self.settings);
+        let mut daemon = Daemon::new(self.folder.path(), &name, &settings);
         daemon.start().await;
         daemon
     }
