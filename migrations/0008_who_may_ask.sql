@@ -69,3 +69,13 @@ ALTER TABLE target ADD COLUMN max_live integer CONSTRAINT target_max_live CHECK 
 -- What limits count.
 CREATE INDEX lease_live_of_principal ON lease (principal_id) WHERE state <> 'revoked';
 CREATE INDEX lease_live_of_profile ON lease (profile_id) WHERE state <> 'revoked';
+
+-- What signs in to a target. `admin_source`: where the daemon gets the administrator's password whenever it
+-- connects; null if it is kept here, sealed. `ssl_key`: that of the certificate that is shown there; sealed.
+ALTER TABLE target
+    ALTER COLUMN admin_password DROP NOT NULL,
+    ADD COLUMN admin_source jsonb,
+    ADD COLUMN sslcert_pem  text,
+    ADD COLUMN ssl_key      bytea,
+    ADD CONSTRAINT target_admin_from_one_place CHECK (num_nulls(admin_password, admin_source) = 1),
+    ADD CONSTRAINT target_ssl_key CHECK (num_nulls(sslcert_pem, ssl_key) <> 1);

@@ -6,8 +6,8 @@ use chrono::{DateTime, Utc};
 
 use crate::{
     domain::{
-        administration::Right, name::Name, plan::Action, profile::ProfileSpec, schedule::Schedule,
-        target::TargetSpec,
+        admin_source::AdminSource, administration::Right, name::Name, plan::Action,
+        profile::ProfileSpec, schedule::Schedule, target::TargetSpec,
     },
     ids::{PrincipalId, ProfileId, TargetId, TokenId},
     secret::Secret,
@@ -87,12 +87,23 @@ pub struct PutTarget {
     /// The certificates to trust, as PEM.
     #[serde(default)]
     pub sslrootcert_pem: Option<String>,
+    /// The certificate to show there, as PEM.
+    #[serde(default)]
+    pub sslcert_pem: Option<String>,
+    /// Its key, as PEM. Needed with a certificate that is new; kept sealed.
+    #[serde(default)]
+    #[schema(value_type = Option<String>, write_only)]
+    pub ssl_key: Option<Secret<String>>,
     /// The role that pgvalet signs in as.
     pub admin_user: String,
     /// Its password. Needed for a new target; left out, the recorded one stays.
     #[serde(default)]
     #[schema(value_type = Option<String>, write_only)]
     pub admin_password: Option<Secret<String>>,
+    /// Where the daemon gets the password whenever it connects, in place of keeping one. What may be named
+    /// is the daemon's own configuration's to say.
+    #[serde(default)]
+    pub admin_source: Option<AdminSource>,
     /// The databases that profiles may name.
     pub databases: Vec<String>,
     /// How many leases may live on it at once; as many as will, if left out.
@@ -135,8 +146,9 @@ pub struct Code {
     pub name: String,
     /// The file: TOML.
     pub text: String,
-    /// The passwords that the file names (`password = { file = "…" }` or `{ env = "…" }`), by that
-    /// name, read by the caller: the daemon does not read files on a caller's word.
+    /// The passwords, keys and certificates that the file names (`{ file = "…" }` or `{ env = "…" }`), by that
+    /// name, read by the caller: the daemon does not read files on a caller's word. To plan, certificates are
+    /// enough.
     #[serde(default, skip_serializing)]
     #[schema(value_type = BTreeMap<String, String>, write_only)]
     pub secrets: BTreeMap<String, Secret<String>>,

@@ -11,8 +11,9 @@ use crate::{
         App, Origin,
         error::Error,
         fit::{Looked, by_database},
-        targets::NewTarget,
+        targets::{Given, NewTarget, keep_source},
     },
+    document,
     domain::{
         access::Fault,
         name::Name,
@@ -21,7 +22,7 @@ use crate::{
         profile_file::{self, Written},
         schedule::Schedule,
         standing::{StandingRole, StandingRoleSpec},
-        target::Target,
+        target::{self, Target},
     },
     identity::Admin,
     secret::Secret,
@@ -112,7 +113,7 @@ impl App {
             let known = find_target(&recorded, &target.spec.name);
             let changes = plan::target_change(&target.spec, known).action != Action::Keep;
             clusters.push(if changes {
-                self.try_target(&target.spec, password_of(target, known, code)?).await?
+                self.try_target(&target.spec, given_for(target, known, code)?).await?
             } else {
                 None
             });
@@ -126,8 +127,8 @@ impl App {
         for (target, cluster_id) in desired.targets.iter().zip(clusters) {
             let known = find_target(&recorded, &target.spec.name);
             let line = target_line(target, known);
-            let password = password_of(target, known, code)?;
-            let new = NewTarget { spec: &target.spec, password, cluster_id };
+            let given = given_for(target, known, code)?;
+            let new = NewTarget { spec: &target.spec, given, cluster_id };
             self.write_target(&mut tx, admin, origin, &new).await?;
             lines.push(line);
         }
@@ -171,10 +172,10 @@ impl App {
 
     /// Reads a file and checks it against what is recorded.
     async fn read(&self, code: &Code) -> Result<Desired, Error> {
-        let desired = profile_file::read(&code.name, &code.text)
+        let mut desired = profile_file::read(&code.name, &code.text)
             .map_err(|faults| Error::File(faults.into_iter().collect()))?;
         let recorded = self.store.targets().await?;
-        let mut faults = Vec::new();
+        let mut faults = self.complete(&mut desired, code, &recorded);
         for spec in &desired.profiles {
             if let Some(name) = plan::names_unknown_target(spec, &desired, &recorded) {
                 let names: Vec<&str> = recorded
@@ -206,6 +207,40 @@ impl App {
             }
         }
         if faults.is_empty() { Ok(desired) } else { Err(Error::File(faults)) }
+    }
+
+    /// Puts into the targets of a file what was sent along with it, and what they leave as it is recorded.
+    fn complete(
+        &self,
+        desired: &mut Desired,
+        code: &Code,
+        recorded: &[Target],
+    ) -> Vec<document::Fault> {
+        let mut faults = Vec::new();
+        for target in &mut desired.targets {
+            let (spec, sent) = (&mut target.spec, &target.sent);
+            let name = spec.name.clone();
+            let mut fault = |key: &str, message: String| {
+                let path = format!("target.{name}.{key}");
+                let message = format!("`{path}`: {message}");
+                faults.push(document::Fault::without_position(&code.name, &path, message));
+            };
+            for (certificate, named, key) in [
+                (&mut spec.sslcert_pem, &sent.ssl_cert, "sslcert"),
+                (&mut spec.sslrootcert_pem, &sent.ssl_root_cert, "sslrootcert"),
+            ] {
+                let Some(named) = named else { continue };
+                match code.secrets.get(named) {
+                    Some(text) => *certificate = Some(text.expose().clone()),
+                    None => fault(key, format!("the certificate `{named}` was not sent along")),
+                }
+            }
+            keep_source(spec, sent.password.is_some(), find_target(recorded, &spec.name));
+            for (key, message) in target::faults(spec).into_iter().chain(self.source_fault(spec)) {
+                fault(key, message);
+            }
+        }
+        faults
     }
 
     /// Makes the profiles, those of a database together; what could not be made is told in their lines.
@@ -258,21 +293,49 @@ pub(in crate::app) fn find_target<'a>(targets: &'a [Target], name: &Name) -> Opt
     targets.iter().find(|target| target.spec.name == *name)
 }
 
+/// What the file names for a target that is new or to be reached in another way: its password, and the key
+/// of its certificate.
+pub(in crate::app) fn given_for<'a>(
+    target: &DesiredTarget,
+    recorded: Option<&Target>,
+    code: &'a Code,
+) -> Result<Given<'a>, Error> {
+    let password = password_of(target, recorded, code)?;
+    let change = plan::target_change(&target.spec, recorded);
+    let is_kept = recorded.is_some() && !plan::needs_ssl_key(&change.changed);
+    if target.spec.sslcert_pem.is_none() || is_kept {
+        return Ok(Given { password, ssl_key: None });
+    }
+    let name = &target.spec.name;
+    let missing = |message| Error::Invalid(vec![Fault { field: "sslkey".into(), message }]);
+    let source = target.sent.ssl_key.as_ref().ok_or_else(|| {
+        missing(format!(
+            "target `{name}` is shown a certificate that is new: say where its key is, `sslkey = {{ file = \"…\" }}`"
+        ))
+    })?;
+    let key = code.secrets.get(source);
+    let ssl_key = key.map(Some).ok_or_else(|| {
+        missing(format!("target `{name}`: the key `{source}` was not sent along"))
+    })?;
+    Ok(Given { password, ssl_key })
+}
+
 /// The password that the file names, for a target that is new or to be reached in another way. One that
 /// is recorded as it was keeps its password: the file goes on naming the one that was typed, which may
 /// be long gone.
-pub(in crate::app) fn password_of<'a>(
+fn password_of<'a>(
     target: &DesiredTarget,
     recorded: Option<&Target>,
     code: &'a Code,
 ) -> Result<Option<&'a Secret<String>>, Error> {
     let change = plan::target_change(&target.spec, recorded);
-    if recorded.is_some() && !plan::needs_password(&change.changed) {
+    let is_kept = recorded.is_some() && !plan::needs_password(&change.changed);
+    if is_kept || target.spec.admin_source.is_some() {
         return Ok(None);
     }
     let name = &target.spec.name;
     let missing = |message| Error::Invalid(vec![Fault { field: "admin.password".into(), message }]);
-    let Some(source) = &target.password_source else {
+    let Some(source) = &target.sent.password else {
         return Err(missing(format!(
             "target `{name}` is new, or to be reached in another way: say where its admin's password is, `password = {{ file = \"…\" }}`"
         )));
@@ -297,6 +360,12 @@ pub(in crate::app) fn line(what: &'static str, name: &str, change: Change) -> Pl
 fn target_line(desired: &DesiredTarget, recorded: Option<&Target>) -> PlannedLine {
     let change = plan::target_change(&desired.spec, recorded);
     let mut notes = Vec::new();
+    if let Some(source) = &desired.spec.admin_source {
+        notes.push(format!(
+            "the password of `{}` is asked from {source} by the daemon",
+            desired.spec.admin_user
+        ));
+    }
     let is_new = recorded.is_none() || plan::needs_password(&change.changed);
     if is_new && desired.spec.rotate_admin != Schedule::Never {
         notes.push(format!(

@@ -45,11 +45,12 @@ impl App {
         };
         match examined {
             Ok(Examined { server, way, findings }) => {
+                diagnosis.findings.extend(about_the_password(&target));
                 let skew = server.now - seen_at;
                 diagnosis.way = Some(way);
                 diagnosis.server_version = Some(server.version_num);
                 diagnosis.clock_skew_ms = Some(skew.num_milliseconds());
-                diagnosis.findings = findings;
+                diagnosis.findings.extend(findings);
                 diagnosis
                     .findings
                     .extend(diagnosis::about_the_major_version(server.version_num, seen_at));
@@ -82,6 +83,14 @@ impl App {
         groups.dedup();
         Ok(groups)
     }
+}
+
+fn about_the_password(target: &Target) -> Option<Finding> {
+    let source = target.spec.admin_source.as_ref()?;
+    let user = &target.spec.admin_user;
+    let found =
+        format!("`{user}` was signed in with what came from {source}; pgvalet does not renew it");
+    Some(Finding::good("password_source", found))
 }
 
 fn about_the_clock(skew: TimeDelta) -> Finding {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crate::{
     app::{
         App,
-        apply::{Code, find_target, password_of},
+        apply::{Code, find_target, given_for},
         error::Error,
     },
     document,
@@ -134,9 +134,11 @@ impl App {
         let in_file = desired.targets.iter().find(|target| target.spec.name == *name);
         if let Some(target) = in_file {
             let change = plan::target_change(&target.spec, known);
-            if known.is_none() || plan::needs_password(&change.changed) {
-                let password = password_of(target, known, code)?;
-                let (id, handle) = self.open_trial(&target.spec, password).await?;
+            let is_another_way =
+                plan::needs_password(&change.changed) || plan::needs_ssl_key(&change.changed);
+            if known.is_none() || is_another_way {
+                let given = given_for(target, known, code)?;
+                let (id, handle) = self.open_trial(&target.spec, given).await?;
                 return Ok((handle, Some(id)));
             }
         }

@@ -55,7 +55,7 @@ use crate::{
     identity::{Caller, throttle::Throttle, token::Tokens},
     ids::{AuditId, RequestId, TargetId},
     store::{Store, admin_rotation::AdminSecrets, seal::KeyRing},
-    target::{AdminPasswords, Handle, Reread, Targets},
+    target::{AdminPasswords, Credentials, Handle, Reread, Targets},
     telemetry::metrics::Metrics,
 };
 
@@ -297,7 +297,7 @@ impl App {
         {
             return Ok(Arc::clone(handle));
         }
-        let AdminSecrets { version, current, .. } =
+        let AdminSecrets { version, current, ssl_key, .. } =
             self.store.admin_secrets(target.id, &self.keys).await?;
         if let Some(handle) = open {
             handle.use_admin_password(version, current);
@@ -305,7 +305,8 @@ impl App {
         }
         let cluster = self.store.target_cluster(target.id).await?;
         let reread = self.reread(target.id);
-        let handle = self.targets.open(target, (version, current), Some(reread));
+        let credentials = Credentials { version, password: current, ssl_key };
+        let handle = self.targets.open(target, credentials, Some(reread));
         if let Some(cluster) = cluster {
             handle.expect_cluster(cluster);
         }
@@ -326,7 +327,7 @@ impl App {
                         tracing::warn!(target.id = %id, error, "could not read the passwords of a refused admin");
                     })
                     .ok()?;
-                let AdminSecrets { version, current, next } = secrets;
+                let AdminSecrets { version, current, next, .. } = secrets;
                 Some(AdminPasswords { version, current, next })
             })
         })

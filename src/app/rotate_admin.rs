@@ -61,6 +61,9 @@ impl App {
         name: &Name,
     ) -> Result<Target, Error> {
         let target = self.target(admin, name).await?;
+        if target.spec.admin_source.is_some() {
+            return Err(not_kept(&target));
+        }
         let now = self.clock.now();
         let claimed = self.store.claim_admin(target.id, now, now + CLAIM).await?;
         let claimed = claimed.ok_or_else(being_renewed)?;
@@ -98,6 +101,7 @@ impl App {
         let (target, handle) = self.handle(claimed.target_id).await?;
         let (target, handle) = (&target, &handle);
         let secrets = self.store.admin_secrets(target.id, &self.keys).await?;
+        let current = secrets.current.ok_or_else(|| not_kept(target))?;
         if let Some(next) = secrets.next {
             // Somebody was stopped on the way.
             if self.accepts(target, handle, &next).await? {
@@ -149,7 +153,7 @@ impl App {
         set?;
         // It was set, and does not let us in, so another one is asked for: by LDAP, by a pooler in
         // between with a list of its own. That one must go on getting through.
-        self.set(claimed, target, handle, &secrets.current).await?;
+        self.set(claimed, target, handle, &current).await?;
         self.drop_next(claimed).await?;
         Err(Error::Conflict {
             code: "admin_password_not_used",
@@ -335,6 +339,17 @@ impl App {
             self.nudges.audit.notify_one();
         }
         Ok(())
+    }
+}
+
+fn not_kept(target: &Target) -> Error {
+    let source = target.spec.admin_source.as_ref().map(ToString::to_string).unwrap_or_default();
+    Error::Conflict {
+        code: "admin_password_not_kept",
+        detail: format!(
+            "the password of `{}` on target `{}` comes from {source}: renew it there; pgvalet asks anew whenever it connects",
+            target.spec.admin_user, target.spec.name
+        ),
     }
 }
 

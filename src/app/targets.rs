@@ -3,20 +3,24 @@
 use std::sync::Arc;
 
 use crate::{
-    app::{App, Origin, error::Error},
+    app::{App, Origin, apply::find_target, error::Error},
     domain::{
         access::Fault,
         audit::Event,
         name::Name,
         plan::{self, Action},
+        schedule::Schedule,
         target::{self, Target, TargetSpec},
     },
     identity::Admin,
     ids::TargetId,
     rng,
     secret::Secret,
-    store::{self, Tx, targets::SealedPassword},
-    target::Handle,
+    store::{
+        self, Tx,
+        targets::{SealedKey, SealedPassword, SealedSecrets},
+    },
+    target::{Credentials, Handle},
 };
 
 impl App {
@@ -45,18 +49,22 @@ impl App {
         &self,
         admin: &Admin<'_>,
         origin: &Origin,
-        spec: TargetSpec,
-        password: Option<Secret<String>>,
+        mut spec: TargetSpec,
+        given: Given<'_>,
     ) -> Result<(Target, bool), Error> {
-        let faults = target::faults(&spec);
+        let recorded = self.store.targets().await?;
+        let known = find_target(&recorded, &spec.name);
+        keep_source(&mut spec, given.password.is_some(), known);
+        let mut faults = target::faults(&spec);
+        faults.extend(self.source_fault(&spec));
         if !faults.is_empty() {
             let fault =
                 |(field, message): (&'static str, String)| Fault { field: field.into(), message };
             return Err(Error::Invalid(faults.into_iter().map(fault).collect()));
         }
-        let cluster_id = self.try_target(&spec, password.as_ref()).await?;
+        let cluster_id = self.try_target(&spec, given).await?;
         let mut tx = self.store.begin().await?;
-        let new = NewTarget { spec: &spec, password: password.as_ref(), cluster_id };
+        let new = NewTarget { spec: &spec, given, cluster_id };
         let action = self.write_target(&mut tx, admin, origin, &new).await?;
         tx.commit().await?;
         self.nudges.audit.notify_one();
@@ -70,9 +78,9 @@ impl App {
     pub(in crate::app) async fn try_target(
         &self,
         spec: &TargetSpec,
-        password: Option<&Secret<String>>,
+        given: Given<'_>,
     ) -> Result<Option<i64>, Error> {
-        let (id, handle) = self.open_trial(spec, password).await?;
+        let (id, handle) = self.open_trial(spec, given).await?;
         let probed = handle.probe().await;
         self.targets.forget(id);
         let server = probed.map_err(|e| Error::target(spec.name.as_str(), None, e))?;
@@ -92,22 +100,47 @@ impl App {
     pub(in crate::app) async fn open_trial(
         &self,
         spec: &TargetSpec,
-        password: Option<&Secret<String>>,
+        given: Given<'_>,
     ) -> Result<(TargetId, Arc<Handle>), Error> {
-        let recorded =
-            self.store.targets().await?.into_iter().find(|target| target.spec.name == spec.name);
-        let change = plan::target_change(spec, recorded.as_ref());
-        let password = match (password, &recorded) {
-            (Some(password), _) => password.duplicate(),
-            (None, Some(_)) if plan::needs_password(&change.changed) => {
+        let recorded = self.store.targets().await?;
+        let recorded = find_target(&recorded, &spec.name);
+        let change = plan::target_change(spec, recorded);
+        let kept = match recorded {
+            Some(target) => Some(self.store.admin_secrets(target.id, &self.keys).await?),
+            None => None,
+        };
+        let (kept, kept_key) = kept.map_or((None, None), |kept| (kept.current, kept.ssl_key));
+        let password = match given.password {
+            _ if spec.admin_source.is_some() => None,
+            Some(password) => Some(password.duplicate()),
+            None if recorded.is_none() => return Err(password_missing(&spec.name, "is new")),
+            None if plan::needs_password(&change.changed) => {
                 return Err(password_missing(&spec.name, "is to be reached in another way"));
             }
-            (None, Some(target)) => self.store.admin_secrets(target.id, &self.keys).await?.current,
-            (None, None) => return Err(password_missing(&spec.name, "is new")),
+            None => kept,
+        };
+        let ssl_key = match given.ssl_key {
+            _ if spec.sslcert_pem.is_none() => None,
+            Some(key) => Some(key.duplicate()),
+            None if recorded.is_none() || plan::needs_ssl_key(&change.changed) => {
+                let message = format!(
+                    "target `{}` is shown a certificate that is new: its key is needed",
+                    spec.name
+                );
+                return Err(Error::Invalid(vec![Fault { field: "ssl_key".into(), message }]));
+            }
+            None => kept_key,
         };
         let trial =
             Target { id: TargetId::new(), version: 0, admin_version: 0, spec: spec.clone() };
-        Ok((trial.id, self.targets.open(&trial, (0, password), None)))
+        let credentials = Credentials { version: 0, password, ssl_key };
+        Ok((trial.id, self.targets.open(&trial, credentials, None)))
+    }
+
+    /// Why this daemon does not get a target's password from where it comes.
+    pub(in crate::app) fn source_fault(&self, spec: &TargetSpec) -> Option<(&'static str, String)> {
+        let source = spec.admin_source.as_ref()?;
+        self.targets.source_rules().check(source).err().map(|why| ("admin.password", why))
     }
 
     /// Writes a target within a transaction.
@@ -118,50 +151,74 @@ impl App {
         origin: &Origin,
         new: &NewTarget<'_>,
     ) -> Result<Action, Error> {
-        let NewTarget { spec, password, cluster_id } = *new;
+        let NewTarget { spec, given, cluster_id } = *new;
         let now = self.clock.now();
         let recorded = tx.lock_target(&spec.name).await?;
         let change = plan::target_change(spec, recorded.as_ref());
         let id = recorded.as_ref().map_or_else(TargetId::new, |target| target.id);
-        let seal = |password| {
-            SealedPassword::seal(&self.keys, id, rng::bytes()?, password).map_err(Error::from)
-        };
-        let sealed = password.map(seal).transpose()?;
+        let sealed = self.seal_given(id, spec, given)?;
         // A cluster made anew at the same address: daemons refuse to work there until it is recorded.
         let leads_elsewhere = match (&recorded, cluster_id) {
             (Some(_), Some(seen)) => tx.cluster_id(id).await?.is_some_and(|known| known != seen),
             _ => false,
         };
         let target = spec.name.to_string();
-        let has_password = sealed.is_some();
-        let event = match (recorded, sealed) {
-            (None, None) => return Err(password_missing(&spec.name, "is new")),
-            (None, Some(sealed)) => {
+        let has_password = sealed.password.is_some();
+        let event = match recorded {
+            None => {
+                if !has_password && spec.admin_source.is_none() {
+                    return Err(password_missing(&spec.name, "is new"));
+                }
                 tx.create_target(id, spec, &sealed, now).await.map_err(name_taken)?;
                 Event::TargetCreated { target_id: id, target }
             }
-            (Some(_), None) if change.action == Action::Keep && !leads_elsewhere => {
+            Some(_)
+                if change.action == Action::Keep
+                    && !leads_elsewhere
+                    && !has_password
+                    && sealed.ssl_key.is_none() =>
+            {
                 return Ok(Action::Keep);
             }
-            (Some(_), sealed) => {
-                tx.change_target(id, spec, sealed.as_ref(), now).await?;
-                let mut changed: Vec<String> =
-                    change.changed.iter().map(|key| (*key).to_owned()).collect();
-                if leads_elsewhere {
-                    changed.push("cluster".to_owned());
-                }
-                if sealed.is_some() {
-                    changed.push("admin.password".to_owned());
-                }
+            Some(_) => {
+                tx.change_target(id, spec, &sealed, now).await?;
+                let mut changed = change.changed.clone();
+                changed.extend(leads_elsewhere.then_some("cluster"));
+                changed.extend(has_password.then_some("admin.password"));
+                changed.extend(sealed.ssl_key.is_some().then_some("sslkey"));
+                changed.dedup();
+                let changed = changed.into_iter().map(str::to_owned).collect();
                 Event::TargetChanged { target_id: id, target, changed }
             }
         };
         self.check_same_cluster(tx, id, spec, cluster_id).await?;
-        if has_password || change.changed.contains(&"rotate_admin") {
-            self.schedule_admin(tx, (id, spec), has_password, now).await?;
+        // What was on its way is over, too, if the password comes from elsewhere now.
+        let is_another = has_password || change.changed.contains(&"admin.password");
+        if is_another || change.changed.contains(&"rotate_admin") {
+            self.schedule_admin(tx, (id, spec), is_another, now).await?;
         }
         tx.audit(&origin.entry(admin, now, event)).await?;
         Ok(if change.action == Action::Create { Action::Create } else { Action::Change })
+    }
+
+    /// Seals what was given for a target, as far as it is of use there.
+    fn seal_given(
+        &self,
+        id: TargetId,
+        spec: &TargetSpec,
+        given: Given<'_>,
+    ) -> Result<SealedSecrets, Error> {
+        let password = given.password.filter(|_| spec.admin_source.is_none());
+        let password = match password {
+            Some(text) => Some(SealedPassword::seal(&self.keys, id, rng::bytes()?, text)?),
+            None => None,
+        };
+        let key = given.ssl_key.filter(|_| spec.sslcert_pem.is_some());
+        let ssl_key = match key {
+            Some(text) => Some(SealedKey::seal(&self.keys, id, rng::bytes()?, text)?),
+            None => None,
+        };
+        Ok(SealedSecrets { password, ssl_key })
     }
 
     /// The logins of live leases are on the cluster that they were made on: at another one, none would
@@ -229,11 +286,35 @@ impl App {
     }
 }
 
+/// What was given along with a target, to be kept sealed.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Given<'a> {
+    /// The admin's password.
+    pub password: Option<&'a Secret<String>>,
+    /// The key of the certificate that is shown.
+    pub ssl_key: Option<&'a Secret<String>>,
+}
+
+/// Whoever says nothing of the password leaves it as it is, wherever it comes from.
+pub(in crate::app) fn keep_source(
+    spec: &mut TargetSpec,
+    has_password: bool,
+    recorded: Option<&Target>,
+) {
+    if spec.admin_source.is_none()
+        && !has_password
+        && let Some(source) = recorded.and_then(|target| target.spec.admin_source.clone())
+    {
+        spec.admin_source = Some(source);
+        spec.rotate_admin = Schedule::Never;
+    }
+}
+
 /// A target as it is to be recorded.
 #[derive(Clone, Copy)]
 pub(in crate::app) struct NewTarget<'a> {
     pub(in crate::app) spec: &'a TargetSpec,
-    pub(in crate::app) password: Option<&'a Secret<String>>,
+    pub(in crate::app) given: Given<'a>,
     /// Which cluster answered at its address.
     pub(in crate::app) cluster_id: Option<i64>,
 }

@@ -24,8 +24,8 @@ use crate::{
 /// Larger than any file of profiles.
 const LONGEST_FILE: u64 = 4 << 20;
 
-/// A password is a line.
-const LONGEST_PASSWORD: u64 = 4096;
+/// A password is a line; a chain of certificates has a few hundred.
+const LONGEST_SECRET: u64 = 1 << 20;
 
 /// `pgvalet plan`. No password leaves this machine for it.
 ///
@@ -33,7 +33,8 @@ const LONGEST_PASSWORD: u64 = 4096;
 /// If the daemon is unavailable, or the file has faults.
 pub async fn plan(given: PlanFile, globals: &Globals, io: &mut Io<'_>) -> Result<u8, Failure> {
     let client = session::sign_in(globals, io)?;
-    let code = read_file(&given.file, io)?;
+    let mut code = read_file(&given.file, io)?;
+    code.secrets = read_named(&given.file, named_certificates(&code.text), io)?;
     let plan = watched(io, "planning", client.plan(&code)).await?.value;
     print(&plan, globals, io)?;
     Ok(0)
@@ -53,10 +54,8 @@ pub async fn apply(given: ApplyFile, globals: &Globals, io: &mut Io<'_>) -> Resu
     }
     let client = session::sign_in(globals, io)?;
     let mut code = read_file(&given.file, io)?;
-    let secrets = password_sources(&code.text)
-        .into_iter()
-        .map(|source| source.read(&given.file, &io.environment))
-        .collect::<Result<BTreeMap<_, _>, _>>()?;
+    code.secrets = read_named(&given.file, named_certificates(&code.text), io)?;
+    let secrets = read_named(&given.file, named_secrets(&code.text), io)?;
     let plan = watched(io, "planning", client.plan(&code)).await?.value;
     if !plan.changes {
         if globals.json {
@@ -77,7 +76,7 @@ pub async fn apply(given: ApplyFile, globals: &Globals, io: &mut Io<'_>) -> Resu
             return Err(Failure::NotSo("nothing was changed".to_owned()));
         }
     }
-    code.secrets = secrets;
+    code.secrets.extend(secrets);
     let done = watched(io, "applying", client.apply(&code)).await?.value;
     print(&done, globals, io)?;
     Ok(0)
@@ -128,15 +127,24 @@ fn read_file(path: &Path, io: &mut Io<'_>) -> Result<Code, Failure> {
     Ok(Code { name, text, secrets: BTreeMap::new() })
 }
 
-/// Where a file says that a target's admin password is.
+/// Reads what a file names; by the name under which it is sent.
+fn read_named(
+    beside: &Path,
+    sources: Vec<Source>,
+    io: &Io<'_>,
+) -> Result<BTreeMap<String, Secret<String>>, Failure> {
+    sources.into_iter().map(|source| source.read(beside, &io.environment)).collect()
+}
+
+/// Where a file says that a password, a key or a certificate is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum PasswordSource {
+enum Source {
     File(String),
     Variable(String),
 }
 
-impl PasswordSource {
-    /// The password and the name under which it is sent.
+impl Source {
+    /// What is there, and the name under which it is sent.
     fn read(
         self,
         beside: &Path,
@@ -145,22 +153,25 @@ impl PasswordSource {
         match self {
             Self::Variable(name) => {
                 let value = environment.secret(&name).ok_or_else(|| {
-                    Failure::NotSo(format!("the environment variable {} is not set, and the file names it for a password", plain(&name)))
+                    Failure::NotSo(format!(
+                        "the environment variable {} is not set, and the file names it",
+                        plain(&name)
+                    ))
                 })?;
                 Ok((format!("env:{name}"), value))
             }
             Self::File(written) => {
                 // `-` has no folder: then from where the command runs.
                 let path = beside.parent().unwrap_or(Path::new("")).join(&written);
-                let what = format!("read the password in {}", path.display());
+                let what = format!("read {}", path.display());
                 let mut text = Secret::new(String::new());
                 fs::File::open(&path)
-                    .and_then(|file| file.take(LONGEST_PASSWORD).read_to_string(text.expose_mut()))
+                    .and_then(|file| file.take(LONGEST_SECRET).read_to_string(text.expose_mut()))
                     .map_err(Failure::file(what))?;
                 // An editor's newline is not part of it; other spaces may be.
                 let password = text.expose().trim_end_matches(['\n', '\r']).to_owned();
                 if password.is_empty() {
-                    return Err(Failure::NotSo(format!("{} holds no password", path.display())));
+                    return Err(Failure::NotSo(format!("{} holds nothing", path.display())));
                 }
                 Ok((format!("file:{written}"), Secret::new(password)))
             }
@@ -168,22 +179,28 @@ impl PasswordSource {
     }
 }
 
-/// Every `target.*.admin.password` that is a table. What is wrong with the file is for the daemon to
-/// say, all at once: here nothing is found in it then.
-fn password_sources(text: &str) -> Vec<PasswordSource> {
+/// Every password and key of a target that is to be read here. What is wrong with the file is for the daemon
+/// to say, all at once: here nothing is found in it then.
+fn named_secrets(text: &str) -> Vec<Source> {
+    named(text, |target| {
+        [target.get("admin").and_then(|admin| admin.get("password")), target.get("sslkey")]
+    })
+}
+
+/// Every certificate of a target that is to be read here. They are no secret, and a plan needs them.
+fn named_certificates(text: &str) -> Vec<Source> {
+    named(text, |target| [target.get("sslcert"), target.get("sslrootcert")])
+}
+
+fn named(text: &str, of_target: impl Fn(&toml::Value) -> [Option<&toml::Value>; 2]) -> Vec<Source> {
     let Ok(file) = text.parse::<toml::Table>() else { return Vec::new() };
     let targets = file.get("target").and_then(toml::Value::as_table);
-    targets
-        .into_iter()
-        .flat_map(|targets| targets.iter())
-        .filter_map(|(_, target)| target.get("admin")?.get("password"))
-        .filter_map(|password| {
-            let named = |key| password.get(key).and_then(toml::Value::as_str).map(str::to_owned);
-            named("file")
-                .map(PasswordSource::File)
-                .or_else(|| named("env").map(PasswordSource::Variable))
-        })
-        .collect()
+    let values = targets.into_iter().flat_map(|targets| targets.values());
+    let found = values.flat_map(of_target).flatten().filter_map(|value| {
+        let named = |key| value.get(key).and_then(toml::Value::as_str).map(str::to_owned);
+        named("file").map(Source::File).or_else(|| named("env").map(Source::Variable))
+    });
+    found.collect()
 }
 
 fn print(plan: &Plan, globals: &Globals, io: &mut Io<'_>) -> Result<(), Failure> {
@@ -230,6 +247,10 @@ mod tests {
         admin = { user = "u", password = { file = "sub/a.secret" } }
         [target.b.admin]
         password = { env = "B_PASSWORD" }
+        [target.b]
+        sslcert = { file = "b.pem" }
+        sslkey = { file = "b.key" }
+        sslrootcert = "-----BEGIN CERTIFICATE-----"
         [target.c.admin]
         user = "no password: the recorded one stays"
         [profile.p.admin]
@@ -238,13 +259,15 @@ mod tests {
 
     #[test]
     fn password_sources_are_found_where_targets_have_them() {
-        let found = password_sources(FILE);
+        let found = named_secrets(FILE);
         let expected = [
-            PasswordSource::File("sub/a.secret".to_owned()),
-            PasswordSource::Variable("B_PASSWORD".to_owned()),
+            Source::File("sub/a.secret".to_owned()),
+            Source::Variable("B_PASSWORD".to_owned()),
+            Source::File("b.key".to_owned()),
         ];
         assert_eq!(found, expected);
-        assert_eq!(password_sources("this = is not [toml"), []);
+        assert_eq!(named_certificates(FILE), [Source::File("b.pem".to_owned())]);
+        assert_eq!(named_secrets("this = is not [toml"), []);
     }
 
     #[test]
@@ -252,10 +275,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         fs::create_dir(folder.path().join("sub")).unwrap();
         fs::write(folder.path().join("sub/a.secret"), " p w \r\n").unwrap();
+        fs::write(folder.path().join("b.key"), "key\n").unwrap();
         let environment =
             Environment::of_table(vec![("B_PASSWORD".to_owned(), "from b".to_owned())]);
         let beside = folder.path().join("profiles.toml");
-        let read: Vec<_> = password_sources(FILE)
+        let read: Vec<_> = named_secrets(FILE)
             .into_iter()
             .map(|source| source.read(&beside, &environment).unwrap())
             .collect();
@@ -268,7 +292,7 @@ mod tests {
     #[test]
     fn a_password_that_is_not_there_is_named() {
         let nothing = Environment::of_table(Vec::new());
-        let missing = PasswordSource::Variable("NO_SUCH".to_owned());
+        let missing = Source::Variable("NO_SUCH".to_owned());
         let failure = missing.read(Path::new("-"), &nothing).unwrap_err();
         assert!(failure.to_string().contains("NO_SUCH"), "{failure}");
     }

@@ -64,6 +64,9 @@ pub async fn target(given: Target, globals: &Globals, io: &mut Io<'_>) -> Result
                 return Ok(0);
             }
             let own = found.spec.sslrootcert_pem.is_some();
+            let shown = if found.spec.sslcert_pem.is_some() { "shown" } else { "none" };
+            let source = found.spec.admin_source.as_ref();
+            let source = source.map_or_else(|| "kept, sealed".to_owned(), ToString::to_string);
             let at = |at: Option<_>, none: &str| at.map_or_else(|| none.to_owned(), instant);
             let AdminRotation { rotated_at, due_at, blocked_by, refused_at } = found.admin_rotation;
             let lines = [
@@ -75,7 +78,9 @@ pub async fn target(given: Target, globals: &Globals, io: &mut Io<'_>) -> Result
                 ("port", found.spec.port.to_string()),
                 ("sslmode", found.spec.sslmode.as_str().to_owned()),
                 ("authority", if own { "its own" } else { "well-known" }.to_owned()),
+                ("client certificate", shown.to_owned()),
                 ("admin", found.spec.admin_user),
+                ("admin password from", source),
                 ("databases", found.spec.databases.join(", ")),
                 ("scram iterations", found.spec.scram_iterations.to_string()),
                 ("admin password renewed", found.spec.rotate_admin.to_string()),

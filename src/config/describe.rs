@@ -62,6 +62,16 @@ impl Config {
         writeln!(out, "\n[http]\nrequest_timeout = \"{}\"", words(http.request_timeout))?;
         writeln!(out, "max_body_bytes = {}", http.max_body_bytes)?;
         writeln!(out, "shutdown_deadline = \"{}\"", words(http.shutdown_deadline))?;
+        let targets = &self.targets;
+        writeln!(out, "\n[targets]\npassword_commands = {:?}", targets.password_commands)?;
+        writeln!(out, "password_folders = {:?}", targets.password_folders)?;
+        let handed: Vec<_> =
+            targets.password_command_environment.iter().map(|(name, _)| name).collect();
+        writeln!(out, "password_command_environment = {handed:?}")?;
+        match &targets.aws {
+            Some(aws) => writeln!(out, "# AWS access key: {}", aws.id)?,
+            None => writeln!(out, "# no AWS credentials")?,
+        }
         self.write_telemetry(out)
     }
 

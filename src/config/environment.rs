@@ -12,10 +12,6 @@ const PLACE: &str = "environment";
 /// The beginning of every variable that is ours.
 const PREFIX: &str = "PGVALET_";
 
-/// The beginning of OpenTelemetry's variables. Not all of them are for us, so unknown ones are left
-/// alone.
-const OPEN_TELEMETRY: &str = "OTEL_";
-
 /// Variables that the daemon reads.
 const OURS: &[&str] = &[
     "PGVALET_CONFIG",
@@ -47,10 +43,7 @@ const CLIENTS: &[&str] = &[
     "PGVALET_CLIENT_KEY",
 ];
 
-/// Variables of others that say where a user's files are.
-const FOLDERS: &[&str] = &["HOME", "XDG_STATE_HOME"];
-
-/// The variables that matter, and what is wrong with them.
+/// The variables, and what is wrong with ours. Those of others may be meant for them: they are left alone.
 pub(crate) struct Environment {
     values: BTreeMap<String, Zeroizing<String>>,
     pub(crate) faults: Faults,
@@ -63,7 +56,6 @@ pub(crate) fn of_process() -> Vec<(String, String)> {
         .map(|(name, value)| {
             (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned())
         })
-        .filter(|(name, _)| matters(name))
         .collect()
 }
 
@@ -71,9 +63,6 @@ impl Environment {
     pub(crate) fn new(variables: impl IntoIterator<Item = (String, String)>) -> Self {
         let mut made = Self { values: BTreeMap::new(), faults: Faults::default() };
         for (name, value) in variables {
-            if !matters(&name) {
-                continue;
-            }
             if name.starts_with(PREFIX) && !known().any(|known| known == name) {
                 let hint = closest(&name);
                 made.fault(&name, &format!("unknown variable{hint}"));
@@ -116,10 +105,6 @@ impl Environment {
         let message = format!("{name}: {message}");
         self.faults.push(Fault::without_position(PLACE, name, message));
     }
-}
-
-fn matters(name: &str) -> bool {
-    name.starts_with(PREFIX) || name.starts_with(OPEN_TELEMETRY) || FOLDERS.contains(&name)
 }
 
 fn known() -> impl Iterator<Item = &'static str> {

@@ -17,7 +17,7 @@ use crate::{
     config::{
         AuditLogConfig, Config, DEFAULT_FILE, DriftConfig, HttpConfig, LeaseConfig, LogConfig,
         LogFormat, MasterKeys, StateConfig, SweepConfig, TelemetryConfig, ThrottleConfig,
-        environment::Environment, telemetry, tls,
+        environment::Environment, targets, telemetry, tls,
     },
     document::{Document, Fault, Faults, Table, TextSource},
     secret::Secret,
@@ -57,6 +57,7 @@ struct Written {
     drift: Option<DriftConfig>,
     failures_per_minute: Option<NonZeroU32>,
     http: Option<HttpConfig>,
+    targets: targets::Written,
     metrics_listen: Option<SocketAddr>,
     audit_log: AuditLogConfig,
 }
@@ -129,6 +130,7 @@ fn read_root(root: &mut Table, path: &Path) -> Written {
         written.failures_per_minute = most.and_then(NonZeroU32::new);
     }
     written.http = root.table("http").map(read_http);
+    written.targets = root.table("targets").map(targets::read).unwrap_or_default();
     if let Some(mut metrics) = root.table("metrics") {
         written.metrics_listen = metrics.parsed("listen", WRITE_ADDRESS, parse_address);
     }
@@ -215,6 +217,7 @@ fn overlay(
     let default = LogConfig::default();
     let folder = |name| environment.text(name).map(PathBuf::from);
     let (data_dir, postgres_dir) = (folder("PGVALET_DATA_DIR"), folder("PGVALET_POSTGRES_DIR"));
+    let place = path.display().to_string();
     let config = Config {
         listen: listen.or(written.listen).unwrap_or(SocketAddr::from(([127, 0, 0, 1], 8432))),
         tls: tls::overlay(path, written.tls, environment, faults),
@@ -239,6 +242,7 @@ fn overlay(
             ThrottleConfig { failures_per_minute: most }
         }),
         http: written.http.unwrap_or_default(),
+        targets: targets::overlay(&place, written.targets, environment, faults),
         telemetry: TelemetryConfig {
             metrics_listen: written.metrics_listen,
             ..telemetry::from_environment(environment)

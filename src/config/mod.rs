@@ -8,6 +8,7 @@ mod describe;
 mod environment;
 mod load;
 mod master_key;
+mod targets;
 mod telemetry;
 mod tls;
 
@@ -22,6 +23,7 @@ use ipnet::IpNet;
 
 pub use crate::config::{
     master_key::{KEY_BYTES, KeyFault, MasterKey, MasterKeys},
+    targets::{AwsCredentials, TargetsConfig},
     telemetry::{AuditLogConfig, OtlpTarget, TelemetryConfig},
     tls::{ClientCertificates, ClientRule, Tls, TlsConfig, TlsFault, TlsFiles, with_cause},
 };
@@ -63,6 +65,8 @@ pub struct Config {
     pub throttle: ThrottleConfig,
     /// Bounds of the HTTP server.
     pub http: HttpConfig,
+    /// What of this machine targets may be signed in with.
+    pub targets: TargetsConfig,
     /// Where traces, metrics and logs go.
     pub telemetry: TelemetryConfig,
     /// Where audit entries are written as lines.

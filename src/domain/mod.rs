@@ -2,6 +2,7 @@
 //! data with a reason comes out, so that each rule can be tested whole.
 
 pub mod access;
+pub mod admin_source;
 pub mod administration;
 pub mod audit;
 pub mod backoff;

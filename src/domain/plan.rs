@@ -43,9 +43,21 @@ impl Desired {
 pub struct DesiredTarget {
     /// What is known of it.
     pub spec: TargetSpec,
-    /// Where its admin's password is to be found, if the file says: the name under which the
-    /// caller sends it along.
-    pub password_source: Option<String>,
+    /// What the caller sends along for it.
+    pub sent: SentAlong,
+}
+
+/// The names under which the caller sends along what is not in the file itself (`file:…`, `env:…`).
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SentAlong {
+    /// The admin's password.
+    pub password: Option<String>,
+    /// The key of the certificate that is shown to the target.
+    pub ssl_key: Option<String>,
+    /// That certificate.
+    pub ssl_cert: Option<String>,
+    /// The authorities that are trusted.
+    pub ssl_root_cert: Option<String>,
 }
 
 /// What a change does.
@@ -84,6 +96,8 @@ pub fn target_change(desired: &TargetSpec, recorded: Option<&Target>) -> Change 
         ("port", desired.port == now.port),
         ("sslmode", desired.sslmode == now.sslmode),
         ("sslrootcert", desired.sslrootcert_pem == now.sslrootcert_pem),
+        ("sslcert", desired.sslcert_pem == now.sslcert_pem),
+        ("admin.password", desired.admin_source == now.admin_source),
         ("admin.user", desired.admin_user == now.admin_user),
         ("databases", desired.databases == now.databases),
         ("max_live", desired.max_live == now.max_live),
@@ -152,14 +166,22 @@ pub fn administration_change(desired: &Administration, recorded: &Administration
     change(Role::VALUES.iter().filter(differs).map(|role| role.as_str()).collect())
 }
 
-/// Keys of a target that decide where its admin's password is sent. If one changes, the password must
-/// be given again: whoever may change targets could otherwise have it sent to themselves.
-const LEADS_PASSWORD: [&str; 5] = ["host", "port", "sslmode", "sslrootcert", "admin.user"];
+/// Keys of a target that decide where its admin's password is sent, and whether there is one. If one
+/// changes, the password must be given again: whoever may change targets could otherwise have it sent to
+/// themselves.
+const LEADS_PASSWORD: [&str; 6] =
+    ["host", "port", "sslmode", "sslrootcert", "admin.user", "admin.password"];
 
 /// Does a change of these keys ask for the password again?
 #[must_use]
 pub fn needs_password(changed: &[&str]) -> bool {
     changed.iter().any(|key| LEADS_PASSWORD.contains(key))
+}
+
+/// Does a change of these keys ask for the key of the certificate that is shown? It is that of one certificate.
+#[must_use]
+pub fn needs_ssl_key(changed: &[&str]) -> bool {
+    changed.contains(&"sslcert")
 }
 
 /// A profile of the file that names a target which is neither in the file nor recorded.

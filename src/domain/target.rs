@@ -3,7 +3,11 @@
 use std::num::NonZeroU32;
 
 use crate::{
-    domain::{name::Name, schedule::Schedule},
+    domain::{
+        admin_source::{self, AdminSource},
+        name::Name,
+        schedule::Schedule,
+    },
     ids::TargetId,
 };
 
@@ -106,8 +110,14 @@ pub struct TargetSpec {
     /// The certificates to trust, as PEM; none means the well-known authorities.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sslrootcert_pem: Option<String>,
+    /// The certificate that pgvalet shows there, as PEM. Its key is kept sealed, as passwords are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sslcert_pem: Option<String>,
     /// The role that pgvalet signs in as.
     pub admin_user: String,
+    /// Where the daemon gets that role's password whenever it connects; none means that it is kept, sealed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub admin_source: Option<AdminSource>,
     /// The databases that profiles may name.
     pub databases: Vec<String>,
     /// How many leases may live on it at once.
@@ -192,7 +202,25 @@ pub fn faults(spec: &TargetSpec) -> Vec<(&'static str, String)> {
                 .to_owned(),
         ));
     }
+    if spec.sslcert_pem.is_some() && spec.sslmode == SslMode::Disable {
+        faults.push(("sslcert", "is shown over TLS only: write another `sslmode`".to_owned()));
+    }
+    for (key, pem) in [("sslrootcert", &spec.sslrootcert_pem), ("sslcert", &spec.sslcert_pem)] {
+        faults.extend(pem.as_ref().and_then(|pem| Some((key, certificate_fault(pem)?))));
+    }
+    faults.extend(admin_source::faults(spec));
     faults
+}
+
+/// Why a text cannot be a certificate. A key in its place would be shown to whoever may see targets.
+fn certificate_fault(pem: &str) -> Option<String> {
+    if pem.contains("PRIVATE KEY") {
+        return Some(
+            "holds a private key: write the certificate alone, and the key as `sslkey`".to_owned(),
+        );
+    }
+    (!pem.contains("-----BEGIN CERTIFICATE-----"))
+        .then(|| "is no certificate: write its PEM (`-----BEGIN CERTIFICATE-----` …), or { file = \"…\" }".to_owned())
 }
 
 /// Could this be the name of a role, schema or database? (63 bytes: NAMEDATALEN - 1.)

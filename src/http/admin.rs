@@ -10,7 +10,7 @@ use crate::{
         Page,
         admin::{AdminRotation, Profile, PutTarget, Target},
     },
-    app::{self, App},
+    app::{self, App, targets::Given},
     domain::{
         administration::Right,
         diagnosis::Diagnosis,
@@ -108,6 +108,13 @@ async fn put_target(
     Json(body): Json<PutTarget>,
 ) -> Result<(StatusCode, Json<Target>), Failure> {
     let admin = signed_in.admin(&app, Right::Targets, "changing a target").await?;
+    if body.admin_password.is_some() && body.admin_source.is_some() {
+        return Err(Failure::fault(
+            "admin_password",
+            "is kept, or comes from `admin_source`: give one of them",
+        ));
+    }
+    let never = body.admin_source.as_ref().map(|_| Schedule::Never);
     let spec = TargetSpec {
         name,
         environment: body.environment,
@@ -115,14 +122,16 @@ async fn put_target(
         port: body.port.unwrap_or(DEFAULT_PORT),
         sslmode: body.sslmode.unwrap_or(SslMode::VerifyFull),
         sslrootcert_pem: body.sslrootcert_pem,
+        sslcert_pem: body.sslcert_pem,
+        admin_source: body.admin_source,
         admin_user: body.admin_user,
         databases: body.databases,
         max_live: body.max_live,
         scram_iterations: body.scram_iterations.unwrap_or(DEFAULT_SCRAM_ITERATIONS),
-        rotate_admin: body.rotate_admin.unwrap_or_else(Schedule::ninety_days),
+        rotate_admin: body.rotate_admin.or(never).unwrap_or_else(Schedule::ninety_days),
     };
-    let (target, is_new) =
-        app.put_target(&admin, &signed_in.origin, spec, body.admin_password).await?;
+    let given = Given { password: body.admin_password.as_ref(), ssl_key: body.ssl_key.as_ref() };
+    let (target, is_new) = app.put_target(&admin, &signed_in.origin, spec, given).await?;
     let shown = shown_target(target, &app.admin_rotations(&admin).await?);
     Ok((made(is_new), Json(shown)))
 }

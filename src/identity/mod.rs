@@ -1,9 +1,9 @@
 //! Who is calling, and how we know. Only this module can make a [`Caller`], and only a caller that
 //! holds a right can be made an [`Admin`]: rights are values, so no check can be forgotten.
 
+pub mod certificate;
 pub mod issuers;
 pub mod jwt;
-pub mod certificate;
 pub mod throttle;
 pub mod token;
 

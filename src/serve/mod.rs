@@ -14,7 +14,7 @@ use crate::{
     app::{App, Parts, Times, bootstrap, bootstrap::FirstToken, history::Signer},
     clock::Clock,
     cluster,
-    config::{Config, KeyFault, MasterKeys, TlsConfig, TlsFault},
+    config::{AwsCredentials, Config, KeyFault, MasterKeys, TargetsConfig, TlsConfig, TlsFault},
     domain::name::Name,
     http::{self, HttpSettings},
     identity::{self, throttle::Throttle, token::Tokens},
@@ -27,7 +27,7 @@ use crate::{
         tls::Front,
     },
     store::{self, Store, seal::KeyRing},
-    target::Targets,
+    target::{SourceRules, Targets, aws::AwsKeys},
     telemetry::{self, audit_log::AuditLog, metrics::Metrics},
     worker,
 };
@@ -118,7 +118,7 @@ impl Daemon {
         let audit_log = Arc::new(AuditLog::open(&config.audit_log, &config.telemetry)?);
         let state = State::open(&config, Access::Own).await?;
         let (app, store, targets) =
-            build_app(&config, &keys, &state.url, Arc::clone(&metrics)).await?;
+            build_app(&mut config, &keys, &state.url, Arc::clone(&metrics)).await?;
         let (listener, address) = listen(config.listen).await?;
 
         let tasks = Tasks::new();
@@ -236,7 +236,7 @@ pub async fn migrate(config: &Config) -> Result<(), Error> {
 pub async fn bootstrap_once(mut config: Config, name: &Name) -> Result<FirstToken, Error> {
     let keys = master_keys(&mut config).await?;
     let state = State::open(&config, Access::Borrow).await?;
-    let (app, store, _) = build_app(&config, &keys, &state.url, Metrics::unread()).await?;
+    let (app, store, _) = build_app(&mut config, &keys, &state.url, Metrics::unread()).await?;
     let token = app.bootstrap(name).await.map_err(Error::Bootstrap);
     store.close().await;
     state.close().await?;
@@ -244,7 +244,7 @@ pub async fn bootstrap_once(mut config: Config, name: &Name) -> Result<FirstToke
 }
 
 async fn build_app(
-    config: &Config,
+    config: &mut Config,
     keys: &MasterKeys,
     url: &Secret<String>,
     metrics: Arc<Metrics>,
@@ -254,7 +254,8 @@ async fn build_app(
     store.migrate().await?;
     let ring = KeyRing::new(keys)?;
     let installation = bootstrap::check_master_key(&store, &ring, clock.now()).await?;
-    let targets = Targets::new("pgvalet", Arc::clone(&metrics));
+    let rules = source_rules(std::mem::take(&mut config.targets));
+    let targets = Targets::new("pgvalet", rules, Arc::clone(&metrics));
     let app = App::new(Parts {
         store: store.clone(),
         targets: targets.clone(),
@@ -275,6 +276,17 @@ async fn build_app(
     });
     app.agree_on_time().await.map_err(Error::Time)?;
     Ok((Arc::new(app), store, targets))
+}
+
+/// What of this machine targets may be signed in with.
+fn source_rules(config: TargetsConfig) -> SourceRules {
+    let aws = |AwsCredentials { id, secret, session }| AwsKeys { id, secret, session };
+    SourceRules {
+        commands: config.password_commands,
+        folders: config.password_folders,
+        environment: config.password_command_environment,
+        aws: config.aws.map(aws),
+    }
 }
 
 fn spawn_loops(app: &Arc<App>, tasks: &Tasks, config: &Config) {

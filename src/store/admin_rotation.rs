@@ -12,7 +12,7 @@ use crate::{
         error::Error,
         exactly_one,
         seal::{KeyRing, Place},
-        targets::{SealedPassword, password_place},
+        targets::{SealedPassword, password_place, ssl_key_place},
     },
 };
 
@@ -34,10 +34,12 @@ pub struct AdminRotation {
 pub struct AdminSecrets {
     /// Grows with each change of them.
     pub version: i32,
-    /// The one that holds, as far as is known.
-    pub current: Secret<String>,
+    /// The one that holds, as far as is known; none if the daemon gets it elsewhere.
+    pub current: Option<Secret<String>>,
     /// The one that is being set.
     pub next: Option<Secret<String>>,
+    /// The key of the certificate that is shown, if one is.
+    pub ssl_key: Option<Secret<String>>,
 }
 
 /// A renewal that is ours until the claim ends.
@@ -85,17 +87,20 @@ impl Store {
     /// If the database does not answer, or a seal cannot be opened.
     pub async fn admin_secrets(&self, id: TargetId, keys: &KeyRing) -> Result<AdminSecrets, Error> {
         let row = sqlx::query!(
-            r#"SELECT t.admin_version, t.admin_password, r.next_password AS "next_password?"
+            r#"SELECT t.admin_version, t.admin_password, t.ssl_key, r.next_password AS "next_password?"
                FROM target t LEFT JOIN admin_rotation r ON r.target_id = t.id WHERE t.id = $1"#,
             id.uuid()
         )
         .fetch_one(&self.pool)
         .await?;
-        let open_next = |sealed: Vec<u8>| keys.open(next_place(id), &sealed);
+        let open = |place, sealed: Option<Vec<u8>>| {
+            sealed.map(|sealed| keys.open(place, &sealed)).transpose()
+        };
         Ok(AdminSecrets {
             version: row.admin_version,
-            current: keys.open(password_place(id), &row.admin_password)?,
-            next: row.next_password.map(open_next).transpose()?,
+            current: open(password_place(id), row.admin_password)?,
+            next: open(next_place(id), row.next_password)?,
+            ssl_key: open(ssl_key_place(id), row.ssl_key)?,
         })
     }
 

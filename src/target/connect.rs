@@ -22,6 +22,7 @@ use tokio::{
 
 use crate::{
     domain::target::{SslMode, TargetSpec},
+    secret::Secret,
     target::{
         error::{self, Error, Meaning},
         gate::Gate,
@@ -67,6 +68,8 @@ pub(crate) struct Login<'a> {
 pub(crate) struct Connections {
     spec: TargetSpec,
     passwords: Arc<Passwords>,
+    /// That of the certificate that is shown, if one is.
+    ssl_key: Option<Arc<Secret<String>>>,
     application_name: String,
     most: u32,
     gate: Arc<Gate>,
@@ -80,7 +83,7 @@ impl Connections {
     /// ones that fill it.
     pub(crate) fn new(
         spec: TargetSpec,
-        passwords: Arc<Passwords>,
+        (passwords, ssl_key): (Arc<Passwords>, Option<Arc<Secret<String>>>),
         application_name: &str,
         most: u32,
         gate: Arc<Gate>,
@@ -88,6 +91,7 @@ impl Connections {
         Self {
             spec,
             passwords,
+            ssl_key,
             application_name: application_name.to_owned(),
             most,
             gate,
@@ -114,6 +118,9 @@ impl Connections {
     }
 
     async fn ask(&self, database: &str) -> Result<Lent, Error> {
+        if self.pool(database).idle() == 0 {
+            self.passwords.refresh().await?;
+        }
         let generation = self.passwords.generation();
         match self.acquire(database).await {
             Err(refused @ Error::RefusedAdmin { .. }) => {
@@ -133,7 +140,7 @@ impl Connections {
         if self.passwords.generation() != generation {
             return Ok(());
         }
-        for (version, candidate) in self.passwords.untried().await {
+        for (version, candidate) in self.passwords.untried().await? {
             let (user, password) = (self.spec.admin_user.as_str(), candidate.expose());
             if self.accepts(database, &Login { user, password, role: None }).await? {
                 self.passwords.take(version, candidate);
@@ -261,11 +268,13 @@ impl Connections {
 
     /// A connection of its own to a database that may be nobody's concern here: no pool is kept for it.
     pub(crate) async fn once(&self, database: &str) -> Result<PgConnection, Error> {
+        self.passwords.refresh().await?;
         self.connect_once(database, &self.options(database)).await
     }
 
     /// The same without the settings that each of our sessions begins with: it has those of the server.
     pub(crate) async fn without_settings(&self, database: &str) -> Result<PgConnection, Error> {
+        self.passwords.refresh().await?;
         self.connect_once(database, &self.address_of(database)).await
     }
 
@@ -376,9 +385,15 @@ impl Connections {
                 SslMode::VerifyFull => PgSslMode::VerifyFull,
             })
             .disable_statement_logging();
-        match &spec.sslrootcert_pem {
+        let options = match &spec.sslrootcert_pem {
             Some(pem) => options.ssl_root_cert_from_pem(pem.clone().into_bytes()),
             None => options,
+        };
+        match (&spec.sslcert_pem, &self.ssl_key) {
+            (Some(cert), Some(key)) => options
+                .ssl_client_cert_from_pem(cert.clone().into_bytes())
+                .ssl_client_key_from_pem(key.expose().clone().into_bytes()),
+            _ => options,
         }
     }
 

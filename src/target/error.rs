@@ -63,6 +63,12 @@ pub enum Error {
         #[source]
         source: Source,
     },
+    /// What our admin signs in with could not be had from where it comes.
+    #[error("{why}")]
+    NoPassword {
+        /// From where, and why not.
+        why: String,
+    },
     /// A standby: roles can only be made on the primary.
     #[error("the target is a standby in recovery: point it to the primary")]
     InRecovery,
@@ -246,6 +252,7 @@ impl Error {
             Self::Unreachable { .. } | Self::ConnectionLost { .. } => "target_unreachable",
             Self::Tls { .. } => "target_tls_failed",
             Self::RefusedAdmin { .. } => "target_refused_admin",
+            Self::NoPassword { .. } => "admin_password_unavailable",
             Self::InRecovery => "target_in_recovery",
             Self::TooOld { .. } => "target_too_old",
             Self::LacksRight { .. } => "target_lacks_right",
@@ -277,6 +284,7 @@ impl Error {
             // A standby may be promoted, and what blocks a login may go; the rest of these pass.
             Self::Unreachable { .. }
             | Self::ConnectionLost { .. }
+            | Self::NoPassword { .. }
             | Self::InRecovery
             | Self::DatabaseClosed { .. }
             | Self::Blocked { .. }

@@ -77,9 +77,13 @@ impl Gate {
         let now = Instant::now();
         let fault = match asked {
             Err(Error::RefusedAdmin { .. }) => Fault::Refused,
-            Err(Error::AnotherCluster { .. } | Error::Tls { .. } | Error::Unreachable { .. }) => {
-                Fault::Away
-            }
+            // Where a password comes from may be slow to say that it has none.
+            Err(
+                Error::AnotherCluster { .. }
+                | Error::Tls { .. }
+                | Error::Unreachable { .. }
+                | Error::NoPassword { .. },
+            ) => Fault::Away,
             // It answered, or we did not ask.
             Ok(_) | Err(_) => {
                 if self.passage().breaker.succeeded() {

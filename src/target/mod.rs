@@ -21,8 +21,10 @@ use crate::{
     telemetry::metrics::Metrics,
 };
 
+pub mod aws;
 pub mod error;
 pub mod scram;
+pub mod source;
 
 pub mod bootstrap;
 pub mod printed;
@@ -64,6 +66,7 @@ pub use self::{
     admin::SETS_WITHIN,
     error::Error,
     rights::NotPrepared,
+    source::SourceRules,
     survey::{Memory, Survey},
 };
 
@@ -71,10 +74,20 @@ pub use self::{
 pub struct AdminPasswords {
     /// Grows with each change of them.
     pub version: i32,
-    /// The one that holds, as far as is known.
-    pub current: Secret<String>,
+    /// The one that holds, as far as is known; none if it is not recorded.
+    pub current: Option<Secret<String>>,
     /// The one that is being set.
     pub next: Option<Secret<String>>,
+}
+
+/// What a target's administrator signs in with, as it is recorded.
+pub struct Credentials {
+    /// Grows with each change of the passwords.
+    pub version: i32,
+    /// The password; none if it comes from elsewhere.
+    pub password: Option<Secret<String>>,
+    /// The key of the certificate that is shown, if one is.
+    pub ssl_key: Option<Secret<String>>,
 }
 
 /// Reads them, when a sign-in was refused; none if the record does not answer.
@@ -94,14 +107,22 @@ pub const TOLERATED_SKEW: TimeDelta = TimeDelta::seconds(2);
 pub struct Targets {
     application_name: Arc<str>,
     metrics: Arc<Metrics>,
+    rules: Arc<SourceRules>,
     handles: Arc<Mutex<HashMap<TargetId, Arc<Handle>>>>,
 }
 
 impl Targets {
     /// None yet. The name shows in the targets' `pg_stat_activity`.
     #[must_use]
-    pub fn new(application_name: &str, metrics: Arc<Metrics>) -> Self {
-        Self { application_name: application_name.into(), metrics, handles: Arc::default() }
+    pub fn new(application_name: &str, rules: SourceRules, metrics: Arc<Metrics>) -> Self {
+        let (application_name, rules) = (application_name.into(), Arc::new(rules));
+        Self { application_name, metrics, rules, handles: Arc::default() }
+    }
+
+    /// Where the passwords of administrators may come from, beside the record.
+    #[must_use]
+    pub fn source_rules(&self) -> &SourceRules {
+        &self.rules
     }
 
     /// The target, if it is open in this very version.
@@ -115,15 +136,24 @@ impl Targets {
     pub fn open(
         &self,
         target: &Target,
-        password: (i32, Secret<String>),
+        credentials: Credentials,
         reread: Option<Reread>,
     ) -> Arc<Handle> {
         let gate = Arc::new(gate::Gate::default());
-        let passwords = Arc::new(passwords::Passwords::new(password, reread));
+        let Credentials { version, password, ssl_key } = credentials;
+        let origin = match target.spec.admin_source.clone() {
+            Some(from) => {
+                let source = source::Source::new(from, &target.spec, Arc::clone(&self.rules));
+                passwords::Origin::Asked(source)
+            }
+            None => passwords::Origin::Recorded(reread),
+        };
+        let passwords = Arc::new(passwords::Passwords::new(version, password, origin));
+        let ssl_key = ssl_key.map(Arc::new);
         let connections = |most| {
             connect::Connections::new(
                 target.spec.clone(),
-                Arc::clone(&passwords),
+                (Arc::clone(&passwords), ssl_key.clone()),
                 &self.application_name,
                 most,
                 Arc::clone(&gate),
@@ -364,9 +394,11 @@ impl Handle {
         self.passwords.version()
     }
 
-    /// Signs in with this password from now on. Connections that are open stay.
-    pub fn use_admin_password(&self, version: i32, password: Secret<String>) {
-        self.passwords.take(version, password);
+    /// Signs in with this password from now on, if there is one. Connections that are open stay.
+    pub fn use_admin_password(&self, version: i32, password: Option<Secret<String>>) {
+        if let Some(password) = password {
+            self.passwords.take(version, password);
+        }
         self.gate.forgive();
     }
 

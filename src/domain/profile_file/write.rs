@@ -1,6 +1,7 @@
 //! Writing the file.
 
 use crate::domain::{
+    admin_source::{AdminSource, AwsRds},
     administration::{Administration, Role},
     conditions::Conditions,
     principal::AllowRule,
@@ -29,8 +30,8 @@ pub struct Written<'a> {
     pub administration: Option<&'a Administration>,
 }
 
-/// Writes a file that applies to nothing new. Passwords are not in it: a recorded target keeps the one that it
-/// has.
+/// Writes a file that applies to nothing new. Passwords and keys are not in it: a recorded target keeps
+/// those that it has.
 #[must_use]
 pub fn write(written: &Written<'_>) -> String {
     let mut out = Vec::new();
@@ -45,7 +46,11 @@ pub fn write(written: &Written<'_>) -> String {
         if let Some(pem) = &target.sslrootcert_pem {
             out.push(format!("sslrootcert = {}", quoted(pem)));
         }
-        out.push(format!("admin = {{ user = {} }}", quoted(&target.admin_user)));
+        if let Some(pem) = &target.sslcert_pem {
+            out.push(format!("sslcert = {}", quoted(pem)));
+        }
+        let source = target.admin_source.as_ref().map(source).unwrap_or_default();
+        out.push(format!("admin = {{ user = {}{source} }}", quoted(&target.admin_user)));
         out.push(format!("databases = {}", list(&target.databases)));
         out.extend(target.max_live.map(|most| format!("max_live = {most}")));
         out.push(format!("scram_iterations = {}", target.scram_iterations));
@@ -69,6 +74,19 @@ pub fn write(written: &Written<'_>) -> String {
         out.push(String::new());
     }
     out.join("\n")
+}
+
+/// Where the daemon gets the password, as it follows the user.
+fn source(source: &AdminSource) -> String {
+    let inside = match source {
+        AdminSource::Command(words) => format!("command = {}", list(words)),
+        AdminSource::DaemonFile(path) => format!("daemon_file = {}", quoted(path)),
+        AdminSource::AwsRds(AwsRds { region }) => {
+            format!("aws_rds = {{ region = {} }}", quoted(region))
+        }
+        AdminSource::ClientCertificate => "client_certificate = true".to_owned(),
+    };
+    format!(", password = {{ {inside} }}")
 }
 
 fn write_profile(profile: &ProfileSpec, out: &mut Vec<String>) {
