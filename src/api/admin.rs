@@ -37,6 +37,9 @@ pub struct Whoami {
     pub may_ask: bool,
     /// The token it came with, if it was one of pgvalet's.
     pub token_id: Option<TokenId>,
+    /// The name of the client's certificate by which it signed in, if it did by one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<String>,
     /// When what it came with ends.
     pub token_expires_at: Option<DateTime<Utc>>,
 }

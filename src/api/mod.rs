@@ -5,6 +5,7 @@ pub mod access;
 pub mod admin;
 pub mod audit;
 pub mod drift;
+pub mod identities;
 pub mod leases;
 pub mod problem;
 pub mod standing;

@@ -26,6 +26,14 @@ pub enum Error {
     /// The token is not a good one. Which part is wrong is not told.
     #[error("token refused")]
     TokenRefused,
+    /// The client's certificate is nobody's, or not one person's or service's alone.
+    #[error("certificate refused: {why}")]
+    CertificateRefused {
+        /// Why.
+        why: String,
+        /// The names that were seen in it.
+        names: Vec<String>,
+    },
     /// Too many wrong tokens from one source.
     #[error("too many wrong tokens from this address")]
     Throttled {
@@ -200,6 +208,7 @@ impl Error {
         match self {
             Self::TokenMissing => "token_missing",
             Self::TokenRefused => "token_refused",
+            Self::CertificateRefused { .. } => "certificate_refused",
             Self::Throttled { .. } => "throttled",
             Self::Busy => "busy",
             Self::Forbidden { .. } => "admin_only",
@@ -233,7 +242,9 @@ impl Error {
     #[must_use]
     pub fn kind(&self) -> Kind {
         match self {
-            Self::TokenMissing | Self::TokenRefused => Kind::Unauthenticated,
+            Self::TokenMissing | Self::TokenRefused | Self::CertificateRefused { .. } => {
+                Kind::Unauthenticated
+            }
             Self::Throttled { .. } | Self::Refused { refusal: Refusal::Limit(_), .. } => {
                 Kind::Throttled
             }
@@ -272,6 +283,13 @@ impl Error {
         match self {
             Self::TokenMissing => "send a token: `Authorization: Bearer pgv_…`".to_owned(),
             Self::TokenRefused => "the token is unknown, expired or revoked: ask an administrator for a new one".to_owned(),
+            Self::CertificateRefused { why, names } if names.is_empty() => format!(
+                "the client's certificate is refused ({why}): it has no name of a host, URI or address in its subject alternative name; the common name is never looked at"
+            ),
+            Self::CertificateRefused { why, names } => format!(
+                "the client's certificate is refused ({why}); it names {}: exactly one of them must be recorded, `pgvalet identity add PRINCIPAL --certificate NAME`",
+                names.join(", ")
+            ),
             Self::Throttled { retry_after_seconds } => {
                 format!("too many wrong tokens from this address: try again in {retry_after_seconds} s")
             }

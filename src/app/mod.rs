@@ -16,6 +16,7 @@ pub mod explain;
 pub mod explain_access;
 mod fit;
 pub mod history;
+pub mod identities;
 pub mod issue;
 mod limits;
 pub mod measure;
@@ -63,6 +64,8 @@ use crate::{
 pub use crate::store::admin_rotation::{AdminRotation, ClaimedAdmin};
 /// An entry of the audit as it is listed.
 pub use crate::store::audit::Listed;
+/// By which name of a certificate a principal is known.
+pub use crate::store::certificates::ListedCertificate;
 /// Which leases are meant.
 pub use crate::store::leases::LeaseFilter;
 /// Work on a login that is ours until its claim ends.

@@ -58,7 +58,7 @@ const LONGEST_NAME: usize = 100;
 /// A claim is a key of somebody's row: an id, a code, a short list.
 const LONGEST_CLAIM: usize = 500;
 
-fn check_claims(claims: Option<&BTreeMap<String, String>>) -> Result<(), Error> {
+pub(in crate::app) fn check_claims(claims: Option<&BTreeMap<String, String>>) -> Result<(), Error> {
     let mut faults = Vec::new();
     for (name, value) in claims.into_iter().flatten() {
         let message = if !is_claim_name(name) {

@@ -40,7 +40,11 @@ Examples:
     },
 }
 
-fn claim(text: &str) -> Result<(String, String), String> {
+/// Reads `NAME=VALUE`.
+///
+/// # Errors
+/// If there is no `=`.
+pub fn claim(text: &str) -> Result<(String, String), String> {
     let (name, value) = text.split_once('=').ok_or("write NAME=VALUE, such as tenant_id=7")?;
     Ok((name.to_owned(), value.to_owned()))
 }

@@ -10,6 +10,7 @@ use crate::{
         },
         daemon_arguments::{Bootstrap, Dev, Migrate, Serve},
         format::Format,
+        identities::Identity,
         profile_arguments::{self, Check, Explain, ExplainAccess},
         target_setup::{BootstrapTarget, Doctor},
     },
@@ -158,6 +159,8 @@ some are still being revoked after 30 seconds; the daemon never gives one up.")]
     Revoke(Revoke),
     /// Make, list and revoke API tokens
     Token(Token),
+    /// Say who signs in by which client certificate (mutual TLS)
+    Identity(Identity),
     /// List, show and remove targets, renew admins' passwords (`pgvalet apply` makes and changes them)
     Target(Target),
     /// List, show and remove profiles (`pgvalet apply` makes and changes them)

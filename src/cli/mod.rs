@@ -23,6 +23,7 @@ pub mod explain;
 pub mod explain_access;
 pub mod failure;
 pub mod format;
+pub mod identities;
 pub mod leases;
 pub mod output;
 pub mod password;
@@ -153,6 +154,7 @@ async fn dispatch(
         RemoteCommand::Standing(given) => Box::pin(standing::standing(given, globals, io)).await,
         RemoteCommand::Revoke(given) => Box::pin(revoke::revoke(given, globals, io)).await,
         RemoteCommand::Token(given) => Box::pin(tokens::token(given, globals, io)).await,
+        RemoteCommand::Identity(given) => Box::pin(identities::identity(given, globals, io)).await,
         RemoteCommand::Target(given) => Box::pin(records::target(given, globals, io)).await,
         RemoteCommand::Profile(given) => Box::pin(records::profile(given, globals, io)).await,
         RemoteCommand::ExplainAccess(given) => {

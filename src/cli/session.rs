@@ -177,6 +177,7 @@ pub async fn whoami(globals: &Globals, io: &mut Io<'_>) -> Result<u8, Failure> {
         ("groups", who.groups.join(", ")),
         ("claims", claims.join(", ")),
         ("administers", rights(&who.rights)),
+        ("certificate", who.certificate.unwrap_or_default()),
         ("token", who.token_id.map_or_else(|| "none".to_owned(), |id| id.to_string())),
         ("token ends", ends),
         ("daemon", client.url().to_owned()),

@@ -76,11 +76,10 @@ impl Config {
     }
 
     fn write_tls(&self, out: &mut String) -> std::fmt::Result {
-        writeln!(out, "\n[tls]")?;
         let Some(tls) = &self.tls else {
-            return writeln!(out, "# not set: plain HTTP");
+            return writeln!(out, "\n# [tls] is not set: plain HTTP");
         };
-        writeln!(out, "cert = {:?}\nkey = {:?}", tls.cert, tls.key)?;
+        writeln!(out, "\n[tls]\ncert = {:?}\nkey = {:?}", tls.cert, tls.key)?;
         // Read again, as it was for the check.
         if let Ok(made) = tls.read().and_then(|files| tls.make(&files)) {
             let words = made.ends_at.format("%Y-%m-%d %H:%M UTC");

@@ -261,7 +261,36 @@ fn the_example_holds() {
     let (dir, path) = folder(&switched.join("\n"));
     fs::write(dir.path().join("state-url.secret"), "postgres://x").unwrap();
     MasterKeys::generate_file(&dir.path().join("master.key"), key(1)).unwrap();
-    let full = Config::load(Some(&path), []).unwrap();
+    let issuer = rcgen::KeyPair::generate().unwrap();
+    let issuer = rcgen::CertifiedIssuer::self_signed(authority(), issuer).unwrap();
+    fs::write(dir.path().join("clients-ca.pem"), issuer.pem()).unwrap();
+    fs::write(dir.path().join("clients.crl"), revoked(&issuer)).unwrap();
+    let own = rcgen::generate_simple_self_signed(["pgvalet.example".to_owned()]).unwrap();
+    fs::write(dir.path().join("tls.crt"), own.cert.pem()).unwrap();
+    let tls_key = dir.path().join("tls.key");
+    fs::write(&tls_key, own.signing_key.serialize_pem()).unwrap();
+    fs::set_permissions(&tls_key, fs::Permissions::from_mode(0o600)).unwrap();
+    let variables = [("AWS_ROLE_ARN".to_owned(), "arn".to_owned())];
+    let full = Config::load(Some(&path), variables).unwrap();
     assert_eq!(full.lease, config.lease);
     assert_eq!(full.http, config.http);
+}
+
+fn authority() -> rcgen::CertificateParams {
+    let mut params = rcgen::CertificateParams::default();
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    params.key_usages = vec![rcgen::KeyUsagePurpose::KeyCertSign, rcgen::KeyUsagePurpose::CrlSign];
+    params
+}
+
+fn revoked(by: &rcgen::CertifiedIssuer<'_, rcgen::KeyPair>) -> String {
+    let params = rcgen::CertificateRevocationListParams {
+        this_update: rcgen::date_time_ymd(2021, 1, 1),
+        next_update: rcgen::date_time_ymd(2090, 1, 1),
+        crl_number: rcgen::SerialNumber::from_slice(&[1]),
+        issuing_distribution_point: None,
+        revoked_certs: Vec::new(),
+        key_identifier_method: rcgen::KeyIdMethod::Sha256,
+    };
+    params.signed_by(by).unwrap().pem().unwrap()
 }

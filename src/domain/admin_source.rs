@@ -122,6 +122,7 @@ mod tests {
             admin_user: "pgvalet_admin".to_owned(),
             admin_source: Some(source),
             databases: vec!["shop".to_owned()],
+            max_live: None,
             scram_iterations: crate::domain::target::DEFAULT_SCRAM_ITERATIONS,
             rotate_admin: Schedule::Never,
         };

@@ -1,5 +1,6 @@
 //! From a request to a [`Caller`]: where it came from, and who it proved to be. A handler that takes
-//! [`SignedIn`] cannot be reached without a token, and its body is not read before.
+//! [`SignedIn`] cannot be reached without a token or a client's certificate, and its body is not read
+//! before.
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -21,14 +22,14 @@ use crate::{
         parameters::{Nothing, Query},
         problem::Failure,
     },
-    identity::{Admin, Caller},
+    identity::{Admin, Caller, certificate::ClientCertificate},
     ids::RequestId,
 };
 
 /// Where proxies write whom they were asked by.
 const FORWARDED_FOR: &str = "x-forwarded-for";
 
-/// A caller with a good token.
+/// A caller with a good token or certificate.
 pub(in crate::http) struct SignedIn {
     /// Who it is.
     pub(in crate::http) caller: Caller,
@@ -63,7 +64,11 @@ impl FromRequestParts<Arc<App>> for SignedIn {
 
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Failure> {
         let origin = origin(parts, app);
-        let caller = app.sign_in(bearer(&parts.headers)?, &origin).await?;
+        let certificate = parts.extensions.get::<ClientCertificate>();
+        let caller = match (bearer(&parts.headers)?, certificate) {
+            (None, Some(certificate)) => app.sign_in_by_certificate(certificate, &origin).await?,
+            (token, _) => app.sign_in(token, &origin).await?,
+        };
         Ok(Self { caller, origin })
     }
 }
@@ -141,6 +146,7 @@ async fn whoami(signed_in: SignedIn, Query(Nothing {}): Query<Nothing>) -> Json<
         rights: signed_in.caller.rights().iter().collect(),
         may_ask: signed_in.caller.may_ask(),
         token_id: signed_in.caller.token_id(),
+        certificate: signed_in.caller.certificate().map(str::to_owned),
         token_expires_at: signed_in.caller.proof_ends_at(),
     })
 }

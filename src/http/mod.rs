@@ -8,6 +8,7 @@ mod code;
 mod drift;
 mod gate;
 mod health;
+mod identities;
 mod json;
 mod leases;
 mod metrics;
@@ -94,6 +95,7 @@ fn api() -> OpenApiRouter<Arc<App>> {
         .merge(sweep::routes())
         .merge(drift::routes())
         .merge(tokens::routes())
+        .merge(identities::routes())
         .merge(audit::routes())
         .merge(status::routes())
         .merge(health::routes())

@@ -228,6 +228,7 @@ fn error_faults(error: &Error) -> Vec<ProblemFault> {
             .collect(),
         Error::TokenMissing
         | Error::TokenRefused
+        | Error::CertificateRefused { .. }
         | Error::Throttled { .. }
         | Error::Busy
         | Error::Forbidden { .. }

@@ -347,6 +347,7 @@ async fn the_description_lists_every_route_with_its_problems() {
     }
     routes.sort();
     insta::assert_snapshot!(routes.join("\n"), @r"
+    DELETE /v1/identities/{certificate}
     DELETE /v1/leases/{id}
     DELETE /v1/profiles/{name}
     DELETE /v1/standing-roles/{name}
@@ -359,6 +360,7 @@ async fn the_description_lists_every_route_with_its_problems() {
     GET /v1/audit/verify
     GET /v1/drift
     GET /v1/export
+    GET /v1/identities
     GET /v1/leases
     GET /v1/leases/{id}
     GET /v1/profiles
@@ -377,6 +379,7 @@ async fn the_description_lists_every_route_with_its_problems() {
     POST /v1/adopt
     POST /v1/apply
     POST /v1/drift
+    POST /v1/identities
     POST /v1/leases
     POST /v1/leases/{id}/renew
     POST /v1/leases/{id}/rotate

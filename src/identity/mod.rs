@@ -16,7 +16,7 @@ use crate::{
         administration::{Administration, Right, Rights, Scope, Scopes},
         principal::{AllowRule, Principal},
     },
-    identity::token::Verified,
+    identity::{certificate::ClientCertificate, token::Verified},
     ids::TokenId,
 };
 
@@ -39,6 +39,13 @@ pub enum Proof {
         /// When it ends.
         expires_at: Option<DateTime<Utc>>,
     },
+    /// By a client's certificate.
+    Certificate {
+        /// By which of its names.
+        name: String,
+        /// When it ends.
+        ends_at: DateTime<Utc>,
+    },
 }
 
 impl Caller {
@@ -53,6 +60,28 @@ impl Caller {
         let proof = Proof::Token { id: verified.token_id(), expires_at };
         let rights = administration.rights_of(&principal, scopes);
         Self { principal, proof, rights, scopes: scopes.clone() }
+    }
+
+    /// The principal that is known by one name of a certificate.
+    #[must_use]
+    pub fn by_certificate(
+        verified: &ClientCertificate,
+        name: String,
+        principal: Principal,
+        (administration, scopes): (&Administration, &Scopes),
+    ) -> Self {
+        let proof = Proof::Certificate { name, ends_at: verified.ends_at() };
+        let rights = administration.rights_of(&principal, scopes);
+        Self { principal, proof, rights, scopes: scopes.clone() }
+    }
+
+    /// The name of the certificate that it showed, if it signed in by one.
+    #[must_use]
+    pub fn certificate(&self) -> Option<&str> {
+        match &self.proof {
+            Proof::Certificate { name, .. } => Some(name),
+            Proof::Token { .. } => None,
+        }
     }
 
     /// Who it is.
@@ -90,6 +119,7 @@ impl Caller {
     pub const fn token_id(&self) -> Option<TokenId> {
         match self.proof {
             Proof::Token { id, .. } => Some(id),
+            Proof::Certificate { .. } => None,
         }
     }
 
@@ -98,6 +128,7 @@ impl Caller {
     pub const fn proof_ends_at(&self) -> Option<DateTime<Utc>> {
         match self.proof {
             Proof::Token { expires_at, .. } => expires_at,
+            Proof::Certificate { ends_at, .. } => Some(ends_at),
         }
     }
 

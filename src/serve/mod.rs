@@ -322,12 +322,12 @@ fn spawn_audit(app: &Arc<App>, tasks: &Tasks, log: &Arc<AuditLog>) -> Result<(),
     Ok(())
 }
 
-/// TLS in front of the API and of the metrics, whose files are looked at from now on.
+/// TLS in front of the API and of the metrics, whose files are looked at from now on; SIGHUP, which means
+/// that, no longer ends the daemon.
 fn spawn_tls(app: &Arc<App>, tasks: &Tasks, tls: TlsConfig) -> Result<Arc<Front>, Error> {
-    let front = Front::start(tls, Arc::clone(app.metrics()))?;
+    let front = Front::start(tls, Arc::clone(app))?;
     let hangups = Hangups::listen().map_err(Error::Signals)?;
-    let (watching, app) = (Arc::clone(&front), Arc::clone(app));
-    tasks.spawn_loop("tls", watching.watch(app, hangups, tasks.clone()));
+    tasks.spawn_loop("tls", Arc::clone(&front).watch(hangups, tasks.clone()));
     Ok(front)
 }
 

@@ -30,10 +30,7 @@ use crate::{
     config::{Tls, TlsConfig, TlsFault, TlsFiles, with_cause},
     identity::certificate::ClientCertificate,
     lifecycle::{Hangups, Tasks},
-    telemetry::{
-        labels::{Handshake, Outcome},
-        metrics::Metrics,
-    },
+    telemetry::labels::{Handshake, Outcome},
 };
 
 /// How long a peer may take to begin, from its first byte to the last of the handshake.
@@ -49,7 +46,7 @@ const HANDSHAKE_RECORD: u8 = 22;
 pub(in crate::serve) struct Front {
     config: TlsConfig,
     served: RwLock<Served>,
-    metrics: Arc<Metrics>,
+    app: Arc<App>,
 }
 
 /// What is served now.
@@ -88,15 +85,12 @@ struct Fault {
 
 impl Front {
     /// Reads the files.
-    pub(in crate::serve) fn start(
-        config: TlsConfig,
-        metrics: Arc<Metrics>,
-    ) -> Result<Arc<Self>, TlsFault> {
+    pub(in crate::serve) fn start(config: TlsConfig, app: Arc<App>) -> Result<Arc<Self>, TlsFault> {
         let files = Arc::new(config.read()?);
         let tls = config.make(&files)?;
-        metrics.certificate_ends(tls.ends_at);
+        app.metrics().certificate_ends(tls.ends_at);
         let served = RwLock::new(Served { files, tls, clients_over: CancellationToken::new() });
-        Ok(Arc::new(Self { config, served, metrics }))
+        Ok(Arc::new(Self { config, served, app }))
     }
 
     /// Begins a connection.
@@ -111,7 +105,17 @@ impl Front {
             }
             Err(_) => (Opened::Refused, Handshake::Slow),
         };
-        self.metrics.handshake(came);
+        self.app.metrics().handshake(came);
+        // Who shows a wrong certificate is told of as who shows a wrong token.
+        let source = peer.ip().to_canonical();
+        match came {
+            Handshake::Revoked => self.app.note_refused_handshake(source, "revoked").await,
+            Handshake::BadCertificate => {
+                let why = "of no authority that is trusted, over, or not meant for clients";
+                self.app.note_refused_handshake(source, why).await;
+            }
+            _ => {}
+        }
         opened
     }
 
@@ -136,7 +140,6 @@ impl Front {
     /// Looks at the files until the daemon stops.
     pub(in crate::serve) async fn watch(
         self: Arc<Self>,
-        app: Arc<App>,
         mut hangups: Hangups,
         tasks: Tasks,
     ) -> Result<(), Infallible> {
@@ -155,7 +158,7 @@ impl Front {
             if let Ok(seen) = tasks.spawn_blocking("tls files", move || this.look()).await {
                 self.note(seen, &mut fault, is_asked);
             }
-            app.note_pass("tls", self.not_ready());
+            self.app.note_pass("tls", self.not_ready());
         }
     }
 
@@ -195,7 +198,7 @@ impl Front {
         }
         if (is_seen_twice || is_asked) && !fault.told {
             fault.told = true;
-            self.metrics.certificate_loaded(Outcome::Failed);
+            self.app.metrics().certificate_loaded(Outcome::Failed);
             let ends_at = self.served().tls.ends_at;
             tracing::error!(
                 fault = text,
@@ -216,8 +219,8 @@ impl Front {
     }
 
     fn serve(&self, files: TlsFiles, tls: Tls) {
-        self.metrics.certificate_ends(tls.ends_at);
-        self.metrics.certificate_loaded(Outcome::Ok);
+        self.app.metrics().certificate_ends(tls.ends_at);
+        self.app.metrics().certificate_loaded(Outcome::Ok);
         let ends_at = tls.ends_at;
         let mut served = self.served.write().unwrap_or_else(PoisonError::into_inner);
         let clients_over = if files.agree_on_clients(&served.files) {

@@ -110,7 +110,7 @@ mod tests {
             let url: Url = format!("https://example.amazonaws.com/{query}").parse().unwrap();
             let keys = keys("AKIDEXAMPLE", SECRET, session);
             let signed = presigned(&keys, ("us-east-1", "service"), url, time).unwrap();
-            assert!(signed.ends_with(&format!("&X-Amz-Signature={signature}")), "{signed}");
+            assert!(signed.contains(&format!("&X-Amz-Signature={signature}")), "{signed}");
         }
     }
 
@@ -144,7 +144,7 @@ mod tests {
             let keys = keys("AKIDEXAMPLE", SECRET, session);
             let token = rds_token(&keys, "eu-west-1", place, now).unwrap();
             // In which order the middle ones stand is all the same to the server.
-            let rest = token.expose().strip_prefix(begins).expect(token.expose());
+            let rest = token.expose().strip_prefix(begins).unwrap();
             let mut rest: Vec<_> = rest.split('&').collect();
             let mut parts = parts.to_vec();
             rest.sort_unstable();

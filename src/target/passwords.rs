@@ -37,13 +37,16 @@ struct Known {
     password: Secret<String>,
     /// When it was asked for.
     asked_at: Option<Instant>,
+    /// When it was last not to be had, and why.
+    failed: Option<(Instant, String)>,
 }
 
 impl Passwords {
     /// With the recorded one, if there is one.
     pub(crate) fn new(version: i32, password: Option<Secret<String>>, origin: Origin) -> Self {
         let password = password.unwrap_or_else(|| Secret::new(String::new()));
-        let known = Mutex::new(Known { version, generation: 0, password, asked_at: None });
+        let (asked_at, failed) = (None, None);
+        let known = Mutex::new(Known { version, generation: 0, password, asked_at, failed });
         Self { known, origin, settling: tokio::sync::Mutex::default() }
     }
 
@@ -62,8 +65,9 @@ impl Passwords {
     /// From now on this one.
     pub(crate) fn take(&self, version: i32, password: Secret<String>) {
         let mut known = self.known();
-        let (generation, asked_at) = (known.generation + 1, known.asked_at);
-        *known = Known { version, generation, password, asked_at };
+        known.version = version;
+        known.generation += 1;
+        known.password = password;
     }
 
     /// The turn to look for one that holds: whoever has it may find that the one before already did.
@@ -75,7 +79,14 @@ impl Passwords {
     /// a connection is opened.
     pub(crate) async fn refresh(&self) -> Result<(), Error> {
         let Origin::Asked(source) = &self.origin else { return Ok(()) };
+        let began = Instant::now();
         let _turn = self.turn().await;
+        // What somebody else was told meanwhile goes for all who waited: each would wait as long again.
+        if let Some((at, why)) = &self.known().failed
+            && *at >= began
+        {
+            return Err(not_had(why.clone()));
+        }
         let is_fresh = |asked: Instant| asked.elapsed() < source.fresh_for();
         if !self.known().asked_at.is_some_and(is_fresh) {
             self.ask(source).await?;
@@ -104,7 +115,10 @@ impl Passwords {
 
     async fn ask(&self, source: &Source) -> Result<(), Error> {
         let began = Instant::now();
-        let asked = source.ask().await.map_err(not_had)?;
+        let asked = source.ask().await.map_err(|why| {
+            self.known().failed = Some((Instant::now(), why.clone()));
+            not_had(why)
+        })?;
         let mut known = self.known();
         known.asked_at = Some(began);
         if known.password != asked {

@@ -295,6 +295,7 @@ mod tests {
             admin_user: "valet".to_owned(),
             admin_source: Some(from.clone()),
             databases: vec!["shop".to_owned()],
+            max_live: None,
             scram_iterations: crate::domain::target::DEFAULT_SCRAM_ITERATIONS,
             rotate_admin: Schedule::Never,
         };

@@ -267,8 +267,17 @@ pub(in crate::telemetry) const SWEEP_KINDS: [&str; 8] =
     ["orphan", "left-over", "lost", "changed", "shut-out", "sessions", "foreign", "unmarked"];
 
 /// Why tokens are refused, in the words of the label.
-pub(in crate::telemetry) const TOKEN_WORDS: [&str; 6] =
-    ["wrong_secret", "no_such_token", "revoked", "disabled", "expired", "throttled"];
+pub(in crate::telemetry) const TOKEN_WORDS: [&str; 9] = [
+    "wrong_secret",
+    "no_such_token",
+    "revoked",
+    "disabled",
+    "expired",
+    "throttled",
+    "unknown_certificate",
+    "several_names",
+    "bad_certificate",
+];
 
 /// The label of what the audit says of a refused token.
 pub(in crate::telemetry) fn token_word(why: &str) -> &'static str {
@@ -279,6 +288,9 @@ pub(in crate::telemetry) fn token_word(why: &str) -> &'static str {
         "principal disabled" => "disabled",
         "expired" => "expired",
         "throttled" => "throttled",
+        "unknown certificate" => "unknown_certificate",
+        "several of its names are known" => "several_names",
+        "of no authority that is trusted, over, or not meant for clients" => "bad_certificate",
         _ => "other",
     }
 }

@@ -144,7 +144,7 @@ impl Metrics {
             claims: named.counter("pgvalet.login.claims", "{login}", "Logins that this daemon took in hand because they were due."),
             decisions: named.counter("pgvalet.decisions", "{decision}", "Decisions on asked-for leases, by `rule`: allowed, no_rule, reason_required, claim_missing."),
             break_glass: named.counter("pgvalet.break_glass.leases", "{lease}", "Leases issued under profiles for emergencies (preset break-glass)."),
-            token_refusals: named.counter("pgvalet.token.refusals", "{refusal}", "Tokens refused, by `why`: wrong_secret, no_such_token, revoked, disabled, expired, throttled."),
+            token_refusals: named.counter("pgvalet.token.refusals", "{refusal}", "Tokens and client certificates refused, by `why`: wrong_secret, no_such_token, revoked, disabled, expired, throttled, unknown_certificate, several_names, bad_certificate."),
             throttled_sources: named.counter("pgvalet.throttled.sources", "{source}", "Times that an address used up its failed sign-ins of a minute."),
             audit_written: named.counter("pgvalet.audit.entries", "{entry}", "Audit entries written."),
             audit_unsealed: named.gauge("pgvalet.audit.unsealed", "{entry}", "Audit entries that should be sealed by now (5 s) and are not."),

@@ -19,14 +19,13 @@ pub(in crate::telemetry) struct TlsInstruments {
 }
 
 impl TlsInstruments {
-    /// Makes them. Series that only appear with their first event hide it from a rate; without TLS there
-    /// is no certificate, and its end is absent.
+    /// Makes them, each with a value: series that only appear with their first event hide it from a rate.
     pub(in crate::telemetry) fn new(meter: &Meter) -> Self {
         let made = Self {
             certificate_end: meter
                 .u64_gauge("pgvalet.tls.certificate.expiration.timestamp")
                 .with_unit("s")
-                .with_description("When the certificate that is served ends, in seconds since 1970; absent without TLS.")
+                .with_description("When the certificate that is served ends, in seconds since 1970; 0 without TLS.")
                 .build(),
             loads: meter
                 .u64_counter("pgvalet.tls.certificate.loads")
@@ -39,6 +38,7 @@ impl TlsInstruments {
                 .with_description("Beginnings of TLS connections, by `outcome`: ok, plain (HTTP without TLS), slow, no_certificate, revoked, bad_certificate (of clients), broken.")
                 .build(),
         };
+        made.certificate_end.record(0, &[]);
         for outcome in [Outcome::Ok, Outcome::Failed] {
             made.loads.add(0, &[KeyValue::new("outcome", outcome.word())]);
         }

@@ -31,6 +31,7 @@ const TARGETS: For = With(&["targets"]);
 const PROFILES: For = With(&["profiles"]);
 const READ: For = With(&["read"]);
 const AUDIT: For = With(&["audit"]);
+const PEOPLE: For = With(&["people"]);
 /// What a file says decides what it takes.
 const OF_A_FILE: For = With(&["targets", "profiles", "people", "roles"]);
 
@@ -44,7 +45,7 @@ const ROLES: [(&str, &[&str]); 5] = [
 ];
 
 /// Each route, who may use it, and the kind of the audit entry that it leaves if it changes something.
-const TABLE: [(&str, &str, For, Option<&str>); 44] = [
+const TABLE: [(&str, &str, For, Option<&str>); 47] = [
     ("get", "/healthz", Anyone, None),
     ("get", "/readyz", Anyone, None),
     ("get", "/v1/whoami", SignedIn, None),
@@ -82,6 +83,9 @@ const TABLE: [(&str, &str, For, Option<&str>); 44] = [
     ("post", "/v1/drift", PROFILES, None),
     ("post", "/v1/sweep", TARGETS, Some("sweep.asked")),
     ("post", "/v1/sweep/accept", TARGETS, Some("caution.ended")),
+    ("get", "/v1/identities", PEOPLE, None),
+    ("post", "/v1/identities", PEOPLE, Some("certificate.added")),
+    ("delete", "/v1/identities/{certificate}", PEOPLE, Some("certificate.removed")),
     ("get", "/v1/tokens", SignedIn, None),
     ("post", "/v1/tokens", SignedIn, Some("token.created")),
     ("delete", "/v1/tokens/{id}", SignedIn, Some("token.revoked")),
@@ -121,6 +125,25 @@ static APPLIED: AtomicU32 = AtomicU32::new(0);
 
 /// A sound request for a route by a caller who may use it, with what it needs made beforehand.
 async fn request(world: &World, caller: &Person, method: &str, path: &str) -> (String, Value) {
+    if !path.starts_with("/v1/identities") {
+        return other_request(world, caller, method, path).await;
+    }
+    let n = APPLIED.fetch_add(1, Ordering::Relaxed);
+    let name = format!("dns:{}-{n}.internal", world.name);
+    let body = json!({ "principal": "service:walk", "certificate": name });
+    if method == "delete" {
+        world.admin.post("/v1/identities", &body).await.expect(201);
+    }
+    let body = if method == "post" { body } else { Value::Null };
+    (path.replace("{certificate}", &name), body)
+}
+
+async fn other_request(
+    world: &World,
+    caller: &Person,
+    method: &str,
+    path: &str,
+) -> (String, Value) {
     let name = &world.name;
     let spare = format!("{name}-spare");
     let mut path = path.to_owned();

@@ -16,12 +16,14 @@
 mod support;
 
 mod access;
+mod admin_sources;
 mod adopting;
 mod api_faults;
 mod audit;
 mod batches;
 mod breaker;
 mod checks;
+mod client_certificates;
 mod clocks;
 mod command_line;
 mod context;

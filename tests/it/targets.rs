@@ -47,8 +47,8 @@ async fn what_cannot_be_signed_in_to_is_not_recorded() {
         (json!({ "admin_user": "\u{0}" }), 422, "invalid_request"),
         (
             json!({ "sslmode": "verify-full", "sslrootcert_pem": "no certificate" }),
-            502,
-            "target_tls_failed",
+            422,
+            "invalid_request",
         ),
         (json!({ "port": 0 }), 422, "invalid_request"),
         (json!({ "port": 70000 }), 422, "invalid_request"),

@@ -72,6 +72,20 @@ pub enum Event {
     /// A token was refused. Which part was wrong is not told to the caller.
     #[serde(rename = "token.refused")]
     TokenRefused { token_id: Option<TokenId>, why: String },
+    /// A principal may sign in by a certificate of this name.
+    #[serde(rename = "certificate.added")]
+    CertificateAdded {
+        principal_id: PrincipalId,
+        principal: String,
+        certificate: String,
+        groups: Vec<String>,
+    },
+    /// Nobody may sign in by a certificate of this name any more.
+    #[serde(rename = "certificate.removed")]
+    CertificateRemoved { principal_id: PrincipalId, principal: String, certificate: String },
+    /// A client's certificate was refused; with the names that were seen, if it was looked at.
+    #[serde(rename = "certificate.refused")]
+    CertificateRefused { names: Vec<String>, why: String },
     /// A source guessed too often, and is slowed down.
     #[serde(rename = "source.throttled")]
     SourceThrottled { failures_per_minute: u32 },

@@ -124,6 +124,11 @@ impl Postgres {
         self.programs.major
     }
 
+    /// Where its files are.
+    pub(crate) fn data_dir(&self) -> &Path {
+        &self.data_dir
+    }
+
     /// The port on 127.0.0.1.
     pub(crate) const fn port(&self) -> u16 {
         self.port
