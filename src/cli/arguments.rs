@@ -10,6 +10,7 @@ use crate::{
         },
         daemon_arguments::{Bootstrap, Dev, Migrate, Serve},
         format::Format,
+        hba::{self, Hba},
         profile_arguments::{self, Check, Explain, ExplainAccess},
         target_setup::{BootstrapTarget, Doctor},
     },
@@ -189,6 +190,9 @@ Examples:
 What it tries on the target it undoes. The exit status is 1 if something is broken, or as bad as
 --fail-on says.")]
     Doctor(Doctor),
+    /// Print the lines of pg_hba.conf that let a target's leased logins in, for review
+    #[command(after_help = hba::EXAMPLES)]
+    Hba(Hba),
     /// Standing roles: long-lived application logins, rotated on a schedule
     Standing(Standing),
     /// Show what a file of targets and profiles would change, with the SQL

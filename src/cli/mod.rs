@@ -22,6 +22,7 @@ pub mod explain;
 pub mod explain_access;
 pub mod failure;
 pub mod format;
+pub mod hba;
 pub mod leases;
 pub mod output;
 pub mod password;
@@ -153,6 +154,7 @@ async fn dispatch(
         RemoteCommand::Explain(given) => Box::pin(explain::explain(given, globals, io)).await,
         RemoteCommand::Check(given) => Box::pin(check::check(given, globals, io)).await,
         RemoteCommand::Doctor(given) => Box::pin(doctor::doctor(given, globals, io)).await,
+        RemoteCommand::Hba(given) => Box::pin(hba::hba(given, globals, io)).await,
         RemoteCommand::Plan(given) => Box::pin(code::plan(given, globals, io)).await,
         RemoteCommand::Apply(given) => Box::pin(code::apply(given, globals, io)).await,
         RemoteCommand::Drift(given) => Box::pin(drift::drift(given, globals, io)).await,

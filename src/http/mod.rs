@@ -7,6 +7,7 @@ mod caller;
 mod code;
 mod drift;
 mod gate;
+mod hba;
 mod health;
 mod json;
 mod leases;
@@ -82,6 +83,7 @@ fn api() -> OpenApiRouter<Arc<App>> {
         .merge(caller::routes())
         .merge(leases::routes())
         .merge(admin::routes())
+        .merge(hba::routes())
         .merge(standing::routes())
         .merge(rights::routes())
         .merge(code::routes())

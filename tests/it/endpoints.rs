@@ -44,7 +44,7 @@ const ROLES: [(&str, &[&str]); 5] = [
 ];
 
 /// Each route, who may use it, and the kind of the audit entry that it leaves if it changes something.
-const TABLE: [(&str, &str, For, Option<&str>); 44] = [
+const TABLE: [(&str, &str, For, Option<&str>); 45] = [
     ("get", "/healthz", Anyone, None),
     ("get", "/readyz", Anyone, None),
     ("get", "/v1/whoami", SignedIn, None),
@@ -58,6 +58,7 @@ const TABLE: [(&str, &str, For, Option<&str>); 44] = [
     ("get", "/v1/targets", READ, None),
     ("get", "/v1/targets/{name}", READ, None),
     ("get", "/v1/targets/{name}/doctor", TARGETS, None),
+    ("get", "/v1/targets/{name}/hba", TARGETS, None),
     ("put", "/v1/targets/{name}", TARGETS, Some("target.created")),
     ("delete", "/v1/targets/{name}", TARGETS, Some("target.removed")),
     ("post", "/v1/targets/{name}/rotate-admin", TARGETS, Some("target.admin-rotated")),

@@ -35,6 +35,7 @@ mod full_disk;
 mod grant_effects;
 mod grant_faults;
 mod grants;
+mod hba;
 mod idempotency;
 mod issuing;
 mod kills;
