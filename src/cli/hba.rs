@@ -20,9 +20,9 @@ Examples:
   pgvalet hba orders-prod --network 10.1.0.0/16 --network 10.2.0.0/16
   pgvalet hba orders-prod --json | jq -r .text
 
-The lines let the logins of each profile into its database over TLS, with SCRAM, from these networks,
-and refuse them any other way. Nothing is changed on the target: put them at the top of its
-pg_hba.conf yourself. For administrators.";
+The lines let the logins of each profile into its database over TLS, with SCRAM, from these
+networks, and refuse them any other way. Nothing is changed on the target: put them at the top of
+its pg_hba.conf yourself. For administrators.";
 
 /// `pgvalet hba`.
 #[derive(Debug, clap::Args)]
