@@ -53,6 +53,9 @@ async fn run(Arguments { globals, command }: Arguments) -> u8 {
         Command::Remote(command) => {
             Box::pin(on_the_streams(async |io| cli::run(command, &globals, io).await)).await
         }
+        Command::Local(command) => {
+            on_the_streams(async |io| cli::run_locally(command, &globals, io)).await
+        }
     }
 }
 

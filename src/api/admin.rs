@@ -282,3 +282,12 @@ pub struct ReceivedToken {
     /// Its secret.
     pub secret: Secret<String>,
 }
+
+/// The answer to `GET /v1/targets/{name}/hba`.
+#[derive(Debug, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
+pub struct PgHba {
+    /// The target.
+    pub target: Name,
+    /// Lines for its `pg_hba.conf`, with comments.
+    pub text: String,
+}

@@ -15,6 +15,7 @@ pub mod error;
 pub mod explain;
 pub mod explain_access;
 mod fit;
+pub mod hba;
 pub mod history;
 pub mod identities;
 pub mod issue;

@@ -1,42 +1,50 @@
-//! Leases with their credential: printed (`get`, `rotate`), or lent to a program (`connect`, `run`).
+//! Leases whose credential is printed: `get`, `rotate`, `standing get`. Those that are lent to a program are in
+//! `lend`.
 
-use std::{ffi::OsStr, io::Write, path::PathBuf, time::Duration};
+use std::time::Duration;
 
 use aws_lc_rs::digest;
-use chrono::TimeDelta;
-use tokio::process::Command;
 
 use crate::{
     api::{
-        leases::{AskForLease, Lease, ReceivedCredential, ReceivedIssued, Renew},
+        leases::{AskForLease, Lease, ReceivedCredential, ReceivedIssued},
         standing::ReceivedStandingCredential,
     },
     cli::{
         Globals, Io,
-        arguments::{Connect, Form, Get, Run, Wish},
-        child::{self, Manners, Signals},
+        access_arguments::{Form, Get, Wish},
         client::{Answer, Client},
+        destination::{Destination, Plain},
         failure::Failure,
         format::{Access, Format},
+        kept_lease::{self, KeptLease},
         output::{ends_in, instant, plain, watched},
         session,
     },
-    clock::Clock,
     domain::{lease::State, name::Name},
     ids::LeaseId,
     secret::Secret,
 };
 
 /// The tool of a lease whose credential is printed: which program it is for is not known.
-const PRINTED: &str = "cli";
+pub(in crate::cli) const PRINTED: &str = "cli";
 
 /// `pgvalet get`.
 ///
 /// # Errors
 /// If there is no lease, or its credential cannot be written; the lease is then revoked.
 pub async fn get(given: Get, globals: &Globals, io: &mut Io<'_>) -> Result<u8, Failure> {
+    if given.field.is_some() || given.form.format == Format::CredentialProcess {
+        return get_kept(given, globals, io).await;
+    }
+    if given.fresh {
+        return Err(Failure::Usage(
+            "--fresh is for a lease that is kept: --format credential-process, or --field"
+                .to_owned(),
+        ));
+    }
     let client = session::sign_in(globals, io)?;
-    let destination = Destination::open(given.form.out.clone())?;
+    let destination = Destination::open(&given.form, globals, io)?;
     let key = given.idempotency_key.unwrap_or_else(fresh_key);
     let wish = ask_for(given.wish, PRINTED);
     let answer = watched(io, "waiting for the lease", client.ask(&wish, &key)).await?;
@@ -46,6 +54,39 @@ pub async fn get(given: Get, globals: &Globals, io: &mut Io<'_>) -> Result<u8, F
         give_back(&client, &answer.value.lease, io).await;
     }
     written
+}
+
+/// `pgvalet get` of a lease that is kept on this machine, and given out again.
+async fn get_kept(given: Get, globals: &Globals, io: &mut Io<'_>) -> Result<u8, Failure> {
+    let Get { wish, form, field, fresh, idempotency_key } = given;
+    if globals.json || idempotency_key.is_some() {
+        return Err(Failure::Usage(
+            "a lease that is kept (--format credential-process, or --field) goes with neither --json nor --idempotency-key".to_owned(),
+        ));
+    }
+    let client = session::sign_in(globals, io)?;
+    let destination = Destination::open(&form, globals, io)?.plain()?;
+    let kept = kept_lease::obtain(&ask_for(wish, PRINTED), fresh, &client, io).await?;
+    let KeptLease { lease, credential, .. } = &kept;
+    let certificate = root_certificate(credential, io)?;
+    let access = Access {
+        credential,
+        lease_id: lease.id,
+        profile: &lease.profile,
+        expires_at: lease.expires_at,
+        root_certificate: certificate.as_deref(),
+    };
+    match field {
+        Some(field) => destination.write_field(&access.field(field), io)?,
+        None => {
+            let text = access.write(form.format).map_err(|e| Failure::NotSo(e.to_string()))?;
+            destination.write(text.expose().as_bytes(), io)?;
+        }
+    }
+    if io.terminals.err {
+        tell_the_end(lease, io)?;
+    }
+    Ok(0)
 }
 
 /// `pgvalet rotate ID`.
@@ -59,7 +100,7 @@ pub async fn rotate(
     io: &mut Io<'_>,
 ) -> Result<u8, Failure> {
     let client = session::sign_in(globals, io)?;
-    let destination = Destination::open(form.out.clone())?;
+    let destination = Destination::open(form, globals, io)?;
     let answer = watched(io, "waiting for the fresh login", client.rotate(id)).await?;
     hand_out(&answer, form, destination, globals, io)
 }
@@ -75,12 +116,12 @@ pub async fn standing(
     globals: &Globals,
     io: &mut Io<'_>,
 ) -> Result<u8, Failure> {
-    let destination = Destination::open(form.out.clone())?;
+    let destination = Destination::open(form, globals, io)?;
     let asked =
         client.part::<ReceivedStandingCredential>(["standing-roles", name.as_str(), "credential"]);
     let answer = watched(io, "asking the daemon", asked).await?;
     if globals.json {
-        write_body(&answer.body, destination, io)?;
+        write_body(&answer.body, destination.plain()?, io)?;
         return Ok(0);
     }
     let ReceivedStandingCredential { standing_role, credential } = &answer.value;
@@ -101,137 +142,11 @@ pub async fn standing(
     Ok(0)
 }
 
-/// `pgvalet connect`.
-///
-/// # Errors
-/// If there is no lease or no psql.
-pub async fn connect(given: Connect, globals: &Globals, io: &mut Io<'_>) -> Result<u8, Failure> {
-    if !io.environment.finds_program("psql") {
-        return Err(Failure::NotSo(
-            "psql is not on the search path: install the PostgreSQL client, or use `pgvalet run` with another program".to_owned(),
-        ));
-    }
-    let mut command = Command::new("psql");
-    command.args(given.psql);
-    lend(ask_for(given.wish, "psql"), command, Manners::Interactive, globals, io).await
-}
-
-/// `pgvalet run`.
-///
-/// # Errors
-/// If there is no lease, or the program cannot be started.
-pub async fn run(given: Run, globals: &Globals, io: &mut Io<'_>) -> Result<u8, Failure> {
-    let mut words = given.command.into_iter();
-    let program = words.next().ok_or_else(|| Failure::Usage("a program is needed".to_owned()))?;
-    let tool = tool_of(&program);
-    let mut command = Command::new(program);
-    command.args(words);
-    lend(ask_for(given.wish, &tool), command, Manners::Passing, globals, io).await
-}
-
-/// A lease for as long as a program runs. Signals are caught from before it is asked for until after
-/// it is revoked, so that none of them leaves it behind.
-async fn lend(
-    wish: AskForLease,
-    mut command: Command,
-    manners: Manners,
-    globals: &Globals,
-    io: &mut Io<'_>,
-) -> Result<u8, Failure> {
-    let client = session::sign_in(globals, io)?;
-    let mut signals = Signals::catch().map_err(Failure::file("catch signals"))?;
-    let key = fresh_key();
-    let answer = watched(io, "waiting for the lease", client.ask(&wish, &key)).await?;
-    let lease = &answer.value.lease;
-    let outcome = match signals.came().await {
-        Some(status) => Ok(status),
-        None => {
-            command.env("PGVALET_LEASE_ID", lease.id.to_string());
-            let how = Attendance { client: &client, wish: &wish, manners };
-            how.attend(&answer.value, command, &mut signals, io).await
-        }
-    };
-    give_back(&client, lease, io).await;
-    outcome
-}
-
-/// A program in its lease.
-struct Attendance<'a> {
-    client: &'a Client,
-    wish: &'a AskForLease,
-    manners: Manners,
-}
-
-impl Attendance<'_> {
-    async fn attend(
-        &self,
-        issued: &ReceivedIssued,
-        command: Command,
-        signals: &mut Signals,
-        io: &mut Io<'_>,
-    ) -> Result<u8, Failure> {
-        let lease = &issued.lease;
-        let credential = credential_of(issued)?;
-        let certificate = root_certificate(credential, io)?;
-        let variables = access(issued, credential, certificate.as_deref()).variables();
-        let program = command.as_std().get_program().to_string_lossy().into_owned();
-        let mut child = child::start(command, &variables)
-            .map_err(|e| Failure::file(format!("start {program}"))(e))?;
-        drop(variables);
-        if io.terminals.err {
-            tell(issued, io)?;
-        }
-        let ttl = self.wish.ttl.clone();
-        let clock = io.clock;
-        let renewing = async {
-            if self.manners == Manners::Passing {
-                keep_renewed(self.client, lease.clone(), ttl, clock, &mut *io.err).await;
-            }
-        };
-        child::attend(&mut child, signals, self.manners, renewing)
-            .await
-            .map_err(Failure::file(format!("wait for {program}")))
-    }
-}
-
-/// Renews when two thirds of the remaining time are over, until the lease cannot last longer. A
-/// daemon that is away is asked again; what is left of the last third is for that.
-async fn keep_renewed(
-    client: &Client,
-    mut lease: Lease,
-    ttl: Option<String>,
-    clock: Clock,
-    err: &mut dyn Write,
-) {
-    let renew = Renew { ttl };
-    while lease.expires_at < lease.max_expires_at {
-        let left = lease.expires_at - clock.now();
-        let due = clock.now() + (left * 2 / 3).max(TimeDelta::seconds(1));
-        while clock.now() < due {
-            // In steps: a machine that slept looks at its clock again soon after it wakes.
-            let step = (due - clock.now()).to_std().unwrap_or_default();
-            tokio::time::sleep(step.min(Duration::from_secs(30))).await;
-        }
-        match client.renew(lease.id, &renew).await {
-            Ok(answer) if answer.value.lease.expires_at <= lease.expires_at => return,
-            Ok(answer) => lease = answer.value.lease,
-            Err(failure) if failure.is_passing() && clock.now() < lease.expires_at => {}
-            Err(failure) => {
-                let ends = instant(lease.expires_at);
-                // The program goes on; it is told on its standard error, if that is still there.
-                let _ = writeln!(err, "pgvalet: the lease is not renewed and ends at {ends}");
-                let _ = failure.print(err);
-                return;
-            }
-        }
-    }
-}
-
 /// How often a revocation is tried before the lease is left to its end.
 const ATTEMPTS: u32 = 3;
 
 /// Revokes a lease that is not needed any more, and says so if that cannot be done.
-async fn give_back(client: &Client, lease: &Lease, io: &mut Io<'_>) {
+pub(in crate::cli) async fn give_back(client: &Client, lease: &Lease, io: &mut Io<'_>) {
     let mut attempt = 1;
     let outcome = loop {
         match watched(io, "revoking the lease", client.revoke(lease.id)).await {
@@ -264,44 +179,6 @@ async fn give_back(client: &Client, lease: &Lease, io: &mut Io<'_>) {
     };
 }
 
-/// Where a credential goes. A file is made before the lease is asked for, so that a folder that
-/// cannot be written costs no lease; it gets its name when it is whole.
-enum Destination {
-    Standard,
-    File { file: tempfile::NamedTempFile, path: PathBuf },
-}
-
-impl Destination {
-    fn open(path: Option<PathBuf>) -> Result<Self, Failure> {
-        let Some(path) = path else { return Ok(Self::Standard) };
-        if path.symlink_metadata().is_ok() {
-            let path = path.display();
-            return Err(Failure::NotSo(format!("{path} is there already, and is not overwritten")));
-        }
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-        // tempfile makes it with mode 0600.
-        let file = tempfile::NamedTempFile::new_in(folder.unwrap_or(std::path::Path::new(".")))
-            .map_err(Failure::file(format!("make {}", path.display())))?;
-        Ok(Self::File { file, path })
-    }
-
-    fn write(self, text: &[u8], io: &mut Io<'_>) -> Result<(), Failure> {
-        match self {
-            Self::Standard => {
-                io.out.write_all(text)?;
-                io.out.flush()?;
-            }
-            Self::File { mut file, path } => {
-                let fault = || Failure::file(format!("write {}", path.display()));
-                file.write_all(text).map_err(fault())?;
-                file.as_file().sync_all().map_err(fault())?;
-                file.persist_noclobber(&path).map_err(|e| fault()(e.error))?;
-            }
-        }
-        Ok(())
-    }
-}
-
 /// Prints the credential of an answer: it alone on standard output, the rest on standard error.
 fn hand_out(
     answer: &Answer<ReceivedIssued>,
@@ -312,23 +189,20 @@ fn hand_out(
 ) -> Result<u8, Failure> {
     let issued = &answer.value;
     if globals.json {
-        write_body(&answer.body, destination, io)?;
+        write_body(&answer.body, destination.plain()?, io)?;
         return Ok(u8::from(issued.credential.is_none()));
     }
     let credential = credential_of(issued)?;
     write_credential(access(issued, credential, None), form, destination, io)?;
     if io.terminals.err {
         tell(issued, io)?;
+        tell_the_way_out(issued.lease.id, io)?;
     }
     Ok(0)
 }
 
 /// The answer as it came.
-fn write_body(
-    body: &Secret<Vec<u8>>,
-    destination: Destination,
-    io: &mut Io<'_>,
-) -> Result<(), Failure> {
+fn write_body(body: &Secret<Vec<u8>>, destination: Plain, io: &mut Io<'_>) -> Result<(), Failure> {
     let mut text = Secret::new(body.expose().clone());
     text.expose_mut().push(b'\n');
     destination.write(text.expose(), io)
@@ -344,22 +218,23 @@ fn write_credential(
         Format::Pgpass => None,
         _ => root_certificate(access.credential, io)?,
     };
-    let text = Access { root_certificate: certificate.as_deref(), ..access }
-        .write(form.format)
-        .map_err(|e| Failure::NotSo(e.to_string()))?;
-    destination.write(text.expose().as_bytes(), io)
+    let access = Access { root_certificate: certificate.as_deref(), ..access };
+    destination.hand_over(&access, form.format, io)
 }
 
-fn credential_of(issued: &ReceivedIssued) -> Result<&ReceivedCredential, Failure> {
-    let id = issued.lease.id;
-    issued.credential.as_ref().ok_or_else(|| {
-        Failure::NotSo(format!(
-            "the credential of {id} was handed out before, to the first request with this key: `pgvalet rotate {id}` gives a fresh one"
-        ))
-    })
+pub(in crate::cli) fn credential_of(
+    issued: &ReceivedIssued,
+) -> Result<&ReceivedCredential, Failure> {
+    issued.credential.as_ref().ok_or_else(|| handed_out_before(issued.lease.id))
 }
 
-fn access<'a>(
+pub(in crate::cli) fn handed_out_before(id: LeaseId) -> Failure {
+    Failure::NotSo(format!(
+        "the credential of {id} was handed out before, to the first request with this key: `pgvalet rotate {id}` gives a fresh one"
+    ))
+}
+
+pub(in crate::cli) fn access<'a>(
     issued: &'a ReceivedIssued,
     credential: &'a ReceivedCredential,
     root_certificate: Option<&'a str>,
@@ -368,8 +243,19 @@ fn access<'a>(
     Access { credential, lease_id: *id, profile, expires_at: *expires_at, root_certificate }
 }
 
+/// When a lease that was there already ends, and how to end it now.
+fn tell_the_end(lease: &Lease, io: &mut Io<'_>) -> Result<(), Failure> {
+    let (at, left) = (instant(lease.expires_at), ends_in(lease.expires_at, io.clock.now()));
+    writeln!(io.err, "lease {} ends at {at} (in {left})", lease.id)?;
+    tell_the_way_out(lease.id, io)
+}
+
+fn tell_the_way_out(id: LeaseId, io: &mut Io<'_>) -> Result<(), Failure> {
+    Ok(writeln!(io.err, "to end it sooner: pgvalet revoke {id}")?)
+}
+
 /// When it ends, as whom, and by which rule.
-fn tell(issued: &ReceivedIssued, io: &mut Io<'_>) -> Result<(), Failure> {
+pub(in crate::cli) fn tell(issued: &ReceivedIssued, io: &mut Io<'_>) -> Result<(), Failure> {
     let lease = &issued.lease;
     let (at, left) = (instant(lease.expires_at), ends_in(lease.expires_at, io.clock.now()));
     let role = plain(lease.role.as_deref().unwrap_or("?"));
@@ -382,7 +268,7 @@ fn tell(issued: &ReceivedIssued, io: &mut Io<'_>) -> Result<(), Failure> {
 }
 
 /// The target's own certificates as a file, named after what is in it, because libpq takes no text.
-fn root_certificate(
+pub(in crate::cli) fn root_certificate(
     credential: &ReceivedCredential,
     io: &Io<'_>,
 ) -> Result<Option<String>, Failure> {
@@ -400,55 +286,13 @@ fn root_certificate(
     })
 }
 
-fn ask_for(wish: Wish, tool: &str) -> AskForLease {
+/// What is asked for; the tool is this one if none is named.
+pub(in crate::cli) fn ask_for(wish: Wish, tool: &str) -> AskForLease {
     let Wish { profile, ttl, tool: named, reason, ticket } = wish;
     AskForLease { profile, ttl, tool: named.or_else(|| Some(tool.to_owned())), reason, ticket }
 }
 
-/// The program's name, if it can be a tool's.
-fn tool_of(program: &OsStr) -> String {
-    std::path::Path::new(program)
-        .file_name()
-        .map(|name| name.to_string_lossy().to_lowercase())
-        .filter(|name| name.parse::<Name>().is_ok())
-        .unwrap_or_else(|| PRINTED.to_owned())
-}
-
-fn fresh_key() -> String {
+/// A key that nobody used.
+pub(in crate::cli) fn fresh_key() -> String {
     uuid::Uuid::now_v7().to_string()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_tool_is_the_program_if_it_can_be() {
-        for (program, tool) in [
-            ("/usr/bin/python3.12", "python3.12"),
-            ("psql", "psql"),
-            ("./My Script", PRINTED),
-            ("./7z", PRINTED),
-            ("..", PRINTED),
-        ] {
-            assert_eq!(tool_of(OsStr::new(program)), tool, "{program}");
-        }
-    }
-
-    #[test]
-    fn a_file_that_is_there_is_not_overwritten_and_a_new_one_is_private() {
-        use std::os::unix::fs::PermissionsExt;
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("credential");
-        let Destination::File { mut file, path: to } =
-            Destination::open(Some(path.clone())).unwrap()
-        else {
-            panic!("a file was asked for");
-        };
-        file.write_all(b"x").unwrap();
-        file.persist_noclobber(&to).unwrap();
-        assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
-        let Err(refused) = Destination::open(Some(path)) else { panic!("it exists") };
-        assert_eq!(refused.exit_status(), 1);
-    }
 }

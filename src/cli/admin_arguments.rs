@@ -109,7 +109,7 @@ pub struct Rotate {
     pub due: bool,
     /// How the fresh credential is printed.
     #[command(flatten)]
-    pub form: crate::cli::arguments::Form,
+    pub form: crate::cli::access_arguments::Form,
 }
 
 /// `pgvalet standing`.
@@ -144,7 +144,7 @@ Take user and password together: both are fresh after a rotation. Each reading i
         name: Name,
         /// How it is printed.
         #[command(flatten)]
-        form: crate::cli::arguments::Form,
+        form: crate::cli::access_arguments::Form,
     },
     /// Give one a fresh login; the one before stops after its grace
     #[command(after_help = "\

@@ -1,16 +1,18 @@
 //! The commands and their arguments: what `--help` shows. Those of administrators: `admin_arguments`.
 
-use std::{ffi::OsString, path::PathBuf};
+use std::path::PathBuf;
 
 use crate::{
     cli::{
+        access_arguments::{self, Connect, Get, Run},
         admin_arguments::{
             self, AdoptFrom, ApplyFile, Audit, Drift, PlanFile, Profile, Rotate, Standing, Sweep,
             Target, Token, Top,
         },
         daemon_arguments::{Bootstrap, Dev, Migrate, Serve},
-        format::Format,
+        hba::{self, Hba},
         identities::Identity,
+        local_arguments::LocalCommand,
         profile_arguments::{self, Check, Explain, ExplainAccess},
         target_setup::{BootstrapTarget, Doctor},
     },
@@ -30,6 +32,7 @@ Examples:
 
 Environment:
   PGVALET_URL, PGVALET_TOKEN, PGVALET_TOKEN_FILE   win over what `pgvalet login` kept
+  PGVALET_DAEMON                                   which of the daemons that `pgvalet login` kept
   TRACEPARENT, TRACESTATE                          the trace that requests belong to (W3C Trace Context)
 
 Exit status:
@@ -77,6 +80,9 @@ It may run twice, and says of each statement what it is for."
     /// A command of the client.
     #[command(flatten)]
     Remote(RemoteCommand),
+    /// A command of the client that asks no daemon.
+    #[command(flatten)]
+    Local(LocalCommand),
 }
 
 /// The commands that ask a daemon.
@@ -88,41 +94,24 @@ Examples:
   pgvalet login --url https://pgvalet.example.org                 asks for the token, unseen
   pgvalet login --url https://pgvalet.example.org --token - < token
   pgvalet login --url https://pgvalet.example.org --token-file /run/secrets/pgvalet
+  pgvalet login --as prod --url https://pgvalet.example.org       one of several: see `pgvalet daemons`
 
-The token is kept in $XDG_CONFIG_HOME/pgvalet/client.toml (~/.config if unset), readable by you alone.")]
+The daemon is the one that is asked from then on, unless another is named. The token is kept in $XDG_CONFIG_HOME/pgvalet/client.toml (~/.config if unset), readable by you alone.")]
     Login(Login),
     /// Forget the kept token (it stays valid: `pgvalet token revoke` ends it)
-    #[command(after_help = "Examples:\n  pgvalet logout")]
+    #[command(after_help = "Examples:\n  pgvalet logout\n  pgvalet logout --daemon staging")]
     Logout,
     /// Say who the daemon takes you for
     #[command(after_help = "Examples:\n  pgvalet whoami\n  pgvalet whoami --json")]
     Whoami,
     /// Get a lease and print its credential, alone, on standard output
-    #[command(after_help = "\
-Examples:
-  pgvalet get shop-read
-  psql \"$(pgvalet get shop-read --ttl 15m --reason 'look at order 4711')\"
-  pgvalet get shop-read --format dotenv --out .env.pgvalet
-  pgvalet get shop-read --json | jq -r .credential.password")]
+    #[command(after_help = access_arguments::GET_EXAMPLES)]
     Get(Get),
-    /// Get a lease and open psql in it; the lease is revoked on exit
-    #[command(after_help = "\
-Examples:
-  pgvalet connect shop-read
-  pgvalet connect shop-read --reason 'INC-42' -- -c 'table orders'
-
-The password is handed to psql in its environment: it is never on disk or in a command line.
-The exit status is psql's.")]
+    /// Get a lease and open psql in it, renewed while it is open; the lease is revoked on exit
+    #[command(after_help = access_arguments::CONNECT_EXAMPLES)]
     Connect(Connect),
     /// Run a program with the PG* variables of a lease, renewed while it runs, revoked after
-    #[command(after_help = "\
-Examples:
-  pgvalet run shop-read -- python report.py
-  pgvalet run shop-write --ttl 10m --ticket OPS-7 -- ./migrate.sh
-
-The program sees PGHOST, PGPORT, PGDATABASE, PGUSER, PGPASSWORD, PGOPTIONS, PGSSLMODE, PGAPPNAME and
-PGVALET_LEASE_ID, and not your pgvalet token. The exit status is the program's; 128 + n if signal n
-ended it.")]
+    #[command(after_help = access_arguments::RUN_EXAMPLES)]
     Run(Run),
     /// List leases, or show one with its proof
     #[command(
@@ -192,6 +181,9 @@ Examples:
 What it tries on the target it undoes. The exit status is 1 if something is broken, or as bad as
 --fail-on says.")]
     Doctor(Doctor),
+    /// Print the lines of pg_hba.conf that let a target's leased logins in, for review
+    #[command(after_help = hba::EXAMPLES)]
+    Hba(Hba),
     /// Standing roles: long-lived application logins, rotated on a schedule
     Standing(Standing),
     /// Show what a file of targets and profiles would change, with the SQL
@@ -244,6 +236,9 @@ For administrators. Rates are of the last minute, of all daemons; what waits is 
 /// `pgvalet login`.
 #[derive(Debug, clap::Args)]
 pub struct Login {
+    /// What to call this daemon here. Its host and port if left out.
+    #[arg(long = "as", value_name = "NAME", conflicts_with = "daemon")]
+    pub name: Option<String>,
     /// `-`: read the token from standard input. A token itself is not taken here, because every
     /// user of the machine can read command lines.
     #[arg(long, value_name = "-", conflicts_with = "token_file")]
@@ -266,74 +261,6 @@ impl std::str::FromStr for DashOnly {
              write `--token -` and send it on standard input, or use --token-file",
         )
     }
-}
-
-/// What to ask a lease for.
-#[derive(Debug, Clone, Default, clap::Args)]
-pub struct Wish {
-    /// The profile.
-    pub profile: String,
-    /// For how long, such as `30m`. The profile's ttl if left out.
-    #[arg(long)]
-    pub ttl: Option<String>,
-    /// The tool that will use it: a label, shown in the role's name.
-    #[arg(long)]
-    pub tool: Option<String>,
-    /// Why. Some profiles need it.
-    #[arg(long)]
-    pub reason: Option<String>,
-    /// The ticket that it belongs to.
-    #[arg(long)]
-    pub ticket: Option<String>,
-}
-
-/// How and where a credential is printed.
-#[derive(Debug, Clone, Default, clap::Args)]
-pub struct Form {
-    /// How the credential is written.
-    #[arg(long, value_enum, default_value_t)]
-    pub format: Format,
-    /// Write it to this new file, readable by you alone, instead of standard output. A file that
-    /// exists is not overwritten.
-    #[arg(long, value_name = "FILE")]
-    pub out: Option<PathBuf>,
-}
-
-/// `pgvalet get`.
-#[derive(Debug, clap::Args)]
-pub struct Get {
-    /// What to ask for.
-    #[command(flatten)]
-    pub wish: Wish,
-    /// How it is printed.
-    #[command(flatten)]
-    pub form: Form,
-    /// Asking twice with the same key makes one lease; the credential is handed out the first time
-    /// only. A fresh key if left out.
-    #[arg(long, value_name = "KEY")]
-    pub idempotency_key: Option<String>,
-}
-
-/// `pgvalet connect`.
-#[derive(Debug, clap::Args)]
-pub struct Connect {
-    /// What to ask for.
-    #[command(flatten)]
-    pub wish: Wish,
-    /// Arguments for psql.
-    #[arg(last = true, value_name = "PSQL-ARGS")]
-    pub psql: Vec<OsString>,
-}
-
-/// `pgvalet run`.
-#[derive(Debug, clap::Args)]
-pub struct Run {
-    /// What to ask for.
-    #[command(flatten)]
-    pub wish: Wish,
-    /// The program and its arguments.
-    #[arg(last = true, required = true, value_name = "CMD")]
-    pub command: Vec<OsString>,
 }
 
 /// `pgvalet leases`.

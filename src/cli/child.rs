@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use rustix::process::{Pid, Signal, getpgrp, kill_process};
+use rustix::process::{Pid, Signal, getpgrp, getpid, getppid, getsid, kill_process};
 use tokio::{
     process::{Child, Command},
     signal::unix::{Signal as Stream, SignalKind, signal},
@@ -35,8 +35,11 @@ const WITHHELD: [&str; 16] = [
     "PGGSSENCMODE",
 ];
 
-/// How long psql has to end after it was told to.
+/// How long psql, or a program whose parent is gone, has to end after it was told to.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How often it is looked whether the parent is still there.
+const GLANCE: Duration = Duration::from_millis(500);
 
 /// Whose Ctrl-C is it, and what happens to a child that was told to end?
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,8 +56,29 @@ pub enum Manners {
 pub struct Signals {
     interrupt: Stream,
     terminate: Stream,
-    hangup: Stream,
+    /// None under nohup: what was to go on when its terminal closes, goes on.
+    hangup: Option<Stream>,
     quit: Stream,
+    /// Who started us, while that is looked at.
+    parent: Option<Pid>,
+}
+
+/// What would end us.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Heard {
+    Signal(Signal),
+    /// Whoever started us is gone, and could not tell.
+    Orphaned,
+}
+
+impl Heard {
+    /// The exit status that stands for it. A shell whose terminal closes would have sent SIGHUP.
+    fn status(self) -> u8 {
+        match self {
+            Self::Signal(signal) => signal_status(signal.as_raw()),
+            Self::Orphaned => signal_status(Signal::HUP.as_raw()),
+        }
+    }
 }
 
 impl Signals {
@@ -63,22 +87,50 @@ impl Signals {
     /// # Errors
     /// If the system refuses.
     pub fn catch() -> io::Result<Self> {
+        let hangup = if is_ignored(Signal::HUP) { None } else { Some(SignalKind::hangup()) };
         Ok(Self {
             interrupt: signal(SignalKind::interrupt())?,
             terminate: signal(SignalKind::terminate())?,
-            hangup: signal(SignalKind::hangup())?,
+            hangup: hangup.map(signal).transpose()?,
             quit: signal(SignalKind::quit())?,
+            parent: None,
         })
     }
 
+    /// The same, and notices when whoever started us is gone, as when a shell is killed. Whoever uses nohup
+    /// or setsid wants to outlive it; and a daemon of the system has no parent to lose.
+    ///
+    /// # Errors
+    /// If the system refuses.
+    pub fn catch_and_watch_the_parent() -> io::Result<Self> {
+        let signals = Self::catch()?;
+        let leads_session = getsid(None).is_ok_and(|session| session == getpid());
+        let is_tied = signals.hangup.is_some() && !leads_session;
+        let parent = getppid().filter(|parent| is_tied && !parent.is_init());
+        Ok(Self { parent, ..signals })
+    }
+
     /// The next one.
-    async fn next(&mut self) -> Signal {
-        tokio::select! {
-            _ = self.terminate.recv() => Signal::TERM,
-            _ = self.hangup.recv() => Signal::HUP,
-            _ = self.interrupt.recv() => Signal::INT,
-            _ = self.quit.recv() => Signal::QUIT,
+    async fn next(&mut self) -> Heard {
+        let parent = self.parent;
+        let hangup = async {
+            match &mut self.hangup {
+                Some(hangup) => hangup.recv().await,
+                None => std::future::pending().await,
+            }
+        };
+        let heard = tokio::select! {
+            _ = self.terminate.recv() => Heard::Signal(Signal::TERM),
+            _ = hangup => Heard::Signal(Signal::HUP),
+            _ = self.interrupt.recv() => Heard::Signal(Signal::INT),
+            _ = self.quit.recv() => Heard::Signal(Signal::QUIT),
+            () = is_gone(parent) => Heard::Orphaned,
+        };
+        if heard == Heard::Orphaned {
+            // Once is enough.
+            self.parent = None;
         }
+        heard
     }
 
     /// Waits for the next one, whichever it is.
@@ -90,10 +142,28 @@ impl Signals {
     pub async fn came(&mut self) -> Option<u8> {
         tokio::select! {
             biased;
-            signal = self.next() => Some(signal_status(signal.as_raw())),
+            heard = self.next() => Some(heard.status()),
             () = std::future::ready(()) => None,
         }
     }
+}
+
+/// Waits until somebody else is our parent. The system tells nobody of that in a way that all systems have,
+/// and that does not mistake the end of a thread for the end of its program.
+async fn is_gone(parent: Option<Pid>) {
+    let Some(parent) = parent else { return std::future::pending().await };
+    while getppid() == Some(parent) {
+        tokio::time::sleep(GLANCE).await;
+    }
+}
+
+/// Was a signal ignored by whoever started us? Where the system does not say, it was not.
+fn is_ignored(signal: Signal) -> bool {
+    let bit = u32::try_from(signal.as_raw()).unwrap_or_default().saturating_sub(1);
+    let told = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = told.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or_default();
+    mask.checked_shr(bit).is_some_and(|mask| mask & 1 == 1)
 }
 
 /// Starts a program with a lease's variables.
@@ -138,12 +208,17 @@ pub async fn attend(
         };
         tokio::select! {
             status = child.wait() => return status.map(exit_status),
-            signal = signals.next() => {
-                if is_for_child(signal, manners) {
-                    pass_on(child, signal);
-                    if manners == Manners::Interactive {
-                        kill_at = Some(tokio::time::Instant::now() + PATIENCE);
-                    }
+            heard = signals.next() => {
+                let is_last_word = manners == Manners::Interactive || heard == Heard::Orphaned;
+                let signal = match heard {
+                    Heard::Signal(signal) if !is_for_child(signal, manners) => continue,
+                    Heard::Signal(signal) => signal,
+                    // Nobody is left to tell it again, so that it gets the plainest word, and an end.
+                    Heard::Orphaned => Signal::TERM,
+                };
+                pass_on(child, signal);
+                if is_last_word {
+                    kill_at = Some(tokio::time::Instant::now() + PATIENCE);
                 }
             }
             () = deadline => {
@@ -200,7 +275,7 @@ mod tests {
         command.args(["-c", script]).env("PGSERVICE", "elsewhere").env("PGVALET_TOKEN", "pgv_x");
         let variables = [("PGUSER", Secret::new("pgv_alice".to_owned()))];
         let mut child = start(command, &variables).unwrap();
-        let mut signals = Signals::catch().unwrap();
+        let mut signals = Signals::catch_and_watch_the_parent().unwrap();
         attend(&mut child, &mut signals, Manners::Passing, async {}).await.unwrap()
     }
 

@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use aws_lc_rs::digest;
 use reqwest::{StatusCode, Url, header};
 
 use crate::{
@@ -23,7 +24,6 @@ use crate::{
         failure::Failure,
     },
     domain::{
-        diagnosis::Diagnosis,
         explanation::{Explanation, ObjectName},
         name::Name,
     },
@@ -98,6 +98,14 @@ impl Client {
     #[must_use]
     pub fn url(&self) -> &str {
         self.base.as_str().trim_end_matches('/')
+    }
+
+    /// What tells this token from others, and gives nothing of it away.
+    #[must_use]
+    pub fn fingerprint(&self) -> String {
+        let token = self.token.as_ref().map_or("", |token| token.expose());
+        let hash = digest::digest(&digest::SHA256, token.as_bytes());
+        hash.as_ref().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
     }
 
     /// Who the daemon takes the token for.
@@ -255,14 +263,6 @@ impl Client {
         let mut call = Call::get(&path);
         call.query.push(("object", object.to_string()));
         self.read(call).await
-    }
-
-    /// What can and cannot be done on a target.
-    ///
-    /// # Errors
-    /// Also if there is none of that name.
-    pub async fn diagnose(&self, target: &Name) -> Result<Answer<Diagnosis>, Failure> {
-        self.read(Call::get(&["v1", "targets", target.as_str(), "doctor"])).await
     }
 
     /// Removes a record.

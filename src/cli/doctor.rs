@@ -36,7 +36,8 @@ pub async fn doctor(given: Doctor, globals: &Globals, io: &mut Io<'_>) -> Result
     let mut all = Vec::new();
     for name in &names {
         let what = format!("examining {name}");
-        all.push(watched(io, &what, client.diagnose(name)).await?.value);
+        let part = ["targets", name.as_str(), "doctor"];
+        all.push(watched(io, &what, client.part::<Diagnosis>(part)).await?.value);
     }
     if globals.json {
         output::json(io, &serde_json::json!({ "items": all }))?;

@@ -6,6 +6,7 @@ use crate::{
         Globals, Io,
         arguments::{Leases, Renew},
         failure::Failure,
+        libpq_files,
         output::{self, ends_in, facts, instant, plain, watched},
         session,
     },
@@ -64,6 +65,7 @@ pub async fn renew(given: Renew, globals: &Globals, io: &mut Io<'_>) -> Result<u
     let client = session::sign_in(globals, io)?;
     let body = RenewBody { ttl: given.ttl };
     let renewed = watched(io, "renewing", client.renew(given.id, &body)).await?.value;
+    libpq_files::extend(given.id, renewed.lease.expires_at, io);
     if globals.json {
         output::json(io, &renewed)?;
         return Ok(0);

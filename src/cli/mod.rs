@@ -5,6 +5,7 @@
 //! that run the daemon are declared here, so that there is one `--help`, and are run by `main`.
 
 pub mod access;
+pub mod access_arguments;
 pub mod address;
 pub mod admin_arguments;
 pub mod arguments;
@@ -16,6 +17,8 @@ pub mod child;
 pub mod client;
 pub mod code;
 pub mod daemon_arguments;
+pub mod daemons;
+pub mod destination;
 pub mod doctor;
 pub mod drift;
 pub mod environment;
@@ -23,12 +26,18 @@ pub mod explain;
 pub mod explain_access;
 pub mod failure;
 pub mod format;
+pub mod hba;
 pub mod identities;
+pub mod kept_lease;
 pub mod leases;
+pub mod lend;
+pub mod libpq_files;
+pub mod local_arguments;
 pub mod output;
 pub mod password;
 pub mod profile_arguments;
 pub mod records;
+pub mod reference;
 pub mod revoke;
 pub mod session;
 pub mod standing;
@@ -48,6 +57,7 @@ use crate::{
         arguments::{Command, RemoteCommand},
         environment::Environment,
         failure::Failure,
+        local_arguments::LocalCommand,
     },
     clock::Clock,
 };
@@ -79,6 +89,15 @@ pub struct Globals {
     /// wins over what `pgvalet login` kept.
     #[arg(long, global = true, help_heading = "For every command", value_name = "URL")]
     pub url: Option<String>,
+    /// The daemon of this name, as `pgvalet daemons` shows it. Wins over `PGVALET_URL` and `PGVALET_DAEMON`.
+    #[arg(
+        long,
+        global = true,
+        help_heading = "For every command",
+        value_name = "NAME",
+        conflicts_with = "url"
+    )]
+    pub daemon: Option<String>,
     /// Talk plain http to an address that is not this machine: the token and every password then
     /// travel in clear text.
     #[arg(long, global = true, help_heading = "For every command")]
@@ -121,7 +140,30 @@ pub struct Io<'a> {
 /// 2 usage, 3 denied, 4 waits for approval, 5 the daemon is unavailable. `connect` and `run` pass on
 /// the status of what they ran.
 pub async fn run(command: RemoteCommand, globals: &Globals, mut io: Io<'_>) -> u8 {
+    tidy(&mut io);
     let outcome = dispatch(command, globals, &mut io).await;
+    finish(outcome, &mut io)
+}
+
+/// Runs a command that asks no daemon, in the same way.
+pub fn run_locally(command: LocalCommand, globals: &Globals, mut io: Io<'_>) -> u8 {
+    tidy(&mut io);
+    let outcome = match command {
+        LocalCommand::Daemons => daemons::list(globals, &mut io),
+        LocalCommand::Use { name } => daemons::choose(&name, &mut io),
+        LocalCommand::Completions { shell } => reference::completions(shell, &mut io),
+        LocalCommand::Man { out } => reference::manual(out.as_deref(), &mut io),
+    };
+    finish(outcome, &mut io)
+}
+
+/// Takes away what earlier commands left for leases that are over since.
+fn tidy(io: &mut Io<'_>) {
+    kept_lease::tidy(io);
+    libpq_files::tidy(io);
+}
+
+fn finish(outcome: Result<u8, Failure>, io: &mut Io<'_>) -> u8 {
     let status = outcome.unwrap_or_else(|failure| {
         // Standard error is the last place to tell of a fault: if it is closed, the status remains.
         let _ = failure.print(&mut *io.err);
@@ -143,11 +185,11 @@ async fn dispatch(
 ) -> Result<u8, Failure> {
     match command {
         RemoteCommand::Login(given) => Box::pin(session::login(given, globals, io)).await,
-        RemoteCommand::Logout => session::logout(io),
+        RemoteCommand::Logout => session::logout(globals, io),
         RemoteCommand::Whoami => Box::pin(session::whoami(globals, io)).await,
         RemoteCommand::Get(given) => Box::pin(access::get(given, globals, io)).await,
-        RemoteCommand::Connect(given) => Box::pin(access::connect(given, globals, io)).await,
-        RemoteCommand::Run(given) => Box::pin(access::run(given, globals, io)).await,
+        RemoteCommand::Connect(given) => Box::pin(lend::connect(given, globals, io)).await,
+        RemoteCommand::Run(given) => Box::pin(lend::run(given, globals, io)).await,
         RemoteCommand::Leases(given) => Box::pin(leases::leases(given, globals, io)).await,
         RemoteCommand::Renew(given) => Box::pin(leases::renew(given, globals, io)).await,
         RemoteCommand::Rotate(given) => Box::pin(standing::rotate(given, globals, io)).await,
@@ -163,6 +205,7 @@ async fn dispatch(
         RemoteCommand::Explain(given) => Box::pin(explain::explain(given, globals, io)).await,
         RemoteCommand::Check(given) => Box::pin(check::check(given, globals, io)).await,
         RemoteCommand::Doctor(given) => Box::pin(doctor::doctor(given, globals, io)).await,
+        RemoteCommand::Hba(given) => Box::pin(hba::hba(given, globals, io)).await,
         RemoteCommand::Plan(given) => Box::pin(code::plan(given, globals, io)).await,
         RemoteCommand::Apply(given) => Box::pin(code::apply(given, globals, io)).await,
         RemoteCommand::Drift(given) => Box::pin(drift::drift(given, globals, io)).await,

@@ -5,10 +5,11 @@ use std::{collections::BTreeMap, time::Duration};
 use crate::{
     api::leases::{Lease, Revocation, RevokeSet},
     cli::{
-        Globals, Io, arguments::Revoke, client::Client, failure::Failure, leases, output,
-        output::watched, session,
+        Globals, Io, arguments::Revoke, client::Client, failure::Failure, kept_lease, leases,
+        libpq_files, output, output::watched, session,
     },
     domain::lease::State,
+    ids::LeaseId,
 };
 
 /// How long the proofs are waited for.
@@ -52,6 +53,9 @@ pub async fn revoke(given: Revoke, globals: &Globals, io: &mut Io<'_>) -> Result
         };
         watched(io, "waiting for the proofs", waiting).await?;
     }
+    let ids: Vec<LeaseId> = found.iter().map(|lease| lease.id).collect();
+    kept_lease::forget(&ids, io);
+    libpq_files::remove(&ids, io);
     let unfinished = found.iter().filter(|lease| is_unfinished(lease)).count();
     report(found, globals, io)?;
     if let Some(failure) = failed {

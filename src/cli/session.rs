@@ -1,12 +1,9 @@
-//! Signing in: which daemon, with which token, and where the token is kept.
-//!
-//! A token is kept together with the address that it is for, and is sent nowhere else: `--url` with
-//! another address does not hand the kept token to whoever answers there.
+//! Signing in: which daemon, with which token; and the client's folder.
 
 use std::{
     fs,
     io::{Read, Write},
-    os::unix::fs::{DirBuilderExt, PermissionsExt},
+    os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
 };
 
@@ -17,6 +14,7 @@ use crate::{
         arguments::Login,
         certificates::{Certificates, named_ca_file},
         client::Client,
+        daemons::{Daemon, Daemons},
         failure::Failure,
         output::{self, facts, instant, plain},
         password,
@@ -25,26 +23,37 @@ use crate::{
     secret::Secret,
 };
 
-/// What `pgvalet login` keeps.
-#[derive(Debug, serde::Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Kept {
-    url: String,
-    token: Secret<String>,
-    /// The private authority that signed the daemon's certificate.
-    #[serde(default)]
-    ca_file: Option<PathBuf>,
-}
-
 /// A token file holds one line; this is many times that.
 const LONGEST_TOKEN_FILE: u64 = 4096;
+
+/// Which daemon is meant.
+enum Meant {
+    /// The one at this address.
+    At(String),
+    /// The one that is kept under this name.
+    Named(String),
+    /// The one that is asked when nobody says.
+    Usual,
+}
+
+impl Meant {
+    /// What is on the command line wins over the environment, and in each an address over a name.
+    fn by(globals: &Globals, io: &Io<'_>) -> Self {
+        let by = |url: Option<String>, name: Option<String>| {
+            url.map(Self::At).or_else(|| name.map(Self::Named))
+        };
+        let variable = |name| io.environment.text(name);
+        by(globals.url.clone(), globals.daemon.clone())
+            .or_else(|| by(variable("PGVALET_URL"), variable("PGVALET_DAEMON")))
+            .unwrap_or(Self::Usual)
+    }
+}
 
 /// A client for the daemon that the flags, the environment or the last login name, in this order.
 ///
 /// # Errors
 /// If there is no address or no token, or the kept one can be read by others.
 pub fn sign_in(globals: &Globals, io: &Io<'_>) -> Result<Client, Failure> {
-    let named = globals.url.clone().or_else(|| io.environment.text("PGVALET_URL"));
     let given = match io.environment.secret("PGVALET_TOKEN") {
         Some(token) => Some(token),
         None => match io.environment.text("PGVALET_TOKEN_FILE") {
@@ -53,42 +62,44 @@ pub fn sign_in(globals: &Globals, io: &Io<'_>) -> Result<Client, Failure> {
         },
     };
     let own = Certificates::read(None, &io.environment)?;
-    let (url, token) = match (named, given) {
-        (Some(url), Some(token)) => (url, Some(token)),
-        (None, Some(token)) => {
-            (read_kept(io)?.map(|kept| kept.url).ok_or_else(no_address)?, Some(token))
-        }
+    let meant = Meant::by(globals, io);
+    // With an address and a token at hand, a file that cannot be read is nobody's trouble.
+    let daemons = match (&meant, &given) {
+        (Meant::At(_), Some(_)) => Daemons::read(io).unwrap_or_default(),
+        _ => Daemons::read(io)?,
+    };
+    let (url, token) = match (meant, given) {
+        (Meant::At(url), Some(token)) => (url, Some(token)),
         // The client's certificate says who asks, where no token is kept for the address.
-        (Some(url), None)
-            if own.has_own()
-                && !read_kept(io)?.is_some_and(|kept| same_address(&url, &kept.url)) =>
-        {
-            (url, None)
-        }
-        (named, None) => {
-            let kept = read_kept(io)?.ok_or_else(|| match &named {
-                Some(url) => Failure::NotSignedIn(format!("there is no token for {url}")),
-                None => no_address(),
-            })?;
-            match named {
-                Some(url) if !same_address(&url, &kept.url) => {
-                    let kept = kept.url;
-                    return Err(Failure::NotSignedIn(format!(
-                        "the token that is kept is for {kept}, not for {url}"
-                    )));
-                }
-                _ => (kept.url, Some(kept.token)),
-            }
+        (Meant::At(url), None) if own.has_own() && daemons.at(&url).is_none() => (url, None),
+        (meant, given) => {
+            let kept = kept_one(&daemons, &meant)?;
+            (kept.url.clone(), Some(given.unwrap_or_else(|| kept.token.duplicate())))
         }
     };
-    let ca_file = named_ca_file(globals.ca_file.as_deref(), &io.environment).or_else(|| {
-        // A file that could not be read was told of where its token was needed.
-        let kept = read_kept(io).ok().flatten();
-        kept.filter(|kept| same_address(&url, &kept.url))?.ca_file
-    });
+    let ca_file = named_ca_file(globals.ca_file.as_deref(), &io.environment)
+        .or_else(|| daemons.at(&url)?.ca_file.clone());
     let certificates = Certificates::read(ca_file.as_deref(), &io.environment)?;
     let client = Client::over((transport(globals), certificates), &url, token)?;
     Ok(client.in_trace(io.environment.trace()))
+}
+
+/// `--url` with another address does not hand a kept token to whoever answers there.
+fn kept_one<'a>(daemons: &'a Daemons, meant: &Meant) -> Result<&'a Daemon, Failure> {
+    match meant {
+        Meant::Named(name) => daemons.named(name),
+        Meant::Usual => {
+            daemons.usual()?.ok_or_else(|| Failure::NotSignedIn("no daemon is known".to_owned()))
+        }
+        Meant::At(url) => daemons.at(url).ok_or_else(|| {
+            let kept = daemons.addresses();
+            Failure::NotSignedIn(if kept.is_empty() {
+                format!("there is no token for {url}")
+            } else {
+                format!("the token that is kept is for {kept}, not for {url}")
+            })
+        }),
+    }
 }
 
 /// `pgvalet login`: checks the token first, so that what is kept worked once.
@@ -96,11 +107,16 @@ pub fn sign_in(globals: &Globals, io: &Io<'_>) -> Result<Client, Failure> {
 /// # Errors
 /// If the daemon does not take the token, or it cannot be kept.
 pub async fn login(given: Login, globals: &Globals, io: &mut Io<'_>) -> Result<u8, Failure> {
-    let url = globals
-        .url
-        .clone()
-        .or_else(|| io.environment.text("PGVALET_URL"))
-        .ok_or_else(|| Failure::Usage("login needs --url: the daemon's address".to_owned()))?;
+    let url = match Meant::by(globals, io) {
+        Meant::At(url) => url,
+        Meant::Named(name) => Daemons::read(io)?.named(&name)?.url.clone(),
+        Meant::Usual => {
+            return Err(Failure::Usage(
+                "login needs --url: the daemon's address; or --daemon, for one that is known"
+                    .to_owned(),
+            ));
+        }
+    };
     let token = match (given.token, given.token_file) {
         (Some(_), _) => read_token(&mut *io.input, "standard input")?,
         (None, Some(file)) => token_from_file(&file)?,
@@ -124,14 +140,18 @@ pub async fn login(given: Login, globals: &Globals, io: &mut Io<'_>) -> Result<u
     let way = (transport(globals), certificates);
     let client = Client::over(way, &url, Some(token.duplicate()))?;
     let answer = output::watched(io, "checking the token", client.whoami()).await?;
-    let path = keep(io, client.url(), &token, ca_file.as_deref())?;
+    let mut daemons = Daemons::read(io)?;
+    let named = given.name.as_deref().or(globals.daemon.as_deref());
+    let daemon = Daemon { url: client.url().to_owned(), token, ca_file };
+    let name = daemons.keep(named, daemon)?;
+    let path = daemons.write(io)?;
     if globals.json {
         output::json(io, &answer.value)?;
     } else {
         let who = plain(&answer.value.principal);
         writeln!(
             io.err,
-            "signed in to {} as {who}; the token is in {}",
+            "signed in to {name} ({}) as {who}; the token is in {}",
             client.url(),
             path.display()
         )?;
@@ -139,20 +159,22 @@ pub async fn login(given: Login, globals: &Globals, io: &mut Io<'_>) -> Result<u
     Ok(0)
 }
 
-/// `pgvalet logout`.
+/// `pgvalet logout`: of the daemon that is named, or of the one that is asked when none is.
 ///
 /// # Errors
-/// If the file is there and cannot be removed.
-pub fn logout(io: &mut Io<'_>) -> Result<u8, Failure> {
-    let path = kept_path(io)?;
-    match fs::remove_file(&path) {
-        Ok(()) => {
-            writeln!(io.err, "forgot the token (it stays valid until it ends or is revoked)")?
+/// If the file cannot be read, or not be changed.
+pub fn logout(globals: &Globals, io: &mut Io<'_>) -> Result<u8, Failure> {
+    let mut daemons = Daemons::read_to_forget(io)?;
+    match daemons.forget(globals.daemon.as_deref())? {
+        Some((name, _)) => {
+            daemons.write(io)?;
+            let name = plain(&name);
+            writeln!(
+                io.err,
+                "forgot the token for {name} (it stays valid until it ends or is revoked)"
+            )?;
         }
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-            writeln!(io.err, "no token was kept")?
-        }
-        Err(e) => return Err(Failure::file(format!("remove {}", path.display()))(e)),
+        None => writeln!(io.err, "no token was kept")?,
     }
     Ok(0)
 }
@@ -196,9 +218,21 @@ fn rights(rights: &[Right]) -> String {
 /// # Errors
 /// If there is no home, or the folder cannot be made.
 pub fn folder(io: &Io<'_>) -> Result<PathBuf, Failure> {
-    let folder = kept_path(io)?.parent().map(Path::to_owned).unwrap_or_default();
+    let folder = folder_path(io)?;
     make_folder(&folder)?;
     Ok(folder)
+}
+
+/// Where the client's folder is, or would be.
+///
+/// # Errors
+/// If there is no home.
+pub fn folder_path(io: &Io<'_>) -> Result<PathBuf, Failure> {
+    io.environment.folder().ok_or_else(|| {
+        Failure::Usage(
+            "there is no folder for the client's file: set HOME or XDG_CONFIG_HOME".to_owned(),
+        )
+    })
 }
 
 /// Makes a folder for its owner alone.
@@ -229,71 +263,6 @@ pub fn write_private(path: &Path, text: &str) -> Result<(), Failure> {
 
 const fn transport(globals: &Globals) -> Transport {
     if globals.insecure_http { Transport::PlainHttp } else { Transport::Protected }
-}
-
-fn no_address() -> Failure {
-    Failure::NotSignedIn("no daemon is known".to_owned())
-}
-
-fn same_address(one: &str, other: &str) -> bool {
-    let read = |text: &str| reqwest::Url::parse(text.trim_end_matches('/')).ok();
-    read(one).is_some_and(|one| read(other) == Some(one))
-}
-
-fn kept_path(io: &Io<'_>) -> Result<PathBuf, Failure> {
-    io.environment.folder().map(|folder| folder.join("client.toml")).ok_or_else(|| {
-        Failure::Usage(
-            "there is no folder for the client's file: set HOME or XDG_CONFIG_HOME".to_owned(),
-        )
-    })
-}
-
-/// Reads the kept token, unless others may read it too: then it is no secret any more.
-fn read_kept(io: &Io<'_>) -> Result<Option<Kept>, Failure> {
-    let Ok(path) = kept_path(io) else { return Ok(None) };
-    let fault = || Failure::file(format!("read {}", path.display()));
-    let mut file = match fs::File::open(&path) {
-        Ok(file) => file,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(e) => return Err(fault()(e)),
-    };
-    let mode = file.metadata().map_err(fault())?.permissions().mode();
-    if mode & 0o077 != 0 {
-        let path = path.display();
-        return Err(Failure::NotSignedIn(format!(
-            "{path} can be read by others (mode {:04o}): revoke its token and sign in again, or `chmod 600 {path}` if nobody else uses this machine",
-            mode & 0o7777
-        )));
-    }
-    let mut text = Secret::new(String::new());
-    file.read_to_string(text.expose_mut()).map_err(fault())?;
-    // Of toml's fault only that there is one: its message quotes the line, and so the token.
-    toml::from_str(text.expose()).map(Some).map_err(|_| {
-        Failure::NotSignedIn(format!("{} is not what `pgvalet login` writes", path.display()))
-    })
-}
-
-fn keep(
-    io: &Io<'_>,
-    url: &str,
-    token: &Secret<String>,
-    ca_file: Option<&Path>,
-) -> Result<PathBuf, Failure> {
-    let path = folder(io)?.join("client.toml");
-    // Both are of letters that a TOML literal may hold: an address is percent-encoded, and a token
-    // was checked by the client; a quote is the one exception.
-    if url.contains('\'') || token.expose().contains('\'') {
-        return Err(Failure::Usage(
-            "an address or a token with a quote in it cannot be kept".to_owned(),
-        ));
-    }
-    let mut text = Secret::new(format!("url = '{url}'\ntoken = '{}'\n", token.expose()));
-    if let Some(file) = ca_file {
-        let file = toml::Value::from(file.display().to_string());
-        text.expose_mut().push_str(&format!("ca_file = {file}\n"));
-    }
-    write_private(&path, text.expose())?;
-    Ok(path)
 }
 
 fn token_from_file(path: &Path) -> Result<Secret<String>, Failure> {

@@ -74,7 +74,6 @@ impl User {
     async fn runs(&self, words: &[&str]) -> Outcome {
         let arguments = std::iter::once(&"pgvalet").chain(words);
         let arguments = Arguments::try_parse_from(arguments).unwrap();
-        let Command::Remote(command) = arguments.command else { panic!("a command of the client") };
         let (mut out, mut err) = (Vec::new(), Vec::new());
         let io = Io {
             out: &mut out,
@@ -84,7 +83,12 @@ impl User {
             clock: Clock,
             environment: Environment::of_table(self.variables.clone()),
         };
-        let status = crate::cli::run(command, &arguments.globals, io).await;
+        let globals = &arguments.globals;
+        let status = match arguments.command {
+            Command::Remote(command) => crate::cli::run(command, globals, io).await,
+            Command::Local(command) => crate::cli::run_locally(command, globals, io),
+            _ => panic!("a command of the client"),
+        };
         let text = |bytes| String::from_utf8(bytes).unwrap();
         Outcome { status, out: text(out), err: text(err) }
     }

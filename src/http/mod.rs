@@ -7,6 +7,7 @@ mod caller;
 mod code;
 mod drift;
 mod gate;
+mod hba;
 mod health;
 mod identities;
 mod json;
@@ -89,6 +90,7 @@ fn api() -> OpenApiRouter<Arc<App>> {
         .merge(caller::routes())
         .merge(leases::routes())
         .merge(admin::routes())
+        .merge(hba::routes())
         .merge(standing::routes())
         .merge(rights::routes())
         .merge(code::routes())

@@ -374,6 +374,7 @@ async fn the_description_lists_every_route_with_its_problems() {
     GET /v1/targets
     GET /v1/targets/{name}
     GET /v1/targets/{name}/doctor
+    GET /v1/targets/{name}/hba
     GET /v1/tokens
     GET /v1/whoami
     POST /v1/adopt

@@ -15,7 +15,9 @@ use futures_util::future::BoxFuture;
 
 use crate::{
     clock::Clock,
-    domain::{breaker, lease::Proof, profile::OwnedObjects, role::LoginName, target::Target},
+    domain::{
+        breaker, lease::Proof, pg_hba::Line, profile::OwnedObjects, role::LoginName, target::Target,
+    },
     ids::{PrincipalId, TargetId},
     secret::Secret,
     telemetry::metrics::Metrics,
@@ -360,6 +362,16 @@ impl Handle {
         groups: &[doctor::Group],
     ) -> Result<doctor::Examined, Error> {
         doctor::examine(&self.connections, trial, groups).await
+    }
+
+    /// Lines of `pg_hba.conf`; none if our admin may not read them.
+    ///
+    /// # Errors
+    /// When it does not answer, or does not let our admin in.
+    pub async fn pg_hba(&self) -> Result<Option<Vec<Line>>, Error> {
+        let mut connection = self.connections.to_cluster(None).await?;
+        let file = checklist::settings::read_pg_hba(&mut connection).await?;
+        Ok(file.map(|file| file.lines))
     }
 
     /// Makes a login, or sets right one that an earlier try left.

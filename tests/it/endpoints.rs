@@ -45,7 +45,7 @@ const ROLES: [(&str, &[&str]); 5] = [
 ];
 
 /// Each route, who may use it, and the kind of the audit entry that it leaves if it changes something.
-const TABLE: [(&str, &str, For, Option<&str>); 47] = [
+const TABLE: [(&str, &str, For, Option<&str>); 48] = [
     ("get", "/healthz", Anyone, None),
     ("get", "/readyz", Anyone, None),
     ("get", "/v1/whoami", SignedIn, None),
@@ -59,6 +59,7 @@ const TABLE: [(&str, &str, For, Option<&str>); 47] = [
     ("get", "/v1/targets", READ, None),
     ("get", "/v1/targets/{name}", READ, None),
     ("get", "/v1/targets/{name}/doctor", TARGETS, None),
+    ("get", "/v1/targets/{name}/hba", TARGETS, None),
     ("put", "/v1/targets/{name}", TARGETS, Some("target.created")),
     ("delete", "/v1/targets/{name}", TARGETS, Some("target.removed")),
     ("post", "/v1/targets/{name}/rotate-admin", TARGETS, Some("target.admin-rotated")),

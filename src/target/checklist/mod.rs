@@ -9,7 +9,7 @@ mod logins;
 mod public;
 mod reach;
 mod rows;
-mod settings;
+pub(crate) mod settings;
 
 use sqlx::{FromRow, PgConnection};
 

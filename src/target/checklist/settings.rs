@@ -38,19 +38,21 @@ const MAY_READ: &str = "\
 SELECT has_table_privilege('pg_hba_file_rules', 'SELECT') AND has_function_privilege('pg_hba_file_rules()', 'EXECUTE'),
        current_setting('server_version_num')::int";
 
-/// Lines of `pg_hba.conf`, if our admin may read them.
-pub(super) async fn about_signing_in(
-    connection: &mut PgConnection,
-    admin: &str,
-    groups: &[String],
-    databases: &[String],
-) -> Result<Vec<Finding>, Error> {
+/// Lines of `pg_hba.conf`, and the faults of those that are none.
+pub(crate) struct HbaFile {
+    /// In the order in which they are tried.
+    pub(crate) lines: Vec<Line>,
+    faults: Vec<(i32, String)>,
+}
+
+/// Reads them; none if our admin may not.
+pub(crate) async fn read_pg_hba(connection: &mut PgConnection) -> Result<Option<HbaFile>, Error> {
     let (may_read, version): (bool, i32) = sqlx::query_as(MAY_READ)
         .fetch_one(&mut *connection)
         .await
         .map_err(error::failed("say whether pg_hba.conf may be read"))?;
     if !may_read {
-        return Ok(vec![pg_hba::unread(&sql::identifier(admin), groups, databases)]);
+        return Ok(None);
     }
     let order =
         if version >= 160_000 { "rule_number NULLS LAST, line_number" } else { "line_number" };
@@ -59,15 +61,30 @@ pub(super) async fn about_signing_in(
         .fetch_all(connection)
         .await
         .map_err(error::failed("show pg_hba.conf"))?;
-    let mut findings = Vec::new();
-    let mut lines = Vec::new();
+    let mut file = HbaFile { lines: Vec::new(), faults: Vec::new() };
     for row in rows {
         // A line that cannot fit for now, as `hostssl` without a certificate, has an error and is whole.
-        let (None, Some(error)) = (&row.method, &row.error) else {
-            lines.push(row.into());
-            continue;
-        };
-        let found = format!("line {} of pg_hba.conf is wrong: {error}", row.number);
+        match (&row.method, row.error.clone()) {
+            (None, Some(error)) => file.faults.push((row.number, error)),
+            _ => file.lines.push(row.into()),
+        }
+    }
+    Ok(Some(file))
+}
+
+/// What the lines of `pg_hba.conf` let in, if our admin may read them.
+pub(super) async fn about_signing_in(
+    connection: &mut PgConnection,
+    admin: &str,
+    groups: &[String],
+    databases: &[String],
+) -> Result<Vec<Finding>, Error> {
+    let Some(HbaFile { lines, faults }) = read_pg_hba(connection).await? else {
+        return Ok(vec![pg_hba::unread(&sql::identifier(admin), groups, databases)]);
+    };
+    let mut findings = Vec::new();
+    for (number, error) in faults {
+        let found = format!("line {number} of pg_hba.conf is wrong: {error}");
         let reason = "the server takes no change of the file over as long as it is";
         findings.push(Finding::bad("pg_hba_fault", Severity::Risk, found, None).because(reason));
     }

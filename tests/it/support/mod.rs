@@ -10,6 +10,7 @@ pub(crate) mod otlp;
 pub(crate) mod people;
 pub(crate) mod postgres;
 pub(crate) mod sessions;
+pub(crate) mod shell;
 pub(crate) mod versions;
 pub(crate) mod wire;
 pub(crate) mod world;

@@ -20,7 +20,7 @@ use pgvalet::cluster::{
 use crate::support::postgres::{Postgres, shared};
 
 /// The variable with which no version may be missing.
-const ALL_VERSIONS: &str = "PGVALET_TEST_ALL_VERSIONS";
+pub(crate) const ALL_VERSIONS: &str = "PGVALET_TEST_ALL_VERSIONS";
 
 /// How many versions there are.
 const COUNT: usize = (NEWEST - OLDEST + 1) as usize;

@@ -5,7 +5,12 @@
 //! group role, so a line is for it if it is for `all` or for `+group`; what is behind a line that decides
 //! for everybody, everywhere, is never reached.
 
-use crate::domain::diagnosis::{Finding, Severity};
+pub mod review;
+
+use crate::domain::{
+    diagnosis::{Finding, Severity},
+    pg_hba::review::{Entrance, snippet},
+};
 
 /// What every finding of this file is called.
 const CHECK: &str = "pg_hba";
@@ -174,7 +179,7 @@ pub fn judge(lines: &[Line], groups: &[String], databases: &[String]) -> Vec<Fin
         }
     }
     bad.sort_by_key(|(line, ..)| line.number);
-    let review = (!bad.is_empty()).then(|| snippet(lines, groups, databases));
+    let review = (!bad.is_empty()).then(|| snippet(lines, &entrances(groups, databases)));
     let found = bad.into_iter().map(|(line, severity, why)| {
         let found = format!("line {} of pg_hba.conf (`{}`): {why}", line.number, line.text());
         Finding::bad(CHECK, severity, found, None)
@@ -187,44 +192,11 @@ pub fn judge(lines: &[Line], groups: &[String], databases: &[String]) -> Vec<Fin
     findings
 }
 
-/// Lines for review: each group over TLS with SCRAM from the networks that lines name for it now, and from
-/// nowhere else. They are to stand before all others.
-#[must_use]
-pub fn snippet(lines: &[Line], groups: &[String], databases: &[String]) -> String {
-    let plain = |name: &str| {
-        let word = name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
-        if word { name.to_owned() } else { format!("\"{}\"", name.replace('"', "\"\"")) }
-    };
-    let databases_text: Vec<String> = databases.iter().map(|name| plain(name)).collect();
-    let databases_text = databases_text.join(",");
-    let mut text =
-        "# For the top of pg_hba.conf, for review; then: SELECT pg_reload_conf();\n".to_owned();
-    for group in groups {
-        let mut networks: Vec<String> = Vec::new();
-        let own = lines.iter().filter(|line| line.is_for(group) && line.is_for_one_of(databases));
-        for line in own.filter(|line| line.kind != "local" && line.method != "reject") {
-            let network = match (&line.address, &line.netmask) {
-                (Some(address), Some(netmask)) => format!("{address} {netmask}"),
-                (Some(address), None) => address.clone(),
-                (None, _) => continue,
-            };
-            if !networks.contains(&network) {
-                networks.push(network);
-            }
-        }
-        if networks.is_empty() {
-            networks.push("samenet".to_owned());
-        }
-        // In quotes the + would be a letter of the name; behind it they are quotes.
-        let group = plain(group);
-        for network in networks {
-            text.push_str(&format!(
-                "hostssl   {databases_text}  +{group}  {network}  scram-sha-256\n"
-            ));
-        }
-        text.push_str(&format!("host      all  +{group}  all  reject\n"));
-    }
-    text
+/// Each group into each of the databases.
+fn entrances(groups: &[String], databases: &[String]) -> Vec<Entrance> {
+    let entrance =
+        |group: &String| Entrance { group: group.clone(), databases: databases.to_vec() };
+    groups.iter().map(entrance).collect()
 }
 
 /// What is said where the lines cannot be read.
@@ -232,7 +204,7 @@ pub fn snippet(lines: &[Line], groups: &[String], databases: &[String]) -> Strin
 pub fn unread(admin: &str, groups: &[String], databases: &[String]) -> Finding {
     let mend = format!(
         "GRANT SELECT ON pg_catalog.pg_hba_file_rules TO {admin}; GRANT EXECUTE ON FUNCTION pg_catalog.pg_hba_file_rules() TO {admin};\n{}",
-        snippet(&[], groups, databases)
+        snippet(&[], &entrances(groups, databases))
     );
     Finding::bad(CHECK, Severity::Note, "pg_hba.conf could not be read, so who gets in without TLS is not known", mend)
         .because("only a superuser may read it, unless it is granted; lines such as these let leased logins in over TLS alone")
@@ -307,18 +279,5 @@ mod tests {
         let first_family =
             ["hostnossl all all 0.0.0.0/0.0.0.0 reject", "hostnossl all all ::/:: scram-sha-256"];
         assert_eq!(judged(&first_family).len(), 1, "the other family is open yet");
-    }
-
-    #[test]
-    fn the_lines_for_review_are_found_sound() {
-        let lines = [line(1, "host all all 10.0.0.0/255.0.0.0 md5")];
-        let groups = ["pgvg_read".to_owned(), "Odd one".to_owned()];
-        let text = snippet(&lines, &groups, &["shop".to_owned()]);
-        assert!(
-            text.contains("hostssl   shop  +pgvg_read  10.0.0.0 255.0.0.0  scram-sha-256\n"),
-            "{text}"
-        );
-        assert!(text.contains("host      all  +\"Odd one\"  all  reject\n"), "{text}");
-        assert!(snippet(&[], &groups, &[]).contains("samenet"));
     }
 }
