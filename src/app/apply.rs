@@ -42,7 +42,7 @@ pub struct Code {
 /// One line of a plan, or of what was done.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PlannedLine {
-    /// `target`, `profile` or `standing-role`.
+    /// `target`, `profile`, `standing-role`, `administration`, `issuer` or `ci`.
     pub what: &'static str,
     /// Its name.
     pub name: String,
@@ -90,6 +90,7 @@ impl App {
         let roles = self.store.standing_roles().await?;
         lines.extend(desired.standing_roles.iter().map(|spec| standing_role_line(spec, &roles)));
         lines.extend(self.administration_line(&desired).await?);
+        lines.extend(self.ci_lines(&desired).await?);
         Ok(lines)
     }
 
@@ -142,6 +143,7 @@ impl App {
             lines.push(standing_role_line(spec, &roles));
         }
         lines.extend(self.write_administration(&mut tx, admin, origin, &desired).await?);
+        lines.extend(self.write_ci(&mut tx, admin, origin, &desired).await?);
         tx.commit().await?;
         self.nudges.audit.notify_one();
         self.nudges.rotations.notify_one();
@@ -166,6 +168,8 @@ impl App {
             profiles: &profiles,
             standing_roles: &roles,
             administration: Some(&administration),
+            issuers: &self.store.issuers().await?,
+            ci_rules: &self.store.ci_rules().await?,
         }))
     }
 

@@ -12,7 +12,7 @@ use crate::{
         audit::Event,
         duration::Seconds,
         name::Name,
-        principal::{LOCAL_ISSUER, PrincipalName},
+        principal::{Kind, LOCAL_ISSUER, PrincipalName},
         rights::context::is_claim_name,
     },
     identity::Caller,
@@ -85,6 +85,14 @@ impl App {
         origin: &Origin,
         wish: TokenWish,
     ) -> Result<NewToken, Error> {
+        Self::refuse_jobs(caller, "making a token")?;
+        if wish.principal.as_ref().is_some_and(|principal| principal.kind == Kind::Ci) {
+            let message = "a rule for CI jobs has no token of ours: its jobs come with those of their CI system";
+            return Err(Error::Invalid(vec![Fault {
+                field: "principal".into(),
+                message: message.to_owned(),
+            }]));
+        }
         let of_principal = wish.groups.is_some() || wish.admin.is_some() || wish.claims.is_some();
         if wish.principal.is_some() || of_principal {
             let what = "a token for another principal, or with groups, claims or rights";

@@ -228,6 +228,10 @@ fn error_faults(error: &Error) -> Vec<ProblemFault> {
             .collect(),
         Error::TokenMissing
         | Error::TokenRefused
+        | Error::TokenSpent
+        | Error::TokenTooOld
+        | Error::NotForJobs { .. }
+        | Error::IssuerUnavailable(_)
         | Error::Throttled { .. }
         | Error::Busy
         | Error::Forbidden { .. }

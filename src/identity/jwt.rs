@@ -104,6 +104,17 @@ impl Fault {
     }
 }
 
+impl Unverified {
+    /// What it says, though nothing of it is believed: to be shown to whoever asks why it is refused.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    pub fn claims(text: &str) -> Result<Claims, Fault> {
+        let payload = text.split('.').nth(1).unwrap_or_default();
+        object(payload, "its payload").map(Claims)
+    }
+}
+
 /// Does a text look like one? Then it is read as one, and as nothing else.
 #[must_use]
 pub fn is_like_one(text: &str) -> bool {
@@ -126,12 +137,13 @@ impl Unverified {
             return Err(Fault::Unreadable("it has not three parts"));
         };
         let header = object(header, "its header")?;
-        if header.contains_key("crit") {
+        if header.contains_key("crit") || header.contains_key("b64") {
             return Err(Fault::Unreadable("its header names extensions that must be understood"));
         }
         let word = |name| header.get(name).and_then(Value::as_str);
         // Other kinds of JWT (access tokens, logout tokens) are not for signing in with.
-        if word("typ").is_some_and(|kind| !kind.eq_ignore_ascii_case("jwt")) {
+        let kinds = ["jwt", "jose"];
+        if word("typ").is_some_and(|kind| !kinds.iter().any(|k| kind.eq_ignore_ascii_case(k))) {
             return Err(Fault::Unreadable("it is a token of another kind"));
         }
         let algorithm = match word("alg") {
@@ -156,6 +168,18 @@ pub fn verify(
     expected: &Expected<'_>,
     now: DateTime<Utc>,
 ) -> Result<Claims, Fault> {
+    let claims = signed(text, keys)?;
+    match faults(&claims, expected, now).into_iter().next() {
+        None => Ok(claims),
+        Some(fault) => Err(fault),
+    }
+}
+
+/// What a token says, if one of these keys signed it. Whether that is good is not judged.
+///
+/// # Errors
+/// If none did.
+pub fn signed(text: &str, keys: &[Jwk]) -> Result<Claims, Fault> {
     let unverified = Unverified::read(text)?;
     let fits = |key: &&Jwk| fits(key, &unverified);
     let mut validation = Validation::new(unverified.algorithm);
@@ -166,7 +190,7 @@ pub fn verify(
     for key in keys.iter().filter(fits) {
         let Ok(key) = DecodingKey::from_jwk(key) else { continue };
         match jsonwebtoken::decode::<Map<String, Value>>(text, &key, &validation) {
-            Ok(read) => return judge(read.claims, expected, now),
+            Ok(read) => return Ok(Claims(read.claims)),
             Err(_) => fault = Fault::Signature,
         }
     }
@@ -191,41 +215,45 @@ fn fits(key: &Jwk, token: &Unverified) -> bool {
     of_that_kind && for_signatures && of_that_name
 }
 
-fn judge(
-    claims: Map<String, Value>,
-    expected: &Expected<'_>,
-    now: DateTime<Utc>,
-) -> Result<Claims, Fault> {
-    let claims = Claims(claims);
-    let issuer = claims.text("iss").ok_or(Fault::Lacks("iss"))?;
-    if issuer != expected.issuer {
-        return Err(Fault::Issuer(cut(issuer)));
+/// What is wrong with what a token says: everything.
+#[must_use]
+pub fn faults(claims: &Claims, expected: &Expected<'_>, now: DateTime<Utc>) -> Vec<Fault> {
+    let mut faults = Vec::new();
+    match claims.text("iss") {
+        None => faults.push(Fault::Lacks("iss")),
+        Some(issuer) if issuer != expected.issuer => faults.push(Fault::Issuer(cut(issuer))),
+        Some(_) => {}
     }
     let audiences = claims.audiences();
     if !audiences.iter().any(|seen| expected.audiences.iter().any(|ours| ours == seen)) {
-        return Err(Fault::Audience {
-            seen: words(&audiences),
-            expected: words(expected.audiences),
-        });
+        let (seen, expected) = (words(&audiences), words(expected.audiences));
+        faults.push(Fault::Audience { seen, expected });
     }
     if claims.text("sub").is_none_or(str::is_empty) {
-        return Err(Fault::Lacks("sub"));
+        faults.push(Fault::Lacks("sub"));
     }
-    let ends_at = claims.instant("exp").ok_or(Fault::Lacks("exp"))?;
-    let issued_at = claims.instant("iat").ok_or(Fault::Lacks("iat"))?;
-    if ends_at + SKEW <= now {
-        return Err(Fault::Over(ends_at));
+    // Never added to what a token says: the sum may be further away than an instant can be.
+    let (earliest, latest) = (now - SKEW, now + SKEW);
+    match claims.instant("exp") {
+        None => faults.push(Fault::Lacks("exp")),
+        Some(ends_at) if ends_at <= earliest => faults.push(Fault::Over(ends_at)),
+        Some(_) => {}
     }
-    if let Some(from) = claims.instant("nbf").filter(|from| *from > now + SKEW) {
-        return Err(Fault::NotYet(from));
+    let from = claims.instant("nbf");
+    // A word about the time that cannot be read is none that can be kept to.
+    if from.is_none() && claims.0.contains_key("nbf") {
+        faults.push(Fault::Lacks("nbf"));
     }
-    if issued_at > now + SKEW {
-        return Err(Fault::NotYet(issued_at));
+    match claims.instant("iat") {
+        None => faults.push(Fault::Lacks("iat")),
+        Some(issued_at) if issued_at > latest => faults.push(Fault::NotYet(issued_at)),
+        Some(issued_at) if issued_at < earliest - expected.max_age => {
+            faults.push(Fault::TooOld(issued_at));
+        }
+        Some(_) => {}
     }
-    if issued_at + expected.max_age + SKEW < now {
-        return Err(Fault::TooOld(issued_at));
-    }
-    Ok(claims)
+    faults.extend(from.filter(|from| *from > latest).map(Fault::NotYet));
+    faults
 }
 
 impl Claims {
@@ -251,6 +279,12 @@ impl Claims {
     #[must_use]
     pub fn ends_at(&self) -> DateTime<Utc> {
         self.instant("exp").unwrap_or(DateTime::<Utc>::MIN_UTC)
+    }
+
+    /// When it was issued.
+    #[must_use]
+    pub fn issued_at(&self) -> DateTime<Utc> {
+        self.instant("iat").unwrap_or(DateTime::<Utc>::MIN_UTC)
     }
 
     /// A claim that is an instant: seconds since 1970, which may have a fraction.

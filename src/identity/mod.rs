@@ -2,9 +2,11 @@
 //! holds a right can be made an [`Admin`]: rights are values, so no check can be forgotten.
 
 pub mod issuers;
+pub mod job;
 pub mod jwt;
 pub mod throttle;
 pub mod token;
+pub mod token_review;
 
 use std::ops::Deref;
 
@@ -15,7 +17,7 @@ use crate::{
         administration::{Administration, Right, Rights, Scope, Scopes},
         principal::{AllowRule, Principal},
     },
-    identity::token::Verified,
+    identity::{job::VerifiedJob, token::Verified},
     ids::TokenId,
 };
 
@@ -38,6 +40,8 @@ pub enum Proof {
         /// When it ends.
         expires_at: Option<DateTime<Utc>>,
     },
+    /// By a CI job's token, of an issuer that vouches for it.
+    Job(Box<VerifiedJob>),
 }
 
 impl Caller {
@@ -52,6 +56,27 @@ impl Caller {
         let proof = Proof::Token { id: verified.token_id(), expires_at };
         let rights = administration.rights_of(&principal, scopes);
         Self { principal, proof, rights, scopes: scopes.clone() }
+    }
+
+    /// The principal of the rule that a job meets. It holds no right to administer, whatever the rules for
+    /// roles say: who can change a workflow would hold it.
+    #[must_use]
+    pub fn by_job(verified: VerifiedJob, principal: Principal) -> Self {
+        Self {
+            principal,
+            proof: Proof::Job(Box::new(verified)),
+            rights: Rights::default(),
+            scopes: Scopes(Some(vec![Scope::Ask])),
+        }
+    }
+
+    /// The job that it is, if it is one.
+    #[must_use]
+    pub const fn job(&self) -> Option<&VerifiedJob> {
+        match &self.proof {
+            Proof::Job(job) => Some(job),
+            Proof::Token { .. } => None,
+        }
     }
 
     /// Who it is.
@@ -89,14 +114,16 @@ impl Caller {
     pub const fn token_id(&self) -> Option<TokenId> {
         match self.proof {
             Proof::Token { id, .. } => Some(id),
+            Proof::Job(_) => None,
         }
     }
 
     /// When what it came with ends.
     #[must_use]
     pub const fn proof_ends_at(&self) -> Option<DateTime<Utc>> {
-        match self.proof {
-            Proof::Token { expires_at, .. } => expires_at,
+        match &self.proof {
+            Proof::Token { expires_at, .. } => *expires_at,
+            Proof::Job(job) => Some(job.ends_at()),
         }
     }
 

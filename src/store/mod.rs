@@ -8,6 +8,7 @@ pub mod admin_rotation;
 pub mod administration;
 pub mod audit;
 pub mod caution;
+pub mod ci;
 pub mod drift;
 pub mod ending;
 pub mod error;

@@ -222,8 +222,20 @@ pub(in crate::telemetry) const SWEEP_KINDS: [&str; 8] =
     ["orphan", "left-over", "lost", "changed", "shut-out", "sessions", "foreign", "unmarked"];
 
 /// Why tokens are refused, in the words of the label.
-pub(in crate::telemetry) const TOKEN_WORDS: [&str; 6] =
-    ["wrong_secret", "no_such_token", "revoked", "disabled", "expired", "throttled"];
+pub(in crate::telemetry) const TOKEN_WORDS: [&str; 12] = [
+    "wrong_secret",
+    "no_such_token",
+    "revoked",
+    "disabled",
+    "expired",
+    "throttled",
+    "issuer",
+    "audience",
+    "signature",
+    "no_rule",
+    "several_rules",
+    "not_there",
+];
 
 /// The label of what the audit says of a refused token.
 pub(in crate::telemetry) fn token_word(why: &str) -> &'static str {
@@ -234,6 +246,12 @@ pub(in crate::telemetry) fn token_word(why: &str) -> &'static str {
         "principal disabled" => "disabled",
         "expired" => "expired",
         "throttled" => "throttled",
+        "issuer" => "issuer",
+        "audience" => "audience",
+        "signature" | "algorithm" | "no key" | "unreadable" => "signature",
+        "no rule" => "no_rule",
+        "several rules" => "several_rules",
+        "not there" => "not_there",
         _ => "other",
     }
 }

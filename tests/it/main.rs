@@ -22,6 +22,7 @@ mod audit;
 mod batches;
 mod breaker;
 mod checks;
+mod ci_jobs;
 mod clocks;
 mod command_line;
 mod context;

@@ -4,6 +4,7 @@ pub(crate) mod books;
 pub(crate) mod chaos;
 pub(crate) mod clients;
 pub(crate) mod daemon;
+pub(crate) mod issuer;
 pub(crate) mod kills;
 pub(crate) mod otlp;
 pub(crate) mod people;
