@@ -25,6 +25,7 @@ use crate::{
     },
     identity::Admin,
     secret::Secret,
+    store::Tx,
     target::Prepared,
 };
 
@@ -137,11 +138,7 @@ impl App {
             self.write_profile(&mut tx, admin, origin, spec).await?;
             lines.push(profile_line(spec, known));
         }
-        let roles = self.store.standing_roles().await?;
-        for spec in &desired.standing_roles {
-            self.write_standing_role(&mut tx, admin, origin, spec).await?;
-            lines.push(standing_role_line(spec, &roles));
-        }
+        lines.extend(self.write_standing_roles(&mut tx, admin, origin, &desired).await?);
         lines.extend(self.write_administration(&mut tx, admin, origin, &desired).await?);
         lines.extend(self.write_ci(&mut tx, admin, origin, &desired).await?);
         tx.commit().await?;
@@ -150,6 +147,21 @@ impl App {
 
         self.make_on_targets(admin, origin, (&desired.profiles, looked), &mut lines).await?;
         Ok(lines)
+    }
+
+    async fn write_standing_roles(
+        &self,
+        tx: &mut Tx,
+        admin: &Admin<'_>,
+        origin: &Origin,
+        desired: &Desired,
+    ) -> Result<Vec<PlannedLine>, Error> {
+        let recorded = self.store.standing_roles().await?;
+        for spec in &desired.standing_roles {
+            self.write_standing_role(tx, admin, origin, spec).await?;
+        }
+        let specs = desired.standing_roles.iter();
+        Ok(specs.map(|spec| standing_role_line(spec, &recorded)).collect())
     }
 
     /// All targets, profiles and standing roles as a file that applies to nothing new.

@@ -98,8 +98,8 @@ impl App {
         asked: &Asked,
         offer: &Offer,
     ) -> Result<Error, Error> {
-        if self.was_spent(caller).await? {
-            return Err(Error::TokenSpent);
+        if let Some(error) = self.refuse_spent(caller, origin).await? {
+            return Ok(error);
         }
         let Some(reached) = self.limit_reached(caller.principal().id, offer).await? else {
             return Ok(profile_changed(&asked.profile));

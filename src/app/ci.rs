@@ -12,14 +12,14 @@ use crate::{
         audit::Event,
         ci::{
             IssuerSpec,
-            explanation::Explanation,
+            explanation::TokenExplanation,
             rule::{self, RuleSpec},
             system::cut,
         },
         name::Name,
         plan::{self, Action, Change, Desired},
     },
-    identity::{Admin, Caller, job, jwt::Unverified},
+    identity::{Admin, job, jwt::Unverified, token_review},
     store::{self, Tx},
 };
 
@@ -65,7 +65,9 @@ impl App {
                 ("issuer", Some(spec), _) => {
                     tx.put_issuer(spec).await.map_err(|e| url_taken(e, spec))?;
                     match line.action {
-                        Action::Create => Event::IssuerCreated { issuer: name, url: spec.url.clone() },
+                        Action::Create => {
+                            Event::IssuerCreated { issuer: name, url: spec.url.clone() }
+                        }
                         _ => Event::IssuerChanged { issuer: name, changed },
                     }
                 }
@@ -89,10 +91,7 @@ impl App {
     ///
     /// # Errors
     /// If our database does not answer.
-    pub async fn ci_rules(
-        &self,
-        _: &Admin<'_>,
-    ) -> Result<(Vec<IssuerSpec>, Vec<RuleSpec>), Error> {
+    pub async fn ci_rules(&self, _: &Admin<'_>) -> Result<(Vec<IssuerSpec>, Vec<RuleSpec>), Error> {
         Ok((self.store.issuers().await?, self.store.ci_rules().await?))
     }
 
@@ -134,7 +133,9 @@ impl App {
                 return Err(not_found("issuer", name, names.iter().map(|issuer| &issuer.name)));
             }
             Err(e) if e.is_constraint("ci_rule_issuer") => {
-                let detail = format!("issuer `{name}` has rules: remove them first (`pgvalet ci rules` lists them)");
+                let detail = format!(
+                    "issuer `{name}` has rules: remove them first (`pgvalet ci rules` lists them)"
+                );
                 return Err(Error::Conflict { code: "issuer_in_use", detail });
             }
             Err(e) => return Err(e.into()),
@@ -159,11 +160,17 @@ impl App {
     ///
     /// # Errors
     /// If our database does not answer.
-    pub async fn explain_token(&self, _: &Admin<'_>, token: &str) -> Result<Explanation, Error> {
+    pub async fn explain_token(
+        &self,
+        _: &Admin<'_>,
+        token: &str,
+    ) -> Result<TokenExplanation, Error> {
         let token = token.trim();
         let unverified = match Unverified::read(token) {
             Ok(unverified) => unverified,
-            Err(fault) => return Ok(unknown(fault.to_string(), "it is refused before it is looked at")),
+            Err(fault) => {
+                return Ok(unknown(fault.to_string(), "it is refused before it is looked at"));
+            }
         };
         let issuer = &unverified.issuer;
         let Some(known) = self.store.issuer_of(issuer).await? else {
@@ -180,23 +187,21 @@ impl App {
         let keys = self.issuers.keys(&address(&known.spec), unverified.key_id.as_deref()).await;
         let keys = keys.as_ref().map(|keys| keys.as_slice()).map_err(ToString::to_string);
         let rules = known.rules.iter().map(|(rule, _)| rule);
-        Ok(job::explain(token, keys, &known.spec, rules, self.clock.now()))
-    }
-
-    /// Jobs have no tokens of ours: theirs come from their CI system.
-    ///
-    /// # Errors
-    /// If the caller is a job.
-    pub(in crate::app) fn refuse_jobs(caller: &Caller, what: &'static str) -> Result<(), Error> {
-        match caller.job() {
-            Some(_) => Err(Error::NotForJobs { what }),
-            None => Ok(()),
+        let mut faults = Vec::new();
+        if let Some(review) = &known.spec.token_review {
+            let audiences = job::audiences(&known.spec, rules.clone());
+            match token_review::review(review, token, &audiences).await {
+                Ok(Ok(())) => {}
+                Ok(Err(why)) => faults.push(format!("the cluster does not stand by it: {why}")),
+                Err(error) => faults.push(format!("the cluster could not be asked: {error}")),
+            }
         }
+        Ok(job::explain(token, keys, &known.spec, rules, self.clock.now(), faults))
     }
 }
 
-fn unknown(fault: String, verdict: &str) -> Explanation {
-    Explanation {
+fn unknown(fault: String, verdict: &str) -> TokenExplanation {
+    TokenExplanation {
         issuer: None,
         faults: vec![fault],
         rules: Vec::new(),

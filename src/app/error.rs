@@ -286,7 +286,7 @@ impl Error {
             Self::TimedOut { .. } => Kind::Timeout,
             Self::StateUnavailable(_) | Self::Busy | Self::IssuerUnavailable(_) => {
                 Kind::Unavailable
-            },
+            }
             Self::Sealed(_) | Self::Internal(_) => Kind::Internal,
         }
     }
@@ -375,7 +375,9 @@ impl Error {
                 Some(reached.retry_after_seconds)
             }
             Self::StillInProgress | Self::Busy => Some(1),
-            Self::StateUnavailable(_) | Self::TimedOut { .. } | Self::IssuerUnavailable(_) => Some(2),
+            Self::StateUnavailable(_) | Self::TimedOut { .. } | Self::IssuerUnavailable(_) => {
+                Some(2)
+            }
             Self::Target {
                 source: target::error::Error::LeftAlone { retry_after, .. }, ..
             } => Some(retry_after.as_secs().saturating_add(1)),

@@ -238,7 +238,7 @@ impl App {
             expires_at: lease.expires_at,
             context: filled.context.clone(),
             break_glass: wish.offer.profile.spec.preset == Preset::BreakGlass,
-            job: wish.caller.job().map(|job| job.seen.clone()),
+            job: wish.caller.job().map(|job| Box::new(job.seen.clone())),
         };
         let intent = Intent {
             lease,

@@ -115,7 +115,11 @@ impl App {
         }
     }
 
-    pub(in crate::app) async fn note_throttled(&self, origin: &Origin, now: DateTime<Utc>) -> Result<(), Error> {
+    pub(in crate::app) async fn note_throttled(
+        &self,
+        origin: &Origin,
+        now: DateTime<Utc>,
+    ) -> Result<(), Error> {
         let failures_per_minute = self.throttle.failures_per_minute();
         let event = Event::SourceThrottled { failures_per_minute };
         let mut tx = self.store.begin().await?;

@@ -143,15 +143,28 @@ impl App {
         }
     }
 
-    /// Was this job's token spent before?
+    /// That this job's token was spent before, if it was. The audit hears of it: a token that is used twice may be in
+    /// two hands.
     ///
     /// # Errors
     /// If our database does not answer.
-    pub(in crate::app) async fn was_spent(&self, caller: &Caller) -> Result<bool, Error> {
-        match caller.job() {
-            Some(job) => Ok(self.store.is_spent(job.token_hash()).await?),
-            None => Ok(false),
+    pub(in crate::app) async fn refuse_spent(
+        &self,
+        caller: &Caller,
+        origin: &Origin,
+    ) -> Result<Option<Error>, Error> {
+        let Some(job) = caller.job() else { return Ok(None) };
+        if !self.store.is_spent(job.token_hash()).await? {
+            return Ok(None);
         }
+        self.metrics.token_refused("spent");
+        let why = format!("it was spent before, by {}", job.seen.job);
+        let event = Event::TokenRefused { token_id: None, why };
+        let mut tx = self.store.begin().await?;
+        tx.audit(&origin.entry(caller, self.clock.now(), event)).await?;
+        tx.commit().await?;
+        self.nudges.audit.notify_one();
+        Ok(Some(Error::TokenSpent))
     }
 
     /// Idempotency keys are a job's own: others under the same rule may think of the same.
@@ -165,9 +178,5 @@ impl App {
 
 /// Where an issuer's keys are.
 pub(in crate::app) fn address(issuer: &IssuerSpec) -> Address {
-    Address {
-        issuer: issuer.url.clone(),
-        jwks_url: issuer.jwks_url.clone(),
-        ca: issuer.ca.clone(),
-    }
+    Address { issuer: issuer.url.clone(), jwks_url: issuer.jwks_url.clone(), ca: issuer.ca.clone() }
 }

@@ -8,6 +8,7 @@ use crate::{
             self, AdoptFrom, ApplyFile, Audit, Drift, PlanFile, Profile, Rotate, Standing, Sweep,
             Target, Token, Top,
         },
+        ci_arguments::Ci,
         daemon_arguments::{Bootstrap, Dev, Migrate, Serve},
         format::Format,
         profile_arguments::{self, Check, Explain, ExplainAccess},
@@ -29,6 +30,8 @@ Examples:
 
 Environment:
   PGVALET_URL, PGVALET_TOKEN, PGVALET_TOKEN_FILE   win over what `pgvalet login` kept
+  PGVALET_OIDC=github                              in a job of GitHub Actions: ask its runner for the token
+  PGVALET_AUDIENCE                                 for whom (the daemon's address, if left out)
   TRACEPARENT, TRACESTATE                          the trace that requests belong to (W3C Trace Context)
 
 Exit status:
@@ -156,6 +159,8 @@ Examples:
 All the options given must hold for a lease to be revoked. Without --no-wait the exit status is 1 if
 some are still being revoked after 30 seconds; the daemon never gives one up.")]
     Revoke(Revoke),
+    /// Rules for CI jobs: explained for a token, written from one, listed, removed
+    Ci(Ci),
     /// Make, list and revoke API tokens
     Token(Token),
     /// List, show and remove targets, renew admins' passwords (`pgvalet apply` makes and changes them)

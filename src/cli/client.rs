@@ -20,12 +20,9 @@ use crate::{
         address::{self, Transport},
         call::{Call, Repeat},
         failure::Failure,
+        job_token::GithubRunner,
     },
-    domain::{
-        diagnosis::Diagnosis,
-        explanation::{Explanation, ObjectName},
-        name::Name,
-    },
+    domain::{diagnosis::Diagnosis, name::Name},
     ids::{LeaseId, TokenId},
     secret::Secret,
 };
@@ -36,10 +33,12 @@ const LONGEST_ANSWER: usize = 64 << 20;
 /// A daemon's address and who asks.
 #[derive(Debug)]
 pub struct Client {
-    http: reqwest::Client,
+    pub(in crate::cli) http: reqwest::Client,
     base: Url,
     token: Secret<String>,
     trace: Vec<(&'static str, String)>,
+    /// In a job, who gives out its tokens.
+    pub(in crate::cli) runner: Option<GithubRunner>,
 }
 
 /// An answer, read; and as it came, for `--json`.
@@ -76,7 +75,7 @@ impl Client {
         }
         let http = http_client(&base)
             .map_err(|source| Failure::Unreachable { url: base.to_string(), source })?;
-        Ok(Self { http, base, token, trace: Vec::new() })
+        Ok(Self { http, base, token, trace: Vec::new(), runner: None })
     }
 
     /// The same, as part of a trace: its headers, as W3C has them.
@@ -233,21 +232,6 @@ impl Client {
         self.read(Call::get(&["v1", kind, name])).await
     }
 
-    /// Who may do what with an object, and through what.
-    ///
-    /// # Errors
-    /// Also if there is no such profile or object.
-    pub async fn explain(
-        &self,
-        profile: &Name,
-        object: &ObjectName,
-    ) -> Result<Answer<Explanation>, Failure> {
-        let path = ["v1", "profiles", profile.as_str(), "explain"];
-        let mut call = Call::get(&path);
-        call.query.push(("object", object.to_string()));
-        self.read(call).await
-    }
-
     /// What can and cannot be done on a target.
     ///
     /// # Errors
@@ -256,12 +240,20 @@ impl Client {
         self.read(Call::get(&["v1", "targets", target.as_str(), "doctor"])).await
     }
 
+    /// Removes what is at a path.
+    ///
+    /// # Errors
+    /// Also if there is nothing.
+    pub(in crate::cli) async fn delete(&self, path: &[&str]) -> Result<(), Failure> {
+        self.send(Call::delete(path)).await.map(drop)
+    }
+
     /// Removes a record.
     ///
     /// # Errors
     /// Also if there is none of that name, or something still needs it.
     pub async fn remove(&self, kind: &str, name: &str) -> Result<(), Failure> {
-        self.send(Call::delete(&["v1", kind, name])).await.map(drop)
+        self.delete(&["v1", kind, name]).await
     }
 
     /// A part of a record, such as the credential of a standing role.
@@ -345,7 +337,7 @@ impl Client {
         mut take: impl FnMut(&[u8]) -> Result<(), Failure>,
     ) -> Result<(), Failure> {
         let call = Call::get(&["v1", "audit", "export"]);
-        let request = self.request(&call).timeout(LONGEST_EXPORT);
+        let request = self.signed(&call).await?.timeout(LONGEST_EXPORT);
         let mut response = request.send().await.map_err(|e| self.unreachable(e))?;
         if !response.status().is_success() {
             return Err(self.refusal(response).await);
@@ -364,9 +356,9 @@ impl Client {
     }
 
     async fn send(&self, call: Call<'_>) -> Result<Raw, Failure> {
-        let response = match self.request(&call).send().await {
+        let response = match self.signed(&call).await?.send().await {
             Err(error) if call.repeat == Repeat::Safe && broke_off(&error) => {
-                self.request(&call).send().await
+                self.signed(&call).await?.send().await
             }
             other => other,
         }
@@ -378,7 +370,7 @@ impl Client {
         Ok(Raw { status, body: self.body(response).await? })
     }
 
-    fn request(&self, call: &Call<'_>) -> reqwest::RequestBuilder {
+    pub(in crate::cli) fn request(&self, call: &Call<'_>) -> reqwest::RequestBuilder {
         let mut url = self.base.clone();
         // An address that cannot have segments was refused when the client was made.
         if let Ok(mut segments) = url.path_segments_mut() {

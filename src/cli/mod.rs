@@ -12,6 +12,8 @@ pub mod audit;
 mod call;
 pub mod check;
 pub mod child;
+pub mod ci;
+pub mod ci_arguments;
 pub mod client;
 pub mod code;
 pub mod daemon_arguments;
@@ -22,6 +24,7 @@ pub mod explain;
 pub mod explain_access;
 pub mod failure;
 pub mod format;
+mod job_token;
 pub mod leases;
 pub mod output;
 pub mod password;
@@ -144,6 +147,7 @@ async fn dispatch(
         RemoteCommand::Rotate(given) => Box::pin(standing::rotate(given, globals, io)).await,
         RemoteCommand::Standing(given) => Box::pin(standing::standing(given, globals, io)).await,
         RemoteCommand::Revoke(given) => Box::pin(revoke::revoke(given, globals, io)).await,
+        RemoteCommand::Ci(given) => Box::pin(ci::ci(given, globals, io)).await,
         RemoteCommand::Token(given) => Box::pin(tokens::token(given, globals, io)).await,
         RemoteCommand::Target(given) => Box::pin(records::target(given, globals, io)).await,
         RemoteCommand::Profile(given) => Box::pin(records::profile(given, globals, io)).await,

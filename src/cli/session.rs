@@ -17,6 +17,7 @@ use crate::{
         arguments::Login,
         client::Client,
         failure::Failure,
+        job_token::GithubRunner,
         output::{self, facts, instant, plain},
         password,
     },
@@ -41,6 +42,12 @@ const LONGEST_TOKEN_FILE: u64 = 4096;
 /// If there is no address or no token, or the kept one can be read by others.
 pub fn sign_in(globals: &Globals, io: &Io<'_>) -> Result<Client, Failure> {
     let named = globals.url.clone().or_else(|| io.environment.text("PGVALET_URL"));
+    if let Some(url) = &named
+        && let Some(runner) = GithubRunner::of(&io.environment, url)?
+    {
+        let client = Client::over(transport(globals), url, runner.token().duplicate())?;
+        return Ok(client.in_trace(io.environment.trace()).with_runner(runner));
+    }
     let given = match io.environment.secret("PGVALET_TOKEN") {
         Some(token) => Some(token),
         None => match io.environment.text("PGVALET_TOKEN_FILE") {

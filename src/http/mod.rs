@@ -4,6 +4,7 @@
 mod admin;
 mod audit;
 mod caller;
+mod ci;
 mod code;
 mod drift;
 mod gate;
@@ -88,6 +89,7 @@ fn api() -> OpenApiRouter<Arc<App>> {
         .merge(sweep::routes())
         .merge(drift::routes())
         .merge(tokens::routes())
+        .merge(ci::routes())
         .merge(audit::routes())
         .merge(status::routes())
         .merge(health::routes())

@@ -152,12 +152,12 @@ impl Issuers {
         key_id: Option<&str>,
     ) -> Result<Arc<Vec<Jwk>>, Error> {
         let known = self.of(address)?;
-        if let Some(answer) = known.seen().answer(key_id) {
+        if let Some(answer) = known.seen().answer(key_id, Instant::now()) {
             return answer;
         }
         let _asking = known.asking.lock().await;
         // Somebody may have asked while this one waited.
-        if let Some(answer) = known.seen().answer(key_id) {
+        if let Some(answer) = known.seen().answer(key_id, Instant::now()) {
             return answer;
         }
         let now = Instant::now();
@@ -173,7 +173,7 @@ impl Issuers {
             Err(error) => {
                 tracing::warn!(issuer = %address.issuer, error = &error as &dyn std::error::Error, "could not read the keys of an issuer");
                 known.note(|seen| seen.failed = Some(error.clone()));
-                known.seen().believed().ok_or(error)
+                known.seen().believed(now).ok_or(error)
             }
         }
     }
@@ -191,8 +191,7 @@ impl Issuers {
             Some(pem) => client(Some(pem))
                 .map_err(|e| Error::unusable("the `ca` of its issuer", &causes(&e)))?,
         };
-        let known =
-            Arc::new(Known { http, asking: AsyncMutex::default(), seen: Mutex::default() });
+        let known = Arc::new(Known { http, asking: AsyncMutex::default(), seen: Mutex::default() });
         all.insert(address.clone(), Arc::clone(&known));
         Ok(known)
     }
@@ -221,21 +220,20 @@ pub(in crate::identity) fn client(ca: Option<&str>) -> Result<reqwest::Client, r
 
 impl Seen {
     /// What can be said without asking the issuer.
-    fn answer(&self, key_id: Option<&str>) -> Option<Result<Arc<Vec<Jwk>>, Error>> {
+    fn answer(&self, key_id: Option<&str>, now: Instant) -> Option<Result<Arc<Vec<Jwk>>, Error>> {
+        let asked = |within: Duration| self.asked_at.is_some_and(|asked| now - asked < within);
         let Some((keys, read_at)) = &self.keys else {
-            let is_recent = self.asked_at.is_some_and(|asked| asked.elapsed() < FAILED_FOR);
-            return self.failed.clone().filter(|_| is_recent).map(Err);
+            return self.failed.clone().filter(|_| asked(FAILED_FOR)).map(Err);
         };
         let is_named = |key: &Jwk, id: &str| key.common.key_id.as_deref() == Some(id);
         let has_it = key_id.is_none_or(|id| keys.iter().any(|key| is_named(key, id)));
-        let is_fresh = has_it && read_at.elapsed() < FRESH_FOR;
-        let asked = self.asked_at.is_some_and(|asked| asked.elapsed() < ASKED_EVERY);
-        if is_fresh || asked { self.believed().map(Ok) } else { None }
+        let is_fresh = has_it && now - *read_at < FRESH_FOR;
+        if is_fresh || asked(ASKED_EVERY) { self.believed(now).map(Ok) } else { None }
     }
 
-    fn believed(&self) -> Option<Arc<Vec<Jwk>>> {
+    fn believed(&self, now: Instant) -> Option<Arc<Vec<Jwk>>> {
         let (keys, read_at) = self.keys.as_ref()?;
-        (read_at.elapsed() < BELIEVED_FOR).then(|| Arc::clone(keys))
+        (now - *read_at < BELIEVED_FOR).then(|| Arc::clone(keys))
     }
 }
 
@@ -348,4 +346,69 @@ fn causes(error: &reqwest::Error) -> String {
         source = cause.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// With one key `a`, read and asked for so many seconds ago.
+    fn seen(now: Instant, read: u64, asked: u64) -> Seen {
+        let key = serde_json::json!({ "kty": "RSA", "kid": "a", "n": "AQAB", "e": "AQAB" });
+        let keys = Arc::new(vec![serde_json::from_value(key).unwrap()]);
+        let ago = |seconds| now - Duration::from_secs(seconds);
+        Seen { keys: Some((keys, ago(read))), asked_at: Some(ago(asked)), ..Seen::default() }
+    }
+
+    #[test]
+    fn keys_are_believed_for_half_a_day_and_asked_for_seldom() {
+        // Far enough from the beginning of time that half a day lies before it.
+        let now = Instant::now() + Duration::from_secs(100_000);
+        for (read, asked, key, answered) in [
+            (1, 1, Some("a"), true),
+            (599, 599, Some("a"), true),
+            (601, 601, Some("a"), false),
+            (601, 9, Some("a"), true),
+            (11, 11, Some("b"), false),
+            (11, 9, Some("b"), true),
+            (11, 11, None, true),
+            (43_199, 9, Some("a"), true),
+            (43_201, 9, Some("a"), false),
+        ] {
+            let answer = seen(now, read, asked).answer(key, now);
+            assert_eq!(answer.is_some(), answered, "read {read} s, asked {asked} s ago: {key:?}");
+        }
+        assert!(seen(now, 43_199, 0).believed(now).is_some());
+        assert!(seen(now, 43_201, 0).believed(now).is_none());
+    }
+
+    #[test]
+    fn who_never_answered_is_not_asked_by_everybody_at_once() {
+        let now = Instant::now() + Duration::from_secs(10);
+        let failed = Some(Error::unusable("x", "y"));
+        let seen =
+            |asked_at| Seen { asked_at: Some(asked_at), failed: failed.clone(), ..Seen::default() };
+        assert!(
+            seen(now - Duration::from_millis(900)).answer(None, now).is_some_and(|a| a.is_err())
+        );
+        assert!(seen(now - Duration::from_millis(1100)).answer(None, now).is_none());
+        assert!(Seen::default().answer(None, now).is_none());
+    }
+
+    #[test]
+    fn plain_http_is_for_this_machine_alone() {
+        for (url, good) in [
+            ("https://issuer.example", true),
+            ("http://issuer.example", false),
+            ("http://127.0.0.1:8080/x", true),
+            ("http://[::1]/x", true),
+            ("http://localhost:1", true),
+            ("http://localhost.example", false),
+            ("http://127.0.0.1@issuer.example", false),
+            ("file:///etc/passwd", false),
+            ("", false),
+        ] {
+            assert_eq!(is_protected(url), good, "{url}");
+        }
+    }
 }

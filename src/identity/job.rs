@@ -10,7 +10,7 @@ use crate::{
     domain::{
         ci::{
             IssuerSpec, JobSeen,
-            explanation::{Explanation, RuleExplained},
+            explanation::{RuleExplained, TokenExplanation},
             rule::{self, RuleSpec},
         },
         name::Name,
@@ -128,8 +128,8 @@ pub fn verify<'a>(
     }
 }
 
-/// Says all that there is to say about a token, good or not. Without keys, its signature is not judged, and why is
-/// given instead.
+/// Says all that there is to say about a token, good or not, after these faults that were found already. Without
+/// keys, its signature is not judged, and why is given instead.
 #[must_use]
 pub fn explain<'a>(
     text: &str,
@@ -137,8 +137,8 @@ pub fn explain<'a>(
     issuer: &IssuerSpec,
     rules: impl Iterator<Item = &'a RuleSpec> + Clone,
     now: DateTime<Utc>,
-) -> Explanation {
-    let mut faults = Vec::new();
+    mut faults: Vec<String>,
+) -> TokenExplanation {
     let signed = match keys {
         Ok(keys) => jwt::signed(text, keys).map_err(|fault| fault.to_string()),
         Err(why) => Err(format!("its signature could not be checked: {why}")),
@@ -176,13 +176,21 @@ pub fn explain<'a>(
     };
     let job = (!claims.is_empty()).then(|| rule::job(issuer, claims));
     let issuer = Some(issuer.name.to_string());
-    Explanation { issuer, faults, rules, principal, job, verdict }
+    TokenExplanation { issuer, faults, rules, principal, job, verdict }
 }
 
 /// Everybody for whom a token may be made.
-fn audiences<'a>(issuer: &IssuerSpec, rules: impl Iterator<Item = &'a RuleSpec>) -> Vec<String> {
-    let mut all: Vec<String> =
-        issuer.audience.iter().cloned().chain(rules.filter_map(|rule| rule.audience.clone())).collect();
+#[must_use]
+pub fn audiences<'a>(
+    issuer: &IssuerSpec,
+    rules: impl Iterator<Item = &'a RuleSpec>,
+) -> Vec<String> {
+    let mut all: Vec<String> = issuer
+        .audience
+        .iter()
+        .cloned()
+        .chain(rules.filter_map(|rule| rule.audience.clone()))
+        .collect();
     all.sort();
     all.dedup();
     all

@@ -339,3 +339,129 @@ fn words(texts: &[String]) -> String {
 fn cut(text: &str) -> String {
     text.chars().filter(|c| !c.is_control()).take(200).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn at(second: i64) -> DateTime<Utc> {
+        DateTime::from_timestamp(second, 0).unwrap()
+    }
+
+    fn claims(differs: &Value) -> Claims {
+        let mut claims =
+            json!({ "iss": "i", "aud": "a", "sub": "s", "iat": 1000, "nbf": 1000, "exp": 1300 });
+        for (name, value) in differs.as_object().unwrap() {
+            claims[name] = value.clone();
+        }
+        claims.as_object_mut().unwrap().retain(|_, value| !value.is_null());
+        Claims(claims.as_object().unwrap().clone())
+    }
+
+    fn words_at(now: i64, differs: &Value) -> Vec<&'static str> {
+        let audiences = ["a".to_owned(), "b".to_owned()];
+        let max_age = TimeDelta::seconds(200);
+        let expected = Expected { issuer: "i", audiences: &audiences, max_age };
+        faults(&claims(differs), &expected, at(now)).iter().map(Fault::word).collect()
+    }
+
+    #[test]
+    fn each_bound_holds_to_the_second() {
+        for (now, wrong) in [
+            (939, &["not yet good", "not yet good"][..]),
+            (940, &[]),
+            (1260, &[]),
+            (1261, &["too old"]),
+            (1359, &["too old"]),
+            (1360, &["expired", "too old"]),
+        ] {
+            assert_eq!(words_at(now, &json!({})), wrong, "at {now}");
+        }
+    }
+
+    #[test]
+    fn what_is_missing_or_of_another_type_is_a_fault_and_no_number_is_too_large() {
+        for (differs, wrong) in [
+            (json!({ "iss": null }), &["lacks a claim"][..]),
+            (json!({ "iss": "i/" }), &["issuer"]),
+            (json!({ "iss": ["i"] }), &["lacks a claim"]),
+            (json!({ "aud": null }), &["audience"]),
+            (json!({ "aud": ["x", "b"] }), &[]),
+            (json!({ "aud": ["x", 7] }), &["audience"]),
+            (json!({ "aud": { "a": "a" } }), &["audience"]),
+            (json!({ "sub": "" }), &["lacks a claim"]),
+            (json!({ "exp": "1300" }), &["lacks a claim"]),
+            (json!({ "exp": 1300.9 }), &[]),
+            (json!({ "exp": f64::MAX }), &["lacks a claim"]),
+            (json!({ "exp": i64::MAX }), &["lacks a claim"]),
+            (json!({ "exp": DateTime::<Utc>::MAX_UTC.timestamp() }), &[]),
+            (json!({ "exp": DateTime::<Utc>::MIN_UTC.timestamp() }), &["expired"]),
+            (json!({ "iat": DateTime::<Utc>::MAX_UTC.timestamp() }), &["not yet good"]),
+            (json!({ "iat": DateTime::<Utc>::MIN_UTC.timestamp() }), &["too old"]),
+            (json!({ "nbf": true }), &["lacks a claim"]),
+            (json!({ "nbf": null }), &[]),
+        ] {
+            assert_eq!(words_at(1000, &differs), wrong, "{differs}");
+        }
+    }
+
+    #[test]
+    fn a_header_is_read_and_nothing_of_it_chosen_by_the_token() {
+        let token = |header: &Value| {
+            let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
+            format!("{}.{}.AAAA", part(header), part(&json!({ "iss": "i" })))
+        };
+        for (header, word) in [
+            (json!({ "alg": "RS256" }), None),
+            (json!({ "alg": "ES256", "typ": "JOSE", "kid": "k" }), None),
+            (json!({ "alg": "none" }), Some("algorithm")),
+            (json!({ "alg": "HS256" }), Some("algorithm")),
+            (json!({ "alg": ["RS256"] }), Some("algorithm")),
+            (json!({}), Some("algorithm")),
+            (json!({ "alg": "RS256", "crit": [] }), Some("unreadable")),
+            (json!({ "alg": "RS256", "b64": false }), Some("unreadable")),
+            (json!({ "alg": "RS256", "typ": "logout+jwt" }), Some("unreadable")),
+        ] {
+            let read = Unverified::read(&token(&header));
+            assert_eq!(read.err().map(|fault| fault.word()), word, "{header}");
+        }
+        for text in ["", "a.b", "a.b.c.d", "ey.ey.ey", &"e".repeat(LONGEST + 1)] {
+            assert_eq!(Unverified::read(text).unwrap_err().word(), "unreadable", "{text}");
+        }
+    }
+
+    #[test]
+    fn a_key_fits_what_it_was_made_for() {
+        let rsa = json!({ "kty": "RSA", "kid": "k", "n": "AQAB", "e": "AQAB" });
+        let with = |name: &str, value: &str| {
+            let mut key = rsa.clone();
+            key[name] = json!(value);
+            key
+        };
+        let token = |key_id: Option<&str>| Unverified {
+            key_id: key_id.map(str::to_owned),
+            issuer: "i".to_owned(),
+            algorithm: Algorithm::RS256,
+        };
+        for (key, named, holds) in [
+            (rsa.clone(), Some("k"), true),
+            (rsa.clone(), None, true),
+            (rsa.clone(), Some("other"), false),
+            (with("use", "sig"), Some("k"), true),
+            (with("use", "enc"), Some("k"), false),
+            (with("alg", "RS256"), Some("k"), true),
+            (with("alg", "RS512"), Some("k"), false),
+            (json!({ "kty": "oct", "kid": "k", "k": "AAAA" }), Some("k"), false),
+            (
+                json!({ "kty": "EC", "crv": "P-256", "kid": "k", "x": "AA", "y": "AA" }),
+                Some("k"),
+                false,
+            ),
+        ] {
+            let read: Jwk = serde_json::from_value(key.clone()).unwrap();
+            assert_eq!(fits(&read, &token(named)), holds, "{key} {named:?}");
+        }
+    }
+}

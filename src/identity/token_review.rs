@@ -37,7 +37,8 @@ pub async fn review(
         "kind": "TokenReview",
         "spec": { "token": token, "audiences": audiences },
     });
-    let answer: Value = issuers::read(&url, http.post(&url).bearer_auth(own.expose()).json(&body)).await?;
+    let answer: Value =
+        issuers::read(&url, http.post(&url).bearer_auth(own.expose()).json(&body)).await?;
     let said = |name: &str| answer.get("status").and_then(|status| status.get(name));
     if said("authenticated") != Some(&Value::Bool(true)) {
         let why = said("error").and_then(Value::as_str).unwrap_or("the token is not good any more");

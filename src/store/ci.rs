@@ -51,8 +51,8 @@ impl Store {
         .await?;
         let mut known: Option<KnownIssuer> = None;
         for row in rows {
-            let issuer = known
-                .get_or_insert_with(|| KnownIssuer { spec: row.issuer.0, rules: Vec::new() });
+            let issuer =
+                known.get_or_insert_with(|| KnownIssuer { spec: row.issuer.0, rules: Vec::new() });
             let (Some(rule), Some(id), Some(subject)) = (row.rule, row.id, row.subject) else {
                 continue;
             };
@@ -75,10 +75,11 @@ impl Store {
     /// # Errors
     /// If the database does not answer.
     pub async fn issuers(&self) -> Result<Vec<IssuerSpec>, Error> {
-        let rows =
-            sqlx::query_scalar!(r#"SELECT spec AS "spec: Json<IssuerSpec>" FROM issuer ORDER BY name"#)
-                .fetch_all(&self.pool)
-                .await?;
+        let rows = sqlx::query_scalar!(
+            r#"SELECT spec AS "spec: Json<IssuerSpec>" FROM issuer ORDER BY name"#
+        )
+        .fetch_all(&self.pool)
+        .await?;
         Ok(rows.into_iter().map(|Json(spec)| spec).collect())
     }
 
@@ -87,10 +88,11 @@ impl Store {
     /// # Errors
     /// If the database does not answer.
     pub async fn ci_rules(&self) -> Result<Vec<RuleSpec>, Error> {
-        let rows =
-            sqlx::query_scalar!(r#"SELECT spec AS "spec: Json<RuleSpec>" FROM ci_rule ORDER BY name"#)
-                .fetch_all(&self.pool)
-                .await?;
+        let rows = sqlx::query_scalar!(
+            r#"SELECT spec AS "spec: Json<RuleSpec>" FROM ci_rule ORDER BY name"#
+        )
+        .fetch_all(&self.pool)
+        .await?;
         Ok(rows.into_iter().map(|Json(spec)| spec).collect())
     }
 

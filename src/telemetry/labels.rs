@@ -222,7 +222,7 @@ pub(in crate::telemetry) const SWEEP_KINDS: [&str; 8] =
     ["orphan", "left-over", "lost", "changed", "shut-out", "sessions", "foreign", "unmarked"];
 
 /// Why tokens are refused, in the words of the label.
-pub(in crate::telemetry) const TOKEN_WORDS: [&str; 12] = [
+pub(in crate::telemetry) const TOKEN_WORDS: [&str; 13] = [
     "wrong_secret",
     "no_such_token",
     "revoked",
@@ -235,6 +235,7 @@ pub(in crate::telemetry) const TOKEN_WORDS: [&str; 12] = [
     "no_rule",
     "several_rules",
     "not_there",
+    "spent",
 ];
 
 /// The label of what the audit says of a refused token.
@@ -252,6 +253,7 @@ pub(in crate::telemetry) fn token_word(why: &str) -> &'static str {
         "no rule" => "no_rule",
         "several rules" => "several_rules",
         "not there" => "not_there",
+        "spent" => "spent",
         _ => "other",
     }
 }

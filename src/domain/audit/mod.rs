@@ -185,7 +185,7 @@ pub enum Event {
         break_glass: bool,
         /// The CI job that asked, as its token tells of it.
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        job: Option<JobSeen>,
+        job: Option<Box<JobSeen>>,
     },
     /// The login was made and its credential handed out.
     #[serde(rename = "lease.activated")]

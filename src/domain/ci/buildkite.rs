@@ -14,13 +14,30 @@ pub const SYSTEM: System = System {
     ],
     run: &[&["pipeline_id"], &["job_id"]],
     told: &[
-        &["organization_slug"], &["pipeline_slug"], &["build_branch"], &["build_commit"], &["build_number"],
-        &["step_key"], &["job_id"],
+        &["organization_slug"],
+        &["pipeline_slug"],
+        &["build_branch"],
+        &["build_commit"],
+        &["build_number"],
+        &["step_key"],
+        &["job_id"],
     ],
     refused: &[
-        Refused { key: "organization_slug", instead: "names are recycled: write organization_id = \"…\" (`--claim organization_id` puts it into the token)" },
-        Refused { key: "pipeline_slug", instead: "names are recycled: write pipeline_id = \"…\" (`--claim pipeline_id` puts it into the token)" },
-        Refused::new("sub", "it is made of names: write organization_id, pipeline_id, build_branch"),
-        Refused::new("subject", "it is made of names: write organization_id, pipeline_id, build_branch"),
+        Refused {
+            key: "organization_slug",
+            instead: "names are recycled: write organization_id = \"…\" (`--claim organization_id` puts it into the token)",
+        },
+        Refused {
+            key: "pipeline_slug",
+            instead: "names are recycled: write pipeline_id = \"…\" (`--claim pipeline_id` puts it into the token)",
+        },
+        Refused::new(
+            "sub",
+            "it is made of names: write organization_id, pipeline_id, build_branch",
+        ),
+        Refused::new(
+            "subject",
+            "it is made of names: write organization_id, pipeline_id, build_branch",
+        ),
     ],
 };

@@ -15,12 +15,23 @@ pub const SYSTEM: System = System {
     ],
     run: &[&["oidc.circleci.com/project-id"], &["oidc.circleci.com/job-id"]],
     told: &[
-        &["oidc.circleci.com/vcs-origin"], &["oidc.circleci.com/vcs-ref"], &["oidc.circleci.com/workflow-id"],
+        &["oidc.circleci.com/vcs-origin"],
+        &["oidc.circleci.com/vcs-ref"],
+        &["oidc.circleci.com/workflow-id"],
         &["oidc.circleci.com/job-id"],
     ],
     refused: &[
-        Refused::new("ssh_rerun", "a job that was run again with SSH is never let in: leave it out"),
-        Refused { key: "sub", instead: "write project_id = \"…\" (the organisation is in the issuer's url)" },
-        Refused { key: "subject", instead: "write project_id = \"…\" (the organisation is in the issuer's url)" },
+        Refused::new(
+            "ssh_rerun",
+            "a job that was run again with SSH is never let in: leave it out",
+        ),
+        Refused {
+            key: "sub",
+            instead: "write project_id = \"…\" (the organisation is in the issuer's url)",
+        },
+        Refused {
+            key: "subject",
+            instead: "write project_id = \"…\" (the organisation is in the issuer's url)",
+        },
     ],
 };

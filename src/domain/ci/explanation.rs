@@ -1,10 +1,10 @@
 //! What was found out about a token: the verifier's word, and each rule with each of its matchers.
 
-use crate::domain::ci::rule::Outcome;
+use crate::domain::ci::rule::ClaimOutcome;
 
 /// All that was looked at.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Explanation {
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
+pub struct TokenExplanation {
     /// The issuer, by its name here; none if it is not one of ours.
     pub issuer: Option<String>,
     /// What is wrong with the token itself; nothing if it is good.
@@ -20,12 +20,12 @@ pub struct Explanation {
 }
 
 /// One rule.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
 pub struct RuleExplained {
     /// Its name.
     pub rule: String,
     /// Does the token meet it?
     pub holds: bool,
     /// Each thing that was looked at.
-    pub outcomes: Vec<Outcome>,
+    pub outcomes: Vec<ClaimOutcome>,
 }

@@ -25,14 +25,32 @@ pub const SYSTEM: System = System {
     ],
     run: &[&["project_id"], &["job_id"]],
     told: &[
-        &["project_path"], &["ref"], &["sha"], &["user_login"], &["pipeline_source"], &["environment"], &["pipeline_id"],
+        &["project_path"],
+        &["ref"],
+        &["sha"],
+        &["user_login"],
+        &["pipeline_source"],
+        &["environment"],
+        &["pipeline_id"],
         &["job_id"],
     ],
     refused: &[
-        Refused::new("project_path", "names are recycled: write project_id = …; `pgvalet ci rule --from-token -` finds it"),
-        Refused::new("namespace_path", "names are recycled: write namespace_id = …; `pgvalet ci rule --from-token -` finds it"),
+        Refused::new(
+            "project_path",
+            "names are recycled: write project_id = …; `pgvalet ci rule --from-token -` finds it",
+        ),
+        Refused::new(
+            "namespace_path",
+            "names are recycled: write namespace_id = …; `pgvalet ci rule --from-token -` finds it",
+        ),
         Refused::new("user_login", "names are recycled: write user_id = …"),
-        Refused::new("sub", "it is made of names, and of what each project configures: write project_id, namespace_id, ref"),
-        Refused::new("subject", "it is made of names, and of what each project configures: write project_id, namespace_id, ref"),
+        Refused::new(
+            "sub",
+            "it is made of names, and of what each project configures: write project_id, namespace_id, ref",
+        ),
+        Refused::new(
+            "subject",
+            "it is made of names, and of what each project configures: write project_id, namespace_id, ref",
+        ),
     ],
 };

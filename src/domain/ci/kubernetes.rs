@@ -8,8 +8,16 @@ pub const SYSTEM: System = System {
     url: None,
     fields: &[
         Field::needed("namespace", &["kubernetes.io", "namespace"], Form::Exact),
-        Field::needed("serviceaccount_uid", &["kubernetes.io", "serviceaccount", "uid"], Form::Uuid),
-        Field::optional("serviceaccount", &["kubernetes.io", "serviceaccount", "name"], Form::Exact),
+        Field::needed(
+            "serviceaccount_uid",
+            &["kubernetes.io", "serviceaccount", "uid"],
+            Form::Uuid,
+        ),
+        Field::optional(
+            "serviceaccount",
+            &["kubernetes.io", "serviceaccount", "name"],
+            Form::Exact,
+        ),
         Field::optional("pod", &["kubernetes.io", "pod", "name"], Form::Exact),
         Field::optional("pod_uid", &["kubernetes.io", "pod", "uid"], Form::Uuid),
         Field::optional("node", &["kubernetes.io", "node", "name"], Form::Exact),
@@ -26,7 +34,13 @@ pub const SYSTEM: System = System {
         &["kubernetes.io", "node", "name"],
     ],
     refused: &[
-        Refused::new("sub", "an account of that name may be made anew by others: write namespace and serviceaccount_uid"),
-        Refused::new("subject", "an account of that name may be made anew by others: write namespace and serviceaccount_uid"),
+        Refused::new(
+            "sub",
+            "an account of that name may be made anew by others: write namespace and serviceaccount_uid",
+        ),
+        Refused::new(
+            "subject",
+            "an account of that name may be made anew by others: write namespace and serviceaccount_uid",
+        ),
     ],
 };

@@ -61,7 +61,7 @@ impl IssuerKind {
 }
 
 /// Whose tokens are taken.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
 pub struct IssuerSpec {
     /// Its name here.
     pub name: Name,
@@ -82,7 +82,7 @@ pub struct IssuerSpec {
 }
 
 /// Kubernetes' TokenReview: keys alone cannot tell that a pod was deleted.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
 pub struct TokenReview {
     /// The API server.
     pub url: String,
@@ -134,16 +134,15 @@ pub fn faults(issuer: &IssuerSpec) -> Vec<(&'static str, String)> {
     let has_blank = |text: &str| text.contains(|c: char| c.is_whitespace() || c.is_control());
     let mut address = |key, url: &str| {
         if has_blank(url) || !is_protected(url) {
-            let message = "write an address that begins with https:// (plain http is for this machine alone)";
+            let message =
+                "write an address that begins with https:// (plain http is for this machine alone)";
             faults.push((key, message.to_owned()));
         }
     };
-    if issuer.jwks_url.is_none() && issuer.kind != IssuerKind::Generic {
+    if issuer.jwks_url.is_none() {
         address("url", &issuer.url);
     }
-    for (key, url) in [("jwks_url", issuer.jwks_url.as_deref())] {
-        url.into_iter().for_each(|url| address(key, url));
-    }
+    issuer.jwks_url.iter().for_each(|url| address("jwks_url", url));
     if let Some(review) = &issuer.token_review {
         address("token_review.url", &review.url);
         if issuer.kind != IssuerKind::Kubernetes {
@@ -154,6 +153,10 @@ pub fn faults(issuer: &IssuerSpec) -> Vec<(&'static str, String)> {
             let message = "write the whole path of a file on the daemon's machine";
             faults.push(("token_review.token_file", message.to_owned()));
         }
+    }
+    if issuer.url.starts_with("https://oidc.circleci.com") && !issuer.url.contains("/org/") {
+        let message = "each organisation is an issuer of its own: write \"https://oidc.circleci.com/org/ORGANISATION-ID\"";
+        faults.push(("url", message.to_owned()));
     }
     if !(1..=MOST_MAX_AGE).contains(&issuer.max_age) {
         faults.push(("max_age", "write a length of time from \"1s\" to \"1h\"".to_owned()));
@@ -191,8 +194,10 @@ fn is_owner_url(audience: &str) -> bool {
 /// https; or plain http to a loopback address, for tests and playgrounds.
 fn is_protected(url: &str) -> bool {
     let here = ["http://127.0.0.1", "http://[::1]", "http://localhost"];
-    let after = |front: &&str| url.strip_prefix(*front).is_some_and(|rest| rest.is_empty() || rest.starts_with([':', '/']));
-    url.strip_prefix("https://").is_some_and(|rest| !rest.is_empty()) || here.iter().any(|front| after(&front))
+    let after = |front: &&str| {
+        url.strip_prefix(*front).is_some_and(|rest| rest.is_empty() || rest.starts_with([':', '/']))
+    };
+    url.strip_prefix("https://").is_some_and(|rest| !rest.is_empty()) || here.iter().any(after)
 }
 
 /// What is kept of the job that asked, for the audit. Its token's words: they say what happened, and give nothing.

@@ -9,8 +9,16 @@ use crate::domain::ci::{
 
 /// Keys that narrow a rule to what the token is about, where the token says them.
 const NARROWING: [&str; 10] = [
-    "ref", "environment", "event", "runner_environment", "pipeline_source", "ref_type", "ref_protected", "vcs_ref",
-    "build_branch", "serviceaccount",
+    "ref",
+    "environment",
+    "event",
+    "runner_environment",
+    "pipeline_source",
+    "ref_type",
+    "ref_protected",
+    "vcs_ref",
+    "build_branch",
+    "serviceaccount",
 ];
 
 /// Claims that say what an id is called.
@@ -52,7 +60,8 @@ pub fn propose(claims: &Map<String, Value>, name: &str) -> String {
     let system = kind.system();
     let text = |claim: &[&str]| said(claims, claim).first().map(|text| cut(text));
     let issuer = text(&["iss"]).unwrap_or_default();
-    let mut out = vec![format!("[issuer.{}]", kind.as_str()), format!("kind = {}", quoted(kind.as_str()))];
+    let mut out =
+        vec![format!("[issuer.{}]", kind.as_str()), format!("kind = {}", quoted(kind.as_str()))];
     if system.url != Some(issuer.as_str()) {
         out.push(format!("url = {}", quoted(&issuer)));
     }

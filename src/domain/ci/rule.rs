@@ -13,7 +13,7 @@ use crate::domain::{
 };
 
 /// What a job must be.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
 pub struct RuleSpec {
     /// Its name: the job is `ci:NAME`.
     pub name: Name,
@@ -30,8 +30,8 @@ pub struct RuleSpec {
 }
 
 /// One thing that was looked at.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Outcome {
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
+pub struct ClaimOutcome {
     /// The key, as a file writes it.
     pub key: String,
     /// Where the token says it.
@@ -53,10 +53,10 @@ impl RuleSpec {
 
     /// Everything that is looked at, in the order of the system's keys.
     #[must_use]
-    pub fn outcomes(&self, issuer: &IssuerSpec, claims: &Map<String, Value>) -> Vec<Outcome> {
+    pub fn outcomes(&self, issuer: &IssuerSpec, claims: &Map<String, Value>) -> Vec<ClaimOutcome> {
         let audience = self.audience(issuer).map(str::to_owned);
         let aud = said(claims, &["aud"]);
-        let audience = Outcome {
+        let audience = ClaimOutcome {
             key: "audience".to_owned(),
             claim: "aud".to_owned(),
             holds: audience.as_ref().is_some_and(|wanted| aud.contains(wanted)),
@@ -67,7 +67,7 @@ impl RuleSpec {
         let fields = fields.filter_map(|field| self.outcome(field, claims));
         let further = self.claims.iter().map(|(name, wanted)| {
             let seen = said(claims, &[name]);
-            Outcome {
+            ClaimOutcome {
                 key: format!("claims.{name}"),
                 claim: name.clone(),
                 wanted: vec![wanted.clone()],
@@ -79,7 +79,7 @@ impl RuleSpec {
     }
 
     /// None if the rule does not ask for it.
-    fn outcome(&self, field: &Field, claims: &Map<String, Value>) -> Option<Outcome> {
+    fn outcome(&self, field: &Field, claims: &Map<String, Value>) -> Option<ClaimOutcome> {
         let written = self.matchers.get(field.key).filter(|written| !written.is_empty());
         let wanted: Vec<String> = match (field.unsaid, written) {
             (Unsaid::Always(this), _) => vec![this.to_owned()],
@@ -93,7 +93,7 @@ impl RuleSpec {
         let meets = |wanted: &String| seen.iter().any(|seen| field.form.holds(wanted, seen));
         let holds = wanted.iter().any(meets);
         let (key, claim) = (field.key.to_owned(), shown(field.claim));
-        Some(Outcome { key, claim, wanted, seen: shortened(seen), holds })
+        Some(ClaimOutcome { key, claim, wanted, seen: shortened(seen), holds })
     }
 
     /// Does a token meet all of it?
@@ -155,7 +155,9 @@ impl Form {
     fn fault(self, text: &str) -> Option<String> {
         let is_ref = matches!(self, Self::Ref(_));
         if text.contains('*') && !is_ref {
-            return Some(format!("`{text}` is taken to the letter, and `*` is no letter of it: write all of it"));
+            return Some(format!(
+                "`{text}` is taken to the letter, and `*` is no letter of it: write all of it"
+            ));
         }
         match self {
             Self::Exact => None,
@@ -252,10 +254,15 @@ pub fn notes(rule: &RuleSpec, kind: IssuerKind) -> Vec<String> {
                 notes.push("of a public repository anybody can fork it and open a pull request: repository_visibility = \"private\" keeps those out".to_owned());
             }
             if written("ref").is_empty() && written("environment").is_empty() {
-                notes.push("every branch and tag of the repository is taken: write `ref` or `environment`".to_owned());
+                notes.push(
+                    "every branch and tag of the repository is taken: write `ref` or `environment`"
+                        .to_owned(),
+                );
             }
             if written("runner_environment").iter().any(|runner| runner == "self-hosted") {
-                notes.push("whoever gets onto a self-hosted runner gets what its jobs get".to_owned());
+                notes.push(
+                    "whoever gets onto a self-hosted runner gets what its jobs get".to_owned(),
+                );
             }
         }
         IssuerKind::Gitlab => {
@@ -263,16 +270,23 @@ pub fn notes(rule: &RuleSpec, kind: IssuerKind) -> Vec<String> {
                 notes.push("a merge request's pipeline runs what its author wrote, before anybody looked at it".to_owned());
             }
             if written("ref_protected").iter().any(|protected| protected != "true") {
-                notes.push("who may push a branch that is not protected gets this access".to_owned());
+                notes.push(
+                    "who may push a branch that is not protected gets this access".to_owned(),
+                );
             }
         }
         IssuerKind::Buildkite if written("build_branch").is_empty() => {
             notes.push("every branch is taken: write `build_branch`".to_owned());
         }
-        IssuerKind::Circleci if written("vcs_ref").is_empty() && written("context_ids").is_empty() => {
+        IssuerKind::Circleci
+            if written("vcs_ref").is_empty() && written("context_ids").is_empty() =>
+        {
             notes.push("every branch is taken: write `vcs_ref` or `context_ids`".to_owned());
         }
-        IssuerKind::Kubernetes | IssuerKind::Generic | IssuerKind::Buildkite | IssuerKind::Circleci => {}
+        IssuerKind::Kubernetes
+        | IssuerKind::Generic
+        | IssuerKind::Buildkite
+        | IssuerKind::Circleci => {}
     }
     notes
 }

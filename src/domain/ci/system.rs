@@ -62,11 +62,7 @@ pub enum Unsaid {
 
 impl Field {
     /// One that every rule has to have.
-    pub(in crate::domain::ci) const fn needed(
-        key: &'static str,
-        claim: Claim,
-        form: Form,
-    ) -> Self {
+    pub(in crate::domain::ci) const fn needed(key: &'static str, claim: Claim, form: Form) -> Self {
         Self { key, claim, form, unsaid: Unsaid::Refused }
     }
 
@@ -121,9 +117,8 @@ const LONGEST: usize = 200;
 #[must_use]
 pub fn said(claims: &Map<String, Value>, claim: &[&str]) -> Vec<String> {
     let Some((first, rest)) = claim.split_first() else { return Vec::new() };
-    let found = rest.iter().try_fold(claims.get(*first), |value, key| {
-        value.map(|value| value.get(*key))
-    });
+    let found =
+        rest.iter().try_fold(claims.get(*first), |value, key| value.map(|value| value.get(*key)));
     match found.flatten() {
         Some(Value::Array(several)) => several.iter().filter_map(scalar).collect(),
         Some(one) => scalar(one).into_iter().collect(),

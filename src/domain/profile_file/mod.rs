@@ -55,7 +55,15 @@ pub fn read(name: &str, text: &str) -> Result<Desired, Faults> {
         let roles = roles.filter_map(|(name, table)| read_standing_role(&name, table)).collect();
         let issuers = ci::read_issuers(root);
         let ci_rules = ci::read_rules(root, &issuers);
-        Desired { targets, profiles, standing_roles: roles, administration, issuers, ci_rules, places }
+        Desired {
+            targets,
+            profiles,
+            standing_roles: roles,
+            administration,
+            issuers,
+            ci_rules,
+            places,
+        }
     });
     faults.or_value(desired)
 }

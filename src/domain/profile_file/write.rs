@@ -185,7 +185,8 @@ fn write_ci_rule(rule: &RuleSpec, out: &mut Vec<String>) {
         });
     }
     if !rule.claims.is_empty() {
-        let pair = |(name, text): (&String, &String)| format!("{} = {}", quoted(name), quoted(text));
+        let pair =
+            |(name, text): (&String, &String)| format!("{} = {}", quoted(name), quoted(text));
         let pairs: Vec<_> = rule.claims.iter().map(pair).collect();
         out.push(format!("claims = {{ {} }}", pairs.join(", ")));
     }

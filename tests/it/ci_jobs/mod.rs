@@ -1,6 +1,12 @@
 //! CI jobs by the tokens of their CI system: from the rule in a file to the lease, and everything that must not get in.
 
+mod commands;
+mod keys;
+mod kubernetes;
 mod leases;
+mod many;
+mod matrix;
+mod pipelines;
 
 use serde_json::{Value, json};
 
@@ -13,7 +19,7 @@ pub(crate) fn storefront() -> Value {
         "repository": "acme/storefront", "repository_id": "74", "repository_owner": "acme",
         "repository_owner_id": "65", "repository_visibility": "private", "ref": "refs/heads/main",
         "ref_type": "branch", "sha": "f00d", "event_name": "push", "runner_environment": "github-hosted",
-        "actor": "octocat", "actor_id": "12", "run_id": "1001", "run_attempt": "1", "run_number": "10",
+        "actor": "octocat", "actor_id": "12", "run_id": "1001", "run_attempt": "1", "check_run_id": "5005", "run_number": "10",
         "workflow": "deploy",
         "workflow_ref": "acme/storefront/.github/workflows/deploy.yml@refs/heads/main",
         "job_workflow_ref": "acme/storefront/.github/workflows/deploy.yml@refs/heads/main",

@@ -153,6 +153,8 @@ struct Published {
     signs: Mutex<Key>,
     /// How often its keys were asked for.
     asked: AtomicUsize,
+    /// Where its keys are.
+    keys_at: Mutex<String>,
     /// Instead of answering.
     instead: Mutex<Option<Instead>>,
 }
@@ -180,6 +182,7 @@ impl Issuer {
                 keys: Mutex::new(vec![key.published()]),
                 signs: Mutex::new(key),
                 asked: AtomicUsize::new(0),
+                keys_at: Mutex::new("/keys".to_owned()),
                 instead: Mutex::new(None),
             }),
         };
@@ -202,6 +205,11 @@ impl Issuer {
     /// How often its keys were asked for.
     pub(crate) fn asked(&self) -> usize {
         self.state.asked.load(Ordering::Relaxed)
+    }
+
+    /// Publishes its keys at another path from now on, and none where they were.
+    pub(crate) fn move_keys(&self, path: &str) {
+        *self.state.keys_at.lock().unwrap() = path.to_owned();
     }
 
     pub(crate) fn instead(&self, instead: Option<Instead>) {
@@ -237,10 +245,11 @@ async fn answer(State(issuer): State<Issuer>, request: Request) -> Response {
                 Some(Instead::AnotherIssuer) => "https://issuer.example",
                 _ => &issuer.url,
             };
-            let body = json!({ "issuer": name, "jwks_uri": format!("{}/keys", issuer.url) });
+            let keys_at = issuer.state.keys_at.lock().unwrap().clone();
+            let body = json!({ "issuer": name, "jwks_uri": format!("{}{keys_at}", issuer.url) });
             (is_json, body.to_string()).into_response()
         }
-        ("/keys", instead) => {
+        (path, instead) if path == *issuer.state.keys_at.lock().unwrap() => {
             issuer.state.asked.fetch_add(1, Ordering::Relaxed);
             let keys = json!({ "keys": *issuer.state.keys.lock().unwrap() }).to_string();
             match instead {
