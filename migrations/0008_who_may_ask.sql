@@ -43,6 +43,7 @@ CREATE TABLE administration (
 -- Whose tokens of CI jobs are taken, and what a job must be to be one of ours.
 CREATE TABLE issuer (
     name text PRIMARY KEY,
+    url  text NOT NULL CONSTRAINT issuer_url UNIQUE,
     spec jsonb NOT NULL
 );
 CREATE TABLE ci_rule (
@@ -61,6 +62,7 @@ CREATE INDEX spent_token_over ON spent_token (ends_at);
 
 -- Which job asked: its leases are its own, and not those of other jobs under the same rule.
 ALTER TABLE lease ADD COLUMN job text;
+CREATE INDEX lease_of_job ON lease (job) WHERE job IS NOT NULL;
 
 -- From which networks, at which hours, how many, how often.
 ALTER TABLE profile ADD COLUMN conditions jsonb NOT NULL DEFAULT '{}';

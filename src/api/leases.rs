@@ -60,6 +60,9 @@ pub struct Lease {
     pub reason: Option<String>,
     /// The ticket.
     pub ticket: Option<String>,
+    /// The CI job that asked, if one did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub job: Option<String>,
     /// When it was asked for.
     pub created_at: DateTime<Utc>,
     /// When it ends.

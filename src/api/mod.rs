@@ -4,6 +4,7 @@
 pub mod access;
 pub mod admin;
 pub mod audit;
+pub mod ci;
 pub mod drift;
 pub mod identities;
 pub mod leases;

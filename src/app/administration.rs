@@ -55,9 +55,11 @@ impl App {
             && desired.standing_roles.iter().all(same_role);
         let administration = self.administration_line(desired).await?;
         let administration = administration.is_none_or(|line| line.action == Action::Keep);
+        let ci = self.ci_lines(desired).await?.iter().all(|line| line.action == Action::Keep);
         for (keeps, right, what) in [
             (targets, Right::Targets, "changing a target"),
             (same, Right::Profiles, "changing a profile"),
+            (ci, Right::People, "saying whose CI jobs are let in"),
             (administration, Right::Roles, "saying who holds which role"),
         ] {
             if !keeps {

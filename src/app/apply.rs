@@ -26,6 +26,7 @@ use crate::{
     },
     identity::Admin,
     secret::Secret,
+    store::Tx,
     target::Prepared,
 };
 
@@ -43,7 +44,7 @@ pub struct Code {
 /// One line of a plan, or of what was done.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PlannedLine {
-    /// `target`, `profile` or `standing-role`.
+    /// `target`, `profile`, `standing-role`, `administration`, `issuer` or `ci`.
     pub what: &'static str,
     /// Its name.
     pub name: String,
@@ -91,6 +92,7 @@ impl App {
         let roles = self.store.standing_roles().await?;
         lines.extend(desired.standing_roles.iter().map(|spec| standing_role_line(spec, &roles)));
         lines.extend(self.administration_line(&desired).await?);
+        lines.extend(self.ci_lines(&desired).await?);
         Ok(lines)
     }
 
@@ -137,18 +139,30 @@ impl App {
             self.write_profile(&mut tx, admin, origin, spec).await?;
             lines.push(profile_line(spec, known));
         }
-        let roles = self.store.standing_roles().await?;
-        for spec in &desired.standing_roles {
-            self.write_standing_role(&mut tx, admin, origin, spec).await?;
-            lines.push(standing_role_line(spec, &roles));
-        }
+        lines.extend(self.write_standing_roles(&mut tx, admin, origin, &desired).await?);
         lines.extend(self.write_administration(&mut tx, admin, origin, &desired).await?);
+        lines.extend(self.write_ci(&mut tx, admin, origin, &desired).await?);
         tx.commit().await?;
         self.nudges.audit.notify_one();
         self.nudges.rotations.notify_one();
 
         self.make_on_targets(admin, origin, (&desired.profiles, looked), &mut lines).await?;
         Ok(lines)
+    }
+
+    async fn write_standing_roles(
+        &self,
+        tx: &mut Tx,
+        admin: &Admin<'_>,
+        origin: &Origin,
+        desired: &Desired,
+    ) -> Result<Vec<PlannedLine>, Error> {
+        let recorded = self.store.standing_roles().await?;
+        for spec in &desired.standing_roles {
+            self.write_standing_role(tx, admin, origin, spec).await?;
+        }
+        let specs = desired.standing_roles.iter();
+        Ok(specs.map(|spec| standing_role_line(spec, &recorded)).collect())
     }
 
     /// All targets, profiles and standing roles as a file that applies to nothing new.
@@ -167,6 +181,8 @@ impl App {
             profiles: &profiles,
             standing_roles: &roles,
             administration: Some(&administration),
+            issuers: &self.store.issuers().await?,
+            ci_rules: &self.store.ci_rules().await?,
         }))
     }
 

@@ -50,6 +50,8 @@ impl App {
         idempotency_key: Option<&str>,
     ) -> Result<Answer, Error> {
         let request_hash = hash_of(&asked);
+        let idempotency_key = idempotency_key.map(|key| Self::own_key(caller, key));
+        let idempotency_key = idempotency_key.as_deref();
         if let Some(key) = idempotency_key
             && let Some(answer) = self.answered_before(caller, key, &request_hash).await?
         {
@@ -63,6 +65,7 @@ impl App {
                 .refuse(caller, origin, &asked.profile, Refusal::NotForAsking, &[])
                 .await?);
         }
+        self.check_fresh(caller)?;
         if let Some(offer) = self.offers.of(&asked.profile)
             && let Decision::Allow(approval) = self.ruling(caller, origin, &asked, &offer.profile)
         {
@@ -95,6 +98,9 @@ impl App {
         asked: &Asked,
         offer: &Offer,
     ) -> Result<Error, Error> {
+        if let Some(error) = self.refuse_spent(caller, origin).await? {
+            return Ok(error);
+        }
         let Some(reached) = self.limit_reached(caller.principal().id, offer).await? else {
             return Ok(profile_changed(&asked.profile));
         };

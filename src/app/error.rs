@@ -13,6 +13,7 @@ use crate::{
         policy::Refusal,
         rights::context::MissingClaim,
     },
+    identity::issuers,
     ids::LeaseId,
     store, target,
 };
@@ -34,6 +35,21 @@ pub enum Error {
         /// The names that were seen in it.
         names: Vec<String>,
     },
+    /// A job's token was used for a credential before.
+    #[error("the job's token was spent")]
+    TokenSpent,
+    /// A job's token is too old to ask for a credential with.
+    #[error("the job's token is too old")]
+    TokenTooOld,
+    /// Not for CI jobs.
+    #[error("{what} is not for CI jobs")]
+    NotForJobs {
+        /// What.
+        what: &'static str,
+    },
+    /// The issuer of a token does not answer, so that it cannot be checked.
+    #[error("the token's issuer does not answer")]
+    IssuerUnavailable(#[source] issuers::Error),
     /// Too many wrong tokens from one source.
     #[error("too many wrong tokens from this address")]
     Throttled {
@@ -209,6 +225,10 @@ impl Error {
             Self::TokenMissing => "token_missing",
             Self::TokenRefused => "token_refused",
             Self::CertificateRefused { .. } => "certificate_refused",
+            Self::TokenSpent => "token_spent",
+            Self::TokenTooOld => "token_too_old",
+            Self::NotForJobs { .. } => "not_for_jobs",
+            Self::IssuerUnavailable(_) => "issuer_unavailable",
             Self::Throttled { .. } => "throttled",
             Self::Busy => "busy",
             Self::Forbidden { .. } => "admin_only",
@@ -242,14 +262,17 @@ impl Error {
     #[must_use]
     pub fn kind(&self) -> Kind {
         match self {
-            Self::TokenMissing | Self::TokenRefused | Self::CertificateRefused { .. } => {
-                Kind::Unauthenticated
-            }
+            Self::TokenMissing
+            | Self::TokenRefused
+            | Self::TokenSpent
+            | Self::TokenTooOld
+            | Self::CertificateRefused { .. } => Kind::Unauthenticated,
             Self::Throttled { .. } | Self::Refused { refusal: Refusal::Limit(_), .. } => {
                 Kind::Throttled
             }
             Self::Forbidden { .. }
             | Self::NotReadable { .. }
+            | Self::NotForJobs { .. }
             | Self::Refused {
                 refusal:
                     Refusal::NoRule { .. }
@@ -272,7 +295,9 @@ impl Error {
             Self::Target { source, .. } if source.is_worth_retrying() => Kind::Unavailable,
             Self::Target { .. } => Kind::BadGateway,
             Self::TimedOut { .. } => Kind::Timeout,
-            Self::StateUnavailable(_) | Self::Busy => Kind::Unavailable,
+            Self::StateUnavailable(_) | Self::Busy | Self::IssuerUnavailable(_) => {
+                Kind::Unavailable
+            }
             Self::Sealed(_) | Self::Internal(_) => Kind::Internal,
         }
     }
@@ -290,6 +315,10 @@ impl Error {
                 "the client's certificate is refused ({why}); it names {}: exactly one of them must be recorded, `pgvalet identity add PRINCIPAL --certificate NAME`",
                 names.join(", ")
             ),
+            Self::TokenSpent => "this token handed out a credential before, and hands out one: ask the CI system for a fresh token".to_owned(),
+            Self::TokenTooOld => "this token is too old to ask for a credential with: ask the CI system for a fresh one".to_owned(),
+            Self::NotForJobs { what } => format!("{what} is not for CI jobs: theirs are the leases that they asked for"),
+            Self::IssuerUnavailable(_) => "the token's issuer does not answer, so that it cannot be checked: try again".to_owned(),
             Self::Throttled { retry_after_seconds } => {
                 format!("too many wrong tokens from this address: try again in {retry_after_seconds} s")
             }
@@ -364,7 +393,9 @@ impl Error {
                 Some(reached.retry_after_seconds)
             }
             Self::StillInProgress | Self::Busy => Some(1),
-            Self::StateUnavailable(_) | Self::TimedOut { .. } => Some(2),
+            Self::StateUnavailable(_) | Self::TimedOut { .. } | Self::IssuerUnavailable(_) => {
+                Some(2)
+            }
             Self::Target {
                 source: target::error::Error::LeftAlone { retry_after, .. }, ..
             } => Some(retry_after.as_secs().saturating_add(1)),

@@ -155,6 +155,7 @@ impl App {
             tool: wish.asked.tool.to_string(),
             reason: wish.asked.reason.clone(),
             ticket: wish.asked.ticket.clone(),
+            job: wish.caller.job().map(|job| job.seen.job.clone()),
             role_name: Some(role.to_string()),
             created_at: now,
             expires_at,
@@ -237,6 +238,7 @@ impl App {
             expires_at: lease.expires_at,
             context: filled.context.clone(),
             break_glass: wish.offer.profile.spec.preset == Preset::BreakGlass,
+            job: wish.caller.job().map(|job| Box::new(job.seen.clone())),
         };
         let intent = Intent {
             lease,
@@ -256,6 +258,7 @@ impl App {
                 self.limits(wish.offer)
             },
             key: wish.key,
+            spent: Self::spending(wish.caller),
             entry: &wish.origin.entry(wish.caller, now, event),
         };
         let recorded = self.store.record_intent(&intent).await?;

@@ -8,6 +8,7 @@ pub mod ask;
 pub mod bootstrap;
 pub mod caution;
 pub mod check;
+pub mod ci;
 pub mod doctor;
 pub mod drift;
 pub mod ending;
@@ -34,6 +35,7 @@ pub mod rotate_standing;
 pub mod rotations;
 pub mod show;
 pub mod sign_in;
+mod sign_in_job;
 pub mod standing;
 pub mod status;
 pub mod sweep;
@@ -54,7 +56,7 @@ use crate::{
         audit::{Actor, Entry, Event},
         target::Target,
     },
-    identity::{Caller, throttle::Throttle, token::Tokens},
+    identity::{Caller, issuers::Issuers, throttle::Throttle, token::Tokens},
     ids::{AuditId, RequestId, TargetId},
     store::{Store, admin_rotation::AdminSecrets, seal::KeyRing},
     target::{AdminPasswords, Credentials, Handle, Reread, Targets},
@@ -85,6 +87,8 @@ pub struct App {
     pub(in crate::app) clock: Clock,
     pub(in crate::app) tokens: Tokens,
     pub(in crate::app) throttle: Throttle,
+    /// Who vouches for others, and their keys.
+    pub(in crate::app) issuers: Issuers,
     pub(in crate::app) times: Times,
     /// The proxies whose word about where a request comes from is taken.
     pub(in crate::app) trusted_proxies: Vec<IpNet>,
@@ -155,6 +159,8 @@ pub struct Parts {
     pub tokens: Tokens,
     /// Slows down guesses.
     pub throttle: Throttle,
+    /// Who vouches for others, and their keys.
+    pub issuers: Issuers,
     /// Lengths of time.
     pub times: Times,
     /// The proxies whose word about where a request comes from is taken.
@@ -240,6 +246,7 @@ impl App {
             clock: parts.clock,
             tokens: parts.tokens,
             throttle: parts.throttle,
+            issuers: parts.issuers,
             times: parts.times,
             trusted_proxies: parts.trusted_proxies,
             max_live_per_caller: parts.max_live_per_caller,

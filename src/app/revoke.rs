@@ -66,6 +66,7 @@ impl App {
         }
         if !caller.may(Right::Leases) {
             filter.principal_id = Some(caller.principal().id);
+            filter.job = caller.job().map(|job| job.seen.job.clone());
         }
         filter.states = Some(LIVE.to_vec());
         let standing = self.store.leases_of_standing_roles().await?;

@@ -132,6 +132,7 @@ impl App {
                 detail: "this lease is being rotated already: wait for that one".to_owned(),
             });
         }
+        self.spend(&mut tx, caller, lease.id).await?;
         tx.create_login(
             &store::logins::NewLogin {
                 id: login_id,

@@ -51,12 +51,15 @@ impl App {
     ) -> Result<Vec<Lease>, Error> {
         if !caller.may(Right::Read) {
             filter.principal_id = Some(caller.principal().id);
+            filter.job = caller.job().map(|job| job.seen.job.clone());
         }
         Ok(self.store.leases(&filter, before, limit).await?)
     }
 }
 
-/// Is it this caller's own?
+/// Is it this caller's own? A job's are those that it asked for itself, and not those of others under its rule.
 pub(in crate::app) fn is_own(caller: &Caller, lease: &Lease) -> bool {
-    caller.principal().id == lease.principal_id
+    let is_same_job =
+        caller.job().is_none_or(|job| lease.job.as_deref() == Some(job.seen.job.as_str()));
+    caller.principal().id == lease.principal_id && is_same_job
 }

@@ -11,7 +11,7 @@ use crate::{
         audit::{Actor, Event},
     },
     identity::{
-        Admin, Caller,
+        Admin, Caller, jwt,
         throttle::Turn,
         token::{self, Presented, Verified},
     },
@@ -26,6 +26,9 @@ impl App {
     /// If it is not a good one, if its source guessed too often, or if our database does not answer.
     pub async fn sign_in(&self, bearer: Option<&str>, origin: &Origin) -> Result<Caller, Error> {
         let text = bearer.ok_or(Error::TokenMissing)?;
+        if jwt::is_like_one(text) {
+            return self.sign_in_job(text, origin).await;
+        }
         let presented = Presented::read(text);
         let claimed = presented.as_ref().map(Presented::id);
         let recalled = presented.as_ref().and_then(|presented| self.tokens.recall(presented));

@@ -87,6 +87,7 @@ impl App {
             allowed_by: rule.to_string(),
         };
         let mut tx = self.store.begin().await?;
+        self.spend(&mut tx, caller, lease.id).await?;
         tx.audit(&origin.entry(caller, self.clock.now(), event)).await?;
         tx.commit().await?;
         self.nudges.audit.notify_one();

@@ -12,7 +12,7 @@ use crate::{
         audit::Event,
         duration::Seconds,
         name::Name,
-        principal::{LOCAL_ISSUER, PrincipalName},
+        principal::{Kind, LOCAL_ISSUER, PrincipalName},
         rights::context::is_claim_name,
     },
     identity::Caller,
@@ -73,6 +73,20 @@ pub(in crate::app) fn check_claims(claims: Option<&BTreeMap<String, String>>) ->
     if faults.is_empty() { Ok(()) } else { Err(Error::Invalid(faults)) }
 }
 
+/// Neither are there tokens of ours for jobs, nor do jobs make any: theirs come from their CI system.
+fn check_kinds(caller: &Caller, wish: &TokenWish) -> Result<(), Error> {
+    if caller.job().is_some() {
+        return Err(Error::NotForJobs { what: "making a token" });
+    }
+    if wish.principal.as_ref().is_none_or(|principal| principal.kind != Kind::Ci) {
+        return Ok(());
+    }
+    let message =
+        "a rule for CI jobs has no token of ours: its jobs come with those of their CI system";
+    let message = message.to_owned();
+    Err(Error::Invalid(vec![Fault { field: "principal".into(), message }]))
+}
+
 impl App {
     /// Makes a token: for the caller itself, never lasting longer than the one it came with; or, by an
     /// administrator, for anyone.
@@ -85,6 +99,7 @@ impl App {
         origin: &Origin,
         wish: TokenWish,
     ) -> Result<NewToken, Error> {
+        check_kinds(caller, &wish)?;
         let of_principal = wish.groups.is_some() || wish.admin.is_some() || wish.claims.is_some();
         if wish.principal.is_some() || of_principal {
             let what = "a token for another principal, or with groups, claims or rights";

@@ -9,6 +9,7 @@ use crate::{
             self, AdoptFrom, ApplyFile, Audit, Drift, PlanFile, Profile, Rotate, Standing, Sweep,
             Target, Token, Top,
         },
+        ci_arguments::Ci,
         daemon_arguments::{Bootstrap, Dev, Migrate, Serve},
         hba::{self, Hba},
         identities::Identity,
@@ -33,6 +34,8 @@ Examples:
 Environment:
   PGVALET_URL, PGVALET_TOKEN, PGVALET_TOKEN_FILE   win over what `pgvalet login` kept
   PGVALET_DAEMON                                   which of the daemons that `pgvalet login` kept
+  PGVALET_OIDC=github                              in a job of GitHub Actions: ask its runner for the token
+  PGVALET_AUDIENCE                                 for whom (the daemon's address, if left out)
   TRACEPARENT, TRACESTATE                          the trace that requests belong to (W3C Trace Context)
 
 Exit status:
@@ -146,6 +149,8 @@ Examples:
 All the options given must hold for a lease to be revoked. Without --no-wait the exit status is 1 if
 some are still being revoked after 30 seconds; the daemon never gives one up.")]
     Revoke(Revoke),
+    /// Rules for CI jobs: explained for a token, written from one, listed, removed
+    Ci(Ci),
     /// Make, list and revoke API tokens
     Token(Token),
     /// Say who signs in by which client certificate (mutual TLS)

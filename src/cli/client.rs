@@ -22,10 +22,7 @@ use crate::{
         call::{Call, Repeat},
         certificates::Certificates,
         failure::Failure,
-    },
-    domain::{
-        explanation::{Explanation, ObjectName},
-        name::Name,
+        job_token::GithubRunner,
     },
     ids::{LeaseId, TokenId},
     secret::Secret,
@@ -42,6 +39,8 @@ pub struct Client {
     /// None if the client's certificate says who asks.
     token: Option<Secret<String>>,
     trace: Vec<(&'static str, String)>,
+    /// In a job, who gives out its tokens.
+    pub(in crate::cli) runner: Option<GithubRunner>,
 }
 
 /// An answer, read; and as it came, for `--json`.
@@ -85,7 +84,7 @@ impl Client {
         let http = certificates
             .http_client(&base)
             .map_err(|source| Failure::Unreachable { url: base.to_string(), source })?;
-        Ok(Self { http, base, token, trace: Vec::new() })
+        Ok(Self { http, base, token, trace: Vec::new(), runner: None })
     }
 
     /// The same, as part of a trace: its headers, as W3C has them.
@@ -250,19 +249,12 @@ impl Client {
         self.read(Call::get(&["v1", kind, name])).await
     }
 
-    /// Who may do what with an object, and through what.
+    /// Removes what is at a path.
     ///
     /// # Errors
-    /// Also if there is no such profile or object.
-    pub async fn explain(
-        &self,
-        profile: &Name,
-        object: &ObjectName,
-    ) -> Result<Answer<Explanation>, Failure> {
-        let path = ["v1", "profiles", profile.as_str(), "explain"];
-        let mut call = Call::get(&path);
-        call.query.push(("object", object.to_string()));
-        self.read(call).await
+    /// Also if there is nothing.
+    pub(in crate::cli) async fn delete(&self, path: &[&str]) -> Result<(), Failure> {
+        self.send(Call::delete(path)).await.map(drop)
     }
 
     /// Removes a record.
@@ -270,7 +262,7 @@ impl Client {
     /// # Errors
     /// Also if there is none of that name, or something still needs it.
     pub async fn remove(&self, kind: &str, name: &str) -> Result<(), Failure> {
-        self.send(Call::delete(&["v1", kind, name])).await.map(drop)
+        self.delete(&["v1", kind, name]).await
     }
 
     /// A part of a record, such as the credential of a standing role.
@@ -354,7 +346,7 @@ impl Client {
         mut take: impl FnMut(&[u8]) -> Result<(), Failure>,
     ) -> Result<(), Failure> {
         let call = Call::get(&["v1", "audit", "export"]);
-        let request = self.request(&call).timeout(LONGEST_EXPORT);
+        let request = self.signed(&call).await?.timeout(LONGEST_EXPORT);
         let mut response = request.send().await.map_err(|e| self.unreachable(e))?;
         if !response.status().is_success() {
             return Err(self.refusal(response).await);
@@ -373,9 +365,9 @@ impl Client {
     }
 
     async fn send(&self, call: Call<'_>) -> Result<Raw, Failure> {
-        let response = match self.request(&call).send().await {
+        let response = match self.signed(&call).await?.send().await {
             Err(error) if call.repeat == Repeat::Safe && broke_off(&error) => {
-                self.request(&call).send().await
+                self.signed(&call).await?.send().await
             }
             other => other,
         }
@@ -387,7 +379,7 @@ impl Client {
         Ok(Raw { status, body: self.body(response).await? })
     }
 
-    fn request(&self, call: &Call<'_>) -> reqwest::RequestBuilder {
+    pub(in crate::cli) fn request(&self, call: &Call<'_>) -> reqwest::RequestBuilder {
         let mut url = self.base.clone();
         // An address that cannot have segments was refused when the client was made.
         if let Ok(mut segments) = url.path_segments_mut() {

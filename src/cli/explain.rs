@@ -3,6 +3,7 @@
 use crate::{
     cli::{
         Globals, Io,
+        call::Call,
         failure::Failure,
         output::{self, plain, watched},
         profile_arguments::Explain,
@@ -17,7 +18,10 @@ use crate::{
 /// If the daemon is unavailable, or knows no such profile or object.
 pub async fn explain(given: Explain, globals: &Globals, io: &mut Io<'_>) -> Result<u8, Failure> {
     let client = session::sign_in(globals, io)?;
-    let asked = client.explain(&given.profile, &given.object);
+    let path = ["v1", "profiles", given.profile.as_str(), "explain"];
+    let mut call = Call::get(&path);
+    call.query.push(("object", given.object.to_string()));
+    let asked = client.read::<Explanation>(call);
     let explained = watched(io, "asking the target", asked).await?.value;
     if globals.json {
         output::json(io, &explained)?;

@@ -14,6 +14,8 @@ mod call;
 pub mod certificates;
 pub mod check;
 pub mod child;
+pub mod ci;
+pub mod ci_arguments;
 pub mod client;
 pub mod code;
 pub mod daemon_arguments;
@@ -28,6 +30,7 @@ pub mod failure;
 pub mod format;
 pub mod hba;
 pub mod identities;
+mod job_token;
 pub mod kept_lease;
 pub mod leases;
 pub mod lend;
@@ -195,6 +198,7 @@ async fn dispatch(
         RemoteCommand::Rotate(given) => Box::pin(standing::rotate(given, globals, io)).await,
         RemoteCommand::Standing(given) => Box::pin(standing::standing(given, globals, io)).await,
         RemoteCommand::Revoke(given) => Box::pin(revoke::revoke(given, globals, io)).await,
+        RemoteCommand::Ci(given) => Box::pin(ci::ci(given, globals, io)).await,
         RemoteCommand::Token(given) => Box::pin(tokens::token(given, globals, io)).await,
         RemoteCommand::Identity(given) => Box::pin(identities::identity(given, globals, io)).await,
         RemoteCommand::Target(given) => Box::pin(records::target(given, globals, io)).await,

@@ -16,6 +16,7 @@ use crate::{
         client::Client,
         daemons::{Daemon, Daemons},
         failure::Failure,
+        job_token::GithubRunner,
         output::{self, facts, instant, plain},
         password,
     },
@@ -54,6 +55,16 @@ impl Meant {
 /// # Errors
 /// If there is no address or no token, or the kept one can be read by others.
 pub fn sign_in(globals: &Globals, io: &Io<'_>) -> Result<Client, Failure> {
+    let meant = Meant::by(globals, io);
+    if let Meant::At(url) = &meant
+        && let Some(runner) = GithubRunner::of(&io.environment, url)?
+    {
+        let ca_file = named_ca_file(globals.ca_file.as_deref(), &io.environment);
+        let certificates = Certificates::read(ca_file.as_deref(), &io.environment)?;
+        let token = Some(runner.token().duplicate());
+        let client = Client::over((transport(globals), certificates), url, token)?;
+        return Ok(client.in_trace(io.environment.trace()).with_runner(runner));
+    }
     let given = match io.environment.secret("PGVALET_TOKEN") {
         Some(token) => Some(token),
         None => match io.environment.text("PGVALET_TOKEN_FILE") {
@@ -62,7 +73,6 @@ pub fn sign_in(globals: &Globals, io: &Io<'_>) -> Result<Client, Failure> {
         },
     };
     let own = Certificates::read(None, &io.environment)?;
-    let meant = Meant::by(globals, io);
     // With an address and a token at hand, a file that cannot be read is nobody's trouble.
     let daemons = match (&meant, &given) {
         (Meant::At(_), Some(_)) => Daemons::read(io).unwrap_or_default(),

@@ -208,6 +208,28 @@ impl Table {
         self.listed(key, node, "a list of strings, such as [\"a\", \"b\"]")
     }
 
+    /// Values that are compared as texts: one (a string, a whole number, or true or false), or a list of them.
+    pub fn texts(&mut self, key: &'static str) -> Option<Vec<String>> {
+        let node = self.take(key)?;
+        let text = |value: &Value| match value {
+            Value::Text(text) if !text.trim().is_empty() => Some(text.as_str().to_owned()),
+            Value::Integer(Some(number)) => Some(number.to_string()),
+            Value::Boolean(truth) => Some(truth.to_string()),
+            _ => None,
+        };
+        let found = match &node.value {
+            Value::List(items) if !items.is_empty() => {
+                items.iter().map(|item| text(&item.value)).collect()
+            }
+            one => text(one).map(|text| vec![text]),
+        };
+        if found.is_none() {
+            let name = self.called(key);
+            self.report(node.at, key, &format!("{name} is empty, or not what can be compared; write a string, or a list of strings"));
+        }
+        found
+    }
+
     /// A list of strings, or one word that stands for all of them.
     pub fn strings_or(&mut self, key: &'static str, word: &'static str) -> Option<Choice> {
         let write = format!("{word:?} or a list of strings, such as [\"a\", \"b\"]");
@@ -300,6 +322,18 @@ impl Table {
             key,
             &format!("{name} is not supported yet: {why}; leave it out"),
         );
+    }
+
+    /// Refuses a key that people write for another; `instead` says which, and why.
+    pub fn not_for(&mut self, key: &'static str, instead: &str) {
+        let Some(entry) = self.entry(key) else { return };
+        let name = self.called(key);
+        self.report(entry.key_at, key, &format!("{name} cannot be used: {instead}"));
+    }
+
+    /// Leaves what was not taken alone: what it may be cannot be known, and the fault that this comes of is told.
+    pub fn leave_unread(&mut self) {
+        self.left.clear();
     }
 
     /// Reports something about a key that only the reader can know, at the place of its value, or of

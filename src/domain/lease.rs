@@ -159,6 +159,8 @@ pub struct Lease {
     pub reason: Option<String>,
     /// The ticket.
     pub ticket: Option<String>,
+    /// The CI job that asked, if one did: what tells it from others under the same rule.
+    pub job: Option<String>,
     /// Its present login's role on the target.
     pub role_name: Option<String>,
     /// When the intent was recorded.

@@ -8,6 +8,7 @@ pub mod audit;
 pub mod backoff;
 pub mod breaker;
 pub mod caution;
+pub mod ci;
 pub mod conditions;
 pub mod diagnosis;
 pub mod duration;

@@ -4,6 +4,7 @@ use crate::{
     document::{Fault, Places},
     domain::{
         administration::{Administration, Role},
+        ci::{IssuerSpec, rule::RuleSpec},
         name::Name,
         profile::{Profile, ProfileSpec},
         standing::{StandingRole, StandingRoleSpec},
@@ -22,6 +23,10 @@ pub struct Desired {
     pub standing_roles: Vec<StandingRoleSpec>,
     /// Who is to hold which role in pgvalet, if the file says: all of it, in place of what is recorded.
     pub administration: Option<Administration>,
+    /// Whose tokens of CI jobs are taken, in the file's order.
+    pub issuers: Vec<IssuerSpec>,
+    /// What a job must be, in the file's order.
+    pub ci_rules: Vec<RuleSpec>,
     /// Where the keys stand whose faults only a target can know, by their whole path
     /// (`profile.shop-read.grant[0].tables`). Their messages are empty.
     pub places: Places,
@@ -164,6 +169,38 @@ pub fn administration_change(desired: &Administration, recorded: &Administration
     let holders = |of: &Administration, role: &Role| of.0.get(role).cloned().unwrap_or_default();
     let differs = |role: &&Role| holders(desired, role) != holders(recorded, role);
     change(Role::VALUES.iter().filter(differs).map(|role| role.as_str()).collect())
+}
+
+/// What becomes of one issuer.
+#[must_use]
+pub fn issuer_change(desired: &IssuerSpec, recorded: Option<&IssuerSpec>) -> Change {
+    let Some(now) = recorded else {
+        return Change { action: Action::Create, changed: Vec::new() };
+    };
+    change(differing(&[
+        ("kind", desired.kind == now.kind),
+        ("url", desired.url == now.url),
+        ("audience", desired.audience == now.audience),
+        ("jwks_url", desired.jwks_url == now.jwks_url),
+        ("ca", desired.ca == now.ca),
+        ("max_age", desired.max_age == now.max_age),
+        ("token_review", desired.token_review == now.token_review),
+    ]))
+}
+
+/// What becomes of one rule for CI jobs.
+#[must_use]
+pub fn ci_rule_change(desired: &RuleSpec, recorded: Option<&RuleSpec>) -> Change {
+    let Some(now) = recorded else {
+        return Change { action: Action::Create, changed: Vec::new() };
+    };
+    change(differing(&[
+        ("description", desired.description == now.description),
+        ("issuer", desired.issuer == now.issuer),
+        ("audience", desired.audience == now.audience),
+        ("matchers", desired.matchers == now.matchers),
+        ("claims", desired.claims == now.claims),
+    ]))
 }
 
 /// Keys of a target that decide where its admin's password is sent, and whether there is one. If one

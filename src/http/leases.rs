@@ -368,6 +368,7 @@ fn shown(lease: lease::Lease) -> Lease {
         tool: lease.tool,
         reason: lease.reason,
         ticket: lease.ticket,
+        job: lease.job,
         created_at: lease.created_at,
         expires_at: lease.expires_at,
         max_expires_at: lease.max_expires_at,

@@ -4,6 +4,7 @@
 mod admin;
 mod audit;
 mod caller;
+mod ci;
 mod code;
 mod drift;
 mod gate;
@@ -98,6 +99,7 @@ fn api() -> OpenApiRouter<Arc<App>> {
         .merge(drift::routes())
         .merge(tokens::routes())
         .merge(identities::routes())
+        .merge(ci::routes())
         .merge(audit::routes())
         .merge(status::routes())
         .merge(health::routes())

@@ -46,6 +46,7 @@ use crate::{
         (name = "standing roles", description = "Long-lived application logins, rotated on a schedule"),
         (name = "code", description = "Targets and profiles as a file"),
         (name = "tokens", description = "Who is calling"),
+        (name = "ci", description = "Whose CI jobs are let in"),
         (name = "audit", description = "What happened, as a chain that cannot be altered unseen"),
         (name = "health", description = "Without a token"),
     )
@@ -85,7 +86,7 @@ pub(in crate::http) fn complete(
     let bearer = HttpBuilder::new()
         .scheme(HttpAuthScheme::Bearer)
         .bearer_format("pgv_…")
-        .description(Some("A token of pgvalet"))
+        .description(Some("A token of pgvalet, or of a CI job"))
         .build();
     components.security_schemes.insert(BEARER.to_owned(), SecurityScheme::Http(bearer).into());
     for (status, name, meaning) in PROBLEMS {

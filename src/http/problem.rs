@@ -229,6 +229,10 @@ fn error_faults(error: &Error) -> Vec<ProblemFault> {
         Error::TokenMissing
         | Error::TokenRefused
         | Error::CertificateRefused { .. }
+        | Error::TokenSpent
+        | Error::TokenTooOld
+        | Error::NotForJobs { .. }
+        | Error::IssuerUnavailable(_)
         | Error::Throttled { .. }
         | Error::Busy
         | Error::Forbidden { .. }

@@ -348,6 +348,8 @@ async fn the_description_lists_every_route_with_its_problems() {
     routes.sort();
     insta::assert_snapshot!(routes.join("\n"), @r"
     DELETE /v1/identities/{certificate}
+    DELETE /v1/ci/issuers/{name}
+    DELETE /v1/ci/rules/{name}
     DELETE /v1/leases/{id}
     DELETE /v1/profiles/{name}
     DELETE /v1/standing-roles/{name}
@@ -358,6 +360,7 @@ async fn the_description_lists_every_route_with_its_problems() {
     GET /v1/audit
     GET /v1/audit/export
     GET /v1/audit/verify
+    GET /v1/ci/rules
     GET /v1/drift
     GET /v1/export
     GET /v1/identities
@@ -379,6 +382,7 @@ async fn the_description_lists_every_route_with_its_problems() {
     GET /v1/whoami
     POST /v1/adopt
     POST /v1/apply
+    POST /v1/ci/explain
     POST /v1/drift
     POST /v1/identities
     POST /v1/leases

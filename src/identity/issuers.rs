@@ -1,6 +1,7 @@
 //! What issuers publish: where they are asked (OpenID Connect Discovery 1.0) and the keys they sign with
 //! (RFC 7517). Fetched when first needed, kept for a while, and fetched anew for a key that is not known:
-//! seldom, so that tokens with invented keys do not make us knock at the issuer's door.
+//! seldom, so that tokens with invented keys do not make us knock at the issuer's door, and nobody whose key is
+//! known waits for it.
 
 use std::{
     collections::HashMap,
@@ -27,6 +28,12 @@ const BELIEVED_FOR: Duration = Duration::from_secs(12 * 3600);
 
 /// At least so long between two requests to one issuer.
 const ASKED_EVERY: Duration = Duration::from_secs(10);
+
+/// So long everybody hears what the first one heard, where there are no keys at all.
+const FAILED_FOR: Duration = Duration::from_secs(1);
+
+/// Issuers remembered at most: they come from the record and the settings, and few change.
+const MOST_KNOWN: usize = 1000;
 
 /// What an issuer says of itself. Endpoints that it does not have are none.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Deserialize)]
@@ -73,19 +80,30 @@ pub struct Address {
     pub issuer: String,
     /// Where its keys are, if that is not to be discovered.
     pub jwks_url: Option<String>,
+    /// The certificates (PEM) to trust for it, where it has an authority of its own.
+    pub ca: Option<String>,
 }
 
 /// All issuers that were asked.
 pub struct Issuers {
     http: reqwest::Client,
-    known: Mutex<HashMap<Address, Arc<AsyncMutex<Known>>>>,
+    known: Mutex<HashMap<Address, Arc<Known>>>,
 }
 
 /// One of them.
-#[derive(Default)]
 struct Known {
-    discovered: Option<Arc<Discovered>>,
+    http: reqwest::Client,
+    /// One asks, and the others who want the same wait for the answer.
+    asking: AsyncMutex<()>,
+    seen: Mutex<Seen>,
+}
+
+/// What was seen of it.
+#[derive(Clone, Default)]
+struct Seen {
+    discovered: Option<(Arc<Discovered>, Instant)>,
     keys: Option<(Arc<Vec<Jwk>>, Instant)>,
+    /// When it was last asked for its keys, whatever came of it.
     asked_at: Option<Instant>,
     failed: Option<Error>,
 }
@@ -101,18 +119,8 @@ impl Issuers {
     ///
     /// # Errors
     /// If there is no TLS to be had.
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "built here with timeouts, no redirects, and the system's roots"
-    )]
     pub fn new() -> Result<Self, reqwest::Error> {
-        let http = reqwest::Client::builder()
-            .redirect(Policy::none())
-            .timeout(PATIENCE)
-            .connect_timeout(PATIENCE)
-            .user_agent(concat!("pgvalet/", env!("CARGO_PKG_VERSION")))
-            .build()?;
-        Ok(Self { http, known: Mutex::default() })
+        Ok(Self { http: client(None)?, known: Mutex::default() })
     }
 
     /// What an issuer is asked with: bounded in time, and led nowhere else.
@@ -126,9 +134,12 @@ impl Issuers {
     /// # Errors
     /// If it does not answer, or what it says cannot be used.
     pub async fn discovered(&self, address: &Address) -> Result<Arc<Discovered>, Error> {
-        let known = self.of(address);
-        let mut known = known.lock().await;
-        self.discover(address, &mut known).await
+        let known = self.of(address)?;
+        let _asking = known.asking.lock().await;
+        match known.seen().discovered {
+            Some((discovered, read_at)) if read_at.elapsed() < FRESH_FOR => Ok(discovered),
+            _ => known.discover(address).await,
+        }
     }
 
     /// The keys of an issuer, where one of that name is among them if the issuer has it.
@@ -140,52 +151,108 @@ impl Issuers {
         address: &Address,
         key_id: Option<&str>,
     ) -> Result<Arc<Vec<Jwk>>, Error> {
-        let known = self.of(address);
-        // One asks, and the others who want the same wait for the answer.
-        let mut known = known.lock().await;
-        let now = Instant::now();
-        if let Some((keys, read_at)) = &known.keys {
-            let has_it = key_id
-                .is_none_or(|id| keys.iter().any(|key| key.common.key_id.as_deref() == Some(id)));
-            let asked = known.asked_at.unwrap_or(*read_at);
-            let is_fresh = now - *read_at < FRESH_FOR && has_it;
-            if is_fresh || now - asked < ASKED_EVERY {
-                return Ok(Arc::clone(keys));
-            }
-        } else if let (Some(asked), Some(failed)) = (known.asked_at, &known.failed)
-            && now - asked < Duration::from_secs(1)
-        {
-            return Err(failed.clone());
+        let known = self.of(address)?;
+        if let Some(answer) = known.seen().answer(key_id, Instant::now()) {
+            return answer;
         }
-        known.asked_at = Some(now);
-        match self.fetch_keys(address, &mut known).await {
+        let _asking = known.asking.lock().await;
+        // Somebody may have asked while this one waited.
+        if let Some(answer) = known.seen().answer(key_id, Instant::now()) {
+            return answer;
+        }
+        let now = Instant::now();
+        known.note(|seen| seen.asked_at = Some(now));
+        match known.fetch_keys(address).await {
             Ok(keys) => {
                 let keys = Arc::new(keys);
-                (known.keys, known.failed) = (Some((Arc::clone(&keys), now)), None);
+                known.note(|seen| {
+                    (seen.keys, seen.failed) = (Some((Arc::clone(&keys), now)), None);
+                });
                 Ok(keys)
             }
             Err(error) => {
                 tracing::warn!(issuer = %address.issuer, error = &error as &dyn std::error::Error, "could not read the keys of an issuer");
-                known.failed = Some(error.clone());
-                match &known.keys {
-                    Some((keys, read_at)) if now - *read_at < BELIEVED_FOR => Ok(Arc::clone(keys)),
-                    _ => Err(error),
-                }
+                known.note(|seen| seen.failed = Some(error.clone()));
+                known.seen().believed(now).ok_or(error)
             }
         }
     }
 
-    fn of(&self, address: &Address) -> Arc<AsyncMutex<Known>> {
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(known.entry(address.clone()).or_default())
+    fn of(&self, address: &Address) -> Result<Arc<Known>, Error> {
+        let mut all = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = all.get(address) {
+            return Ok(Arc::clone(known));
+        }
+        if all.len() >= MOST_KNOWN {
+            all.clear();
+        }
+        let http = match &address.ca {
+            None => self.http.clone(),
+            Some(pem) => client(Some(pem))
+                .map_err(|e| Error::unusable("the `ca` of its issuer", &causes(&e)))?,
+        };
+        let known = Arc::new(Known { http, asking: AsyncMutex::default(), seen: Mutex::default() });
+        all.insert(address.clone(), Arc::clone(&known));
+        Ok(known)
+    }
+}
+
+/// A client that is bounded in time, follows nobody, and trusts the system's authorities, or these alone.
+///
+/// # Errors
+/// If the certificates cannot be read.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "built here with timeouts and no redirects; the authorities are the system's or the issuer's own"
+)]
+pub(in crate::identity) fn client(ca: Option<&str>) -> Result<reqwest::Client, reqwest::Error> {
+    let mut builder = reqwest::Client::builder()
+        .redirect(Policy::none())
+        .timeout(PATIENCE)
+        .connect_timeout(PATIENCE)
+        .user_agent(concat!("pgvalet/", env!("CARGO_PKG_VERSION")));
+    if let Some(pem) = ca {
+        let authorities = reqwest::Certificate::from_pem_bundle(pem.as_bytes())?;
+        builder = builder.tls_certs_only(authorities);
+    }
+    builder.build()
+}
+
+impl Seen {
+    /// What can be said without asking the issuer.
+    fn answer(&self, key_id: Option<&str>, now: Instant) -> Option<Result<Arc<Vec<Jwk>>, Error>> {
+        let asked = |within: Duration| self.asked_at.is_some_and(|asked| now - asked < within);
+        let Some((keys, read_at)) = &self.keys else {
+            return self.failed.clone().filter(|_| asked(FAILED_FOR)).map(Err);
+        };
+        let is_named = |key: &Jwk, id: &str| key.common.key_id.as_deref() == Some(id);
+        let has_it = key_id.is_none_or(|id| keys.iter().any(|key| is_named(key, id)));
+        let is_fresh = has_it && now - *read_at < FRESH_FOR;
+        if is_fresh || asked(ASKED_EVERY) { self.believed(now).map(Ok) } else { None }
     }
 
-    async fn fetch_keys(&self, address: &Address, known: &mut Known) -> Result<Vec<Jwk>, Error> {
+    fn believed(&self, now: Instant) -> Option<Arc<Vec<Jwk>>> {
+        let (keys, read_at) = self.keys.as_ref()?;
+        (now - *read_at < BELIEVED_FOR).then(|| Arc::clone(keys))
+    }
+}
+
+impl Known {
+    fn seen(&self) -> Seen {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn note(&self, change: impl FnOnce(&mut Seen)) {
+        change(&mut self.seen.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// Where they are is asked anew, too: an issuer may move them.
+    async fn fetch_keys(&self, address: &Address) -> Result<Vec<Jwk>, Error> {
         let url = match &address.jwks_url {
             Some(url) => url.clone(),
-            None => self.discover(address, known).await?.jwks_uri.clone(),
+            None => self.discover(address).await?.jwks_uri.clone(),
         };
-        let set: serde_json::Value = self.get(&url).await?;
+        let set: serde_json::Value = get(&self.http, &url).await?;
         // A key of a kind that is not known here is no reason to do without the others.
         let keys = set.get("keys").and_then(serde_json::Value::as_array);
         let keys = keys.ok_or_else(|| Error::unusable(&url, "it has no `keys`"))?;
@@ -197,17 +264,10 @@ impl Issuers {
         Ok(keys)
     }
 
-    async fn discover(
-        &self,
-        address: &Address,
-        known: &mut Known,
-    ) -> Result<Arc<Discovered>, Error> {
-        if let Some(discovered) = &known.discovered {
-            return Ok(Arc::clone(discovered));
-        }
+    async fn discover(&self, address: &Address) -> Result<Arc<Discovered>, Error> {
         let base = address.issuer.trim_end_matches('/');
         let url = format!("{base}/.well-known/openid-configuration");
-        let discovered: Discovered = self.get(&url).await?;
+        let discovered: Discovered = get(&self.http, &url).await?;
         if discovered.issuer != address.issuer {
             let why = format!("it calls itself `{}`, not `{}`", discovered.issuer, address.issuer);
             return Err(Error::unusable(&url, &why));
@@ -224,33 +284,41 @@ impl Issuers {
             return Err(Error::unusable(&url, &why));
         }
         let discovered = Arc::new(discovered);
-        known.discovered = Some(Arc::clone(&discovered));
+        let fresh = Some((Arc::clone(&discovered), Instant::now()));
+        self.note(|seen| seen.discovered = fresh);
         Ok(discovered)
-    }
-
-    async fn get<T: DeserializeOwned>(&self, url: &str) -> Result<T, Error> {
-        if !is_protected(url) {
-            return Err(Error::unusable(url, "it is not https"));
-        }
-        let unreachable = |why: String| Error::Unreachable { url: url.to_owned(), why };
-        let asked = self.http.get(url).header(reqwest::header::ACCEPT, "application/json");
-        let mut answer = asked.send().await.map_err(|e| unreachable(causes(&e)))?;
-        if !answer.status().is_success() {
-            return Err(unreachable(format!("it answers {}", answer.status())));
-        }
-        let mut body = Vec::new();
-        while let Some(chunk) = answer.chunk().await.map_err(|e| unreachable(causes(&e)))? {
-            body.extend_from_slice(&chunk);
-            if body.len() > LONGEST_ANSWER {
-                return Err(Error::unusable(url, "it is too long"));
-            }
-        }
-        serde_json::from_slice(&body).map_err(|e| Error::unusable(url, &e.to_string()))
     }
 }
 
+async fn get<T: DeserializeOwned>(http: &reqwest::Client, url: &str) -> Result<T, Error> {
+    if !is_protected(url) {
+        return Err(Error::unusable(url, "it is not https"));
+    }
+    read(url, http.get(url).header(reqwest::header::ACCEPT, "application/json")).await
+}
+
+/// Sends a request, and reads an answer that is JSON of a bounded length.
+pub(in crate::identity) async fn read<T: DeserializeOwned>(
+    url: &str,
+    request: reqwest::RequestBuilder,
+) -> Result<T, Error> {
+    let unreachable = |why: String| Error::Unreachable { url: url.to_owned(), why };
+    let mut answer = request.send().await.map_err(|e| unreachable(causes(&e)))?;
+    if !answer.status().is_success() {
+        return Err(unreachable(format!("it answers {}", answer.status())));
+    }
+    let mut body = Vec::new();
+    while let Some(chunk) = answer.chunk().await.map_err(|e| unreachable(causes(&e)))? {
+        body.extend_from_slice(&chunk);
+        if body.len() > LONGEST_ANSWER {
+            return Err(Error::unusable(url, "it is too long"));
+        }
+    }
+    serde_json::from_slice(&body).map_err(|e| Error::unusable(url, &e.to_string()))
+}
+
 impl Error {
-    fn unusable(url: &str, why: &str) -> Self {
+    pub(in crate::identity) fn unusable(url: &str, why: &str) -> Self {
         Self::Unusable { url: url.to_owned(), why: why.to_owned() }
     }
 }
@@ -278,4 +346,69 @@ fn causes(error: &reqwest::Error) -> String {
         source = cause.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// With one key `a`, read and asked for so many seconds ago.
+    fn seen(now: Instant, read: u64, asked: u64) -> Seen {
+        let key = serde_json::json!({ "kty": "RSA", "kid": "a", "n": "AQAB", "e": "AQAB" });
+        let keys = Arc::new(vec![serde_json::from_value(key).unwrap()]);
+        let ago = |seconds| now - Duration::from_secs(seconds);
+        Seen { keys: Some((keys, ago(read))), asked_at: Some(ago(asked)), ..Seen::default() }
+    }
+
+    #[test]
+    fn keys_are_believed_for_half_a_day_and_asked_for_seldom() {
+        // Far enough from the beginning of time that half a day lies before it.
+        let now = Instant::now() + Duration::from_secs(100_000);
+        for (read, asked, key, answered) in [
+            (1, 1, Some("a"), true),
+            (599, 599, Some("a"), true),
+            (601, 601, Some("a"), false),
+            (601, 9, Some("a"), true),
+            (11, 11, Some("b"), false),
+            (11, 9, Some("b"), true),
+            (11, 11, None, true),
+            (43_199, 9, Some("a"), true),
+            (43_201, 9, Some("a"), false),
+        ] {
+            let answer = seen(now, read, asked).answer(key, now);
+            assert_eq!(answer.is_some(), answered, "read {read} s, asked {asked} s ago: {key:?}");
+        }
+        assert!(seen(now, 43_199, 0).believed(now).is_some());
+        assert!(seen(now, 43_201, 0).believed(now).is_none());
+    }
+
+    #[test]
+    fn who_never_answered_is_not_asked_by_everybody_at_once() {
+        let now = Instant::now() + Duration::from_secs(10);
+        let failed = Some(Error::unusable("x", "y"));
+        let seen =
+            |asked_at| Seen { asked_at: Some(asked_at), failed: failed.clone(), ..Seen::default() };
+        assert!(
+            seen(now - Duration::from_millis(900)).answer(None, now).is_some_and(|a| a.is_err())
+        );
+        assert!(seen(now - Duration::from_millis(1100)).answer(None, now).is_none());
+        assert!(Seen::default().answer(None, now).is_none());
+    }
+
+    #[test]
+    fn plain_http_is_for_this_machine_alone() {
+        for (url, good) in [
+            ("https://issuer.example", true),
+            ("http://issuer.example", false),
+            ("http://127.0.0.1:8080/x", true),
+            ("http://[::1]/x", true),
+            ("http://localhost:1", true),
+            ("http://localhost.example", false),
+            ("http://127.0.0.1@issuer.example", false),
+            ("file:///etc/passwd", false),
+            ("", false),
+        ] {
+            assert_eq!(is_protected(url), good, "{url}");
+        }
+    }
 }

@@ -104,6 +104,17 @@ impl Fault {
     }
 }
 
+impl Unverified {
+    /// What it says, though nothing of it is believed: to be shown to whoever asks why it is refused.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    pub fn claims(text: &str) -> Result<Claims, Fault> {
+        let payload = text.split('.').nth(1).unwrap_or_default();
+        object(payload, "its payload").map(Claims)
+    }
+}
+
 /// Does a text look like one? Then it is read as one, and as nothing else.
 #[must_use]
 pub fn is_like_one(text: &str) -> bool {
@@ -126,12 +137,13 @@ impl Unverified {
             return Err(Fault::Unreadable("it has not three parts"));
         };
         let header = object(header, "its header")?;
-        if header.contains_key("crit") {
+        if header.contains_key("crit") || header.contains_key("b64") {
             return Err(Fault::Unreadable("its header names extensions that must be understood"));
         }
         let word = |name| header.get(name).and_then(Value::as_str);
         // Other kinds of JWT (access tokens, logout tokens) are not for signing in with.
-        if word("typ").is_some_and(|kind| !kind.eq_ignore_ascii_case("jwt")) {
+        let kinds = ["jwt", "jose"];
+        if word("typ").is_some_and(|kind| !kinds.iter().any(|k| kind.eq_ignore_ascii_case(k))) {
             return Err(Fault::Unreadable("it is a token of another kind"));
         }
         let algorithm = match word("alg") {
@@ -156,6 +168,18 @@ pub fn verify(
     expected: &Expected<'_>,
     now: DateTime<Utc>,
 ) -> Result<Claims, Fault> {
+    let claims = signed(text, keys)?;
+    match faults(&claims, expected, now).into_iter().next() {
+        None => Ok(claims),
+        Some(fault) => Err(fault),
+    }
+}
+
+/// What a token says, if one of these keys signed it. Whether that is good is not judged.
+///
+/// # Errors
+/// If none did.
+pub fn signed(text: &str, keys: &[Jwk]) -> Result<Claims, Fault> {
     let unverified = Unverified::read(text)?;
     let fits = |key: &&Jwk| fits(key, &unverified);
     let mut validation = Validation::new(unverified.algorithm);
@@ -166,7 +190,7 @@ pub fn verify(
     for key in keys.iter().filter(fits) {
         let Ok(key) = DecodingKey::from_jwk(key) else { continue };
         match jsonwebtoken::decode::<Map<String, Value>>(text, &key, &validation) {
-            Ok(read) => return judge(read.claims, expected, now),
+            Ok(read) => return Ok(Claims(read.claims)),
             Err(_) => fault = Fault::Signature,
         }
     }
@@ -191,41 +215,45 @@ fn fits(key: &Jwk, token: &Unverified) -> bool {
     of_that_kind && for_signatures && of_that_name
 }
 
-fn judge(
-    claims: Map<String, Value>,
-    expected: &Expected<'_>,
-    now: DateTime<Utc>,
-) -> Result<Claims, Fault> {
-    let claims = Claims(claims);
-    let issuer = claims.text("iss").ok_or(Fault::Lacks("iss"))?;
-    if issuer != expected.issuer {
-        return Err(Fault::Issuer(cut(issuer)));
+/// What is wrong with what a token says: everything.
+#[must_use]
+pub fn faults(claims: &Claims, expected: &Expected<'_>, now: DateTime<Utc>) -> Vec<Fault> {
+    let mut faults = Vec::new();
+    match claims.text("iss") {
+        None => faults.push(Fault::Lacks("iss")),
+        Some(issuer) if issuer != expected.issuer => faults.push(Fault::Issuer(cut(issuer))),
+        Some(_) => {}
     }
     let audiences = claims.audiences();
     if !audiences.iter().any(|seen| expected.audiences.iter().any(|ours| ours == seen)) {
-        return Err(Fault::Audience {
-            seen: words(&audiences),
-            expected: words(expected.audiences),
-        });
+        let (seen, expected) = (words(&audiences), words(expected.audiences));
+        faults.push(Fault::Audience { seen, expected });
     }
     if claims.text("sub").is_none_or(str::is_empty) {
-        return Err(Fault::Lacks("sub"));
+        faults.push(Fault::Lacks("sub"));
     }
-    let ends_at = claims.instant("exp").ok_or(Fault::Lacks("exp"))?;
-    let issued_at = claims.instant("iat").ok_or(Fault::Lacks("iat"))?;
-    if ends_at + SKEW <= now {
-        return Err(Fault::Over(ends_at));
+    // Never added to what a token says: the sum may be further away than an instant can be.
+    let (earliest, latest) = (now - SKEW, now + SKEW);
+    match claims.instant("exp") {
+        None => faults.push(Fault::Lacks("exp")),
+        Some(ends_at) if ends_at <= earliest => faults.push(Fault::Over(ends_at)),
+        Some(_) => {}
     }
-    if let Some(from) = claims.instant("nbf").filter(|from| *from > now + SKEW) {
-        return Err(Fault::NotYet(from));
+    let from = claims.instant("nbf");
+    // A word about the time that cannot be read is none that can be kept to.
+    if from.is_none() && claims.0.contains_key("nbf") {
+        faults.push(Fault::Lacks("nbf"));
     }
-    if issued_at > now + SKEW {
-        return Err(Fault::NotYet(issued_at));
+    match claims.instant("iat") {
+        None => faults.push(Fault::Lacks("iat")),
+        Some(issued_at) if issued_at > latest => faults.push(Fault::NotYet(issued_at)),
+        Some(issued_at) if issued_at < earliest - expected.max_age => {
+            faults.push(Fault::TooOld(issued_at));
+        }
+        Some(_) => {}
     }
-    if issued_at + expected.max_age + SKEW < now {
-        return Err(Fault::TooOld(issued_at));
-    }
-    Ok(claims)
+    faults.extend(from.filter(|from| *from > latest).map(Fault::NotYet));
+    faults
 }
 
 impl Claims {
@@ -251,6 +279,12 @@ impl Claims {
     #[must_use]
     pub fn ends_at(&self) -> DateTime<Utc> {
         self.instant("exp").unwrap_or(DateTime::<Utc>::MIN_UTC)
+    }
+
+    /// When it was issued.
+    #[must_use]
+    pub fn issued_at(&self) -> DateTime<Utc> {
+        self.instant("iat").unwrap_or(DateTime::<Utc>::MIN_UTC)
     }
 
     /// A claim that is an instant: seconds since 1970, which may have a fraction.
@@ -304,4 +338,130 @@ fn words(texts: &[String]) -> String {
 /// What a token says is a stranger's word: short, and on one line.
 fn cut(text: &str) -> String {
     text.chars().filter(|c| !c.is_control()).take(200).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn at(second: i64) -> DateTime<Utc> {
+        DateTime::from_timestamp(second, 0).unwrap()
+    }
+
+    fn claims(differs: &Value) -> Claims {
+        let mut claims =
+            json!({ "iss": "i", "aud": "a", "sub": "s", "iat": 1000, "nbf": 1000, "exp": 1300 });
+        for (name, value) in differs.as_object().unwrap() {
+            claims[name] = value.clone();
+        }
+        claims.as_object_mut().unwrap().retain(|_, value| !value.is_null());
+        Claims(claims.as_object().unwrap().clone())
+    }
+
+    fn words_at(now: i64, differs: &Value) -> Vec<&'static str> {
+        let audiences = ["a".to_owned(), "b".to_owned()];
+        let max_age = TimeDelta::seconds(200);
+        let expected = Expected { issuer: "i", audiences: &audiences, max_age };
+        faults(&claims(differs), &expected, at(now)).iter().map(Fault::word).collect()
+    }
+
+    #[test]
+    fn each_bound_holds_to_the_second() {
+        for (now, wrong) in [
+            (939, &["not yet good", "not yet good"][..]),
+            (940, &[]),
+            (1260, &[]),
+            (1261, &["too old"]),
+            (1359, &["too old"]),
+            (1360, &["expired", "too old"]),
+        ] {
+            assert_eq!(words_at(now, &json!({})), wrong, "at {now}");
+        }
+    }
+
+    #[test]
+    fn what_is_missing_or_of_another_type_is_a_fault_and_no_number_is_too_large() {
+        for (differs, wrong) in [
+            (json!({ "iss": null }), &["lacks a claim"][..]),
+            (json!({ "iss": "i/" }), &["issuer"]),
+            (json!({ "iss": ["i"] }), &["lacks a claim"]),
+            (json!({ "aud": null }), &["audience"]),
+            (json!({ "aud": ["x", "b"] }), &[]),
+            (json!({ "aud": ["x", 7] }), &["audience"]),
+            (json!({ "aud": { "a": "a" } }), &["audience"]),
+            (json!({ "sub": "" }), &["lacks a claim"]),
+            (json!({ "exp": "1300" }), &["lacks a claim"]),
+            (json!({ "exp": 1300.9 }), &[]),
+            (json!({ "exp": f64::MAX }), &["lacks a claim"]),
+            (json!({ "exp": i64::MAX }), &["lacks a claim"]),
+            (json!({ "exp": DateTime::<Utc>::MAX_UTC.timestamp() }), &[]),
+            (json!({ "exp": DateTime::<Utc>::MIN_UTC.timestamp() }), &["expired"]),
+            (json!({ "iat": DateTime::<Utc>::MAX_UTC.timestamp() }), &["not yet good"]),
+            (json!({ "iat": DateTime::<Utc>::MIN_UTC.timestamp() }), &["too old"]),
+            (json!({ "nbf": true }), &["lacks a claim"]),
+            (json!({ "nbf": null }), &[]),
+        ] {
+            assert_eq!(words_at(1000, &differs), wrong, "{differs}");
+        }
+    }
+
+    #[test]
+    fn a_header_is_read_and_nothing_of_it_chosen_by_the_token() {
+        let token = |header: &Value| {
+            let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
+            format!("{}.{}.AAAA", part(header), part(&json!({ "iss": "i" })))
+        };
+        for (header, word) in [
+            (json!({ "alg": "RS256" }), None),
+            (json!({ "alg": "ES256", "typ": "JOSE", "kid": "k" }), None),
+            (json!({ "alg": "none" }), Some("algorithm")),
+            (json!({ "alg": "HS256" }), Some("algorithm")),
+            (json!({ "alg": ["RS256"] }), Some("algorithm")),
+            (json!({}), Some("algorithm")),
+            (json!({ "alg": "RS256", "crit": [] }), Some("unreadable")),
+            (json!({ "alg": "RS256", "b64": false }), Some("unreadable")),
+            (json!({ "alg": "RS256", "typ": "logout+jwt" }), Some("unreadable")),
+        ] {
+            let read = Unverified::read(&token(&header));
+            assert_eq!(read.err().map(|fault| fault.word()), word, "{header}");
+        }
+        for text in ["", "a.b", "a.b.c.d", "ey.ey.ey", &"e".repeat(LONGEST + 1)] {
+            assert_eq!(Unverified::read(text).unwrap_err().word(), "unreadable", "{text}");
+        }
+    }
+
+    #[test]
+    fn a_key_fits_what_it_was_made_for() {
+        let rsa = json!({ "kty": "RSA", "kid": "k", "n": "AQAB", "e": "AQAB" });
+        let with = |name: &str, value: &str| {
+            let mut key = rsa.clone();
+            key[name] = json!(value);
+            key
+        };
+        let token = |key_id: Option<&str>| Unverified {
+            key_id: key_id.map(str::to_owned),
+            issuer: "i".to_owned(),
+            algorithm: Algorithm::RS256,
+        };
+        for (key, named, holds) in [
+            (rsa.clone(), Some("k"), true),
+            (rsa.clone(), None, true),
+            (rsa.clone(), Some("other"), false),
+            (with("use", "sig"), Some("k"), true),
+            (with("use", "enc"), Some("k"), false),
+            (with("alg", "RS256"), Some("k"), true),
+            (with("alg", "RS512"), Some("k"), false),
+            (json!({ "kty": "oct", "kid": "k", "k": "AAAA" }), Some("k"), false),
+            (
+                json!({ "kty": "EC", "crv": "P-256", "kid": "k", "x": "AA", "y": "AA" }),
+                Some("k"),
+                false,
+            ),
+        ] {
+            let read: Jwk = serde_json::from_value(key.clone()).unwrap();
+            assert_eq!(fits(&read, &token(named)), holds, "{key} {named:?}");
+        }
+    }
 }

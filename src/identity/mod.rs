@@ -3,9 +3,11 @@
 
 pub mod certificate;
 pub mod issuers;
+pub mod job;
 pub mod jwt;
 pub mod throttle;
 pub mod token;
+pub mod token_review;
 
 use std::ops::Deref;
 
@@ -16,7 +18,7 @@ use crate::{
         administration::{Administration, Right, Rights, Scope, Scopes},
         principal::{AllowRule, Principal},
     },
-    identity::{certificate::ClientCertificate, token::Verified},
+    identity::{certificate::ClientCertificate, job::VerifiedJob, token::Verified},
     ids::TokenId,
 };
 
@@ -46,6 +48,8 @@ pub enum Proof {
         /// When it ends.
         ends_at: DateTime<Utc>,
     },
+    /// By a CI job's token, of an issuer that vouches for it.
+    Job(Box<VerifiedJob>),
 }
 
 impl Caller {
@@ -80,7 +84,28 @@ impl Caller {
     pub fn certificate(&self) -> Option<&str> {
         match &self.proof {
             Proof::Certificate { name, .. } => Some(name),
-            Proof::Token { .. } => None,
+            Proof::Token { .. } | Proof::Job(_) => None,
+        }
+    }
+
+    /// The principal of the rule that a job meets. It holds no right to administer, whatever the rules for
+    /// roles say: who can change a workflow would hold it.
+    #[must_use]
+    pub fn by_job(verified: VerifiedJob, principal: Principal) -> Self {
+        Self {
+            principal,
+            proof: Proof::Job(Box::new(verified)),
+            rights: Rights::default(),
+            scopes: Scopes(Some(vec![Scope::Ask])),
+        }
+    }
+
+    /// The job that it is, if it is one.
+    #[must_use]
+    pub const fn job(&self) -> Option<&VerifiedJob> {
+        match &self.proof {
+            Proof::Job(job) => Some(job),
+            Proof::Token { .. } | Proof::Certificate { .. } => None,
         }
     }
 
@@ -119,16 +144,17 @@ impl Caller {
     pub const fn token_id(&self) -> Option<TokenId> {
         match self.proof {
             Proof::Token { id, .. } => Some(id),
-            Proof::Certificate { .. } => None,
+            Proof::Certificate { .. } | Proof::Job(_) => None,
         }
     }
 
     /// When what it came with ends.
     #[must_use]
     pub const fn proof_ends_at(&self) -> Option<DateTime<Utc>> {
-        match self.proof {
-            Proof::Token { expires_at, .. } => expires_at,
-            Proof::Certificate { ends_at, .. } => Some(ends_at),
+        match &self.proof {
+            Proof::Token { expires_at, .. } => *expires_at,
+            Proof::Certificate { ends_at, .. } => Some(*ends_at),
+            Proof::Job(job) => Some(job.ends_at()),
         }
     }
 

@@ -17,7 +17,7 @@ use crate::{
     config::{AwsCredentials, Config, KeyFault, MasterKeys, TargetsConfig, TlsConfig, TlsFault},
     domain::name::Name,
     http::{self, HttpSettings},
-    identity::{self, throttle::Throttle, token::Tokens},
+    identity::{self, issuers::Issuers, throttle::Throttle, token::Tokens},
     lifecycle::{Hangups, Signals, Tasks, Unfinished},
     rng,
     secret::Secret,
@@ -83,6 +83,8 @@ pub enum Error {
     Unfinished(#[from] Unfinished),
     #[error("could not make the first token: {}", .0.detail())]
     Bootstrap(crate::app::error::Error),
+    #[error("could not set up TLS for asking issuers")]
+    NoTls(#[source] reqwest::Error),
     #[error("a background thread was lost")]
     Thread(#[source] tokio::task::JoinError),
 }
@@ -263,6 +265,7 @@ async fn build_app(
         signer: Signer::new(keys)?,
         clock,
         tokens: Tokens::new()?,
+        issuers: Issuers::new().map_err(Error::NoTls)?,
         throttle: Throttle::new(config.throttle.failures_per_minute.get()),
         times: Times {
             issue_deadline: config.lease.issue_deadline,

@@ -77,8 +77,19 @@ pub struct Intent<'a> {
     pub limits: Limits,
     /// The idempotency key, and the hash of the request.
     pub key: Option<(&'a str, &'a [u8])>,
+    /// The job's token that is spent on it.
+    pub spent: Option<Spent<'a>>,
     /// What the audit says.
     pub entry: &'a Entry,
+}
+
+/// A job's token, which hands out one credential.
+#[derive(Debug, Clone, Copy)]
+pub struct Spent<'a> {
+    /// What tells it from others.
+    pub hash: &'a [u8],
+    /// When it is over, and need not be remembered.
+    pub ends_at: DateTime<Utc>,
 }
 
 /// That a lease and its first login were made.
@@ -117,7 +128,7 @@ impl Issuing {
 impl Store {
     /// Records the intent to issue a lease: the lease, its first login, its key, its audit entry. False
     /// if it is not to be issued so: the profile or target is not any more what was decided on, the profile's
-    /// checks failed meanwhile, or the key belongs to a lease that did not fail.
+    /// checks failed meanwhile, or the key or the job's token belongs to a lease that did not fail.
     ///
     /// # Errors
     /// If the database does not answer.
@@ -161,6 +172,9 @@ impl Store {
             "give_up_at": intent.give_up_at,
             "key": intent.key.map(|(key, _)| key),
             "request_hash": intent.key.map(|(_, hash)| hexadecimal(hash)),
+            "job": lease.job,
+            "spent": intent.spent.map(|spent| hexadecimal(spent.hash)),
+            "spent_until": intent.spent.map(|spent| spent.ends_at),
             "audit_id": intent.entry.id.uuid(),
             "audit_at": intent.entry.at,
             "audit_body": audit::body(intent.entry)?,
@@ -284,7 +298,8 @@ impl Statement {
 }
 
 /// The profile is locked against changes until the commit: what is issued is what was decided on. A
-/// key whose lease failed goes over to the new one.
+/// key whose lease failed goes over to the new one, and so does the token of a job; a token that was spent before
+/// spends no key.
 pub(in crate::store) async fn intents(
     on: impl sqlx::PgExecutor<'_>,
     records: &[&Record],
@@ -297,7 +312,8 @@ pub(in crate::store) async fn intents(
                    database text, group_role text, connection_limit int, settings jsonb, context jsonb, principal_id uuid, tool text,
                    reason text, ticket text, ttl jsonb, created_at timestamptz, expires_at timestamptz,
                    max_expires_at timestamptz, login_id uuid, role_name text, give_up_at timestamptz, key text,
-                   request_hash text, audit_id uuid, audit_at timestamptz, audit_body text)),
+                   request_hash text, job text, spent text, spent_until timestamptz, audit_id uuid, audit_at timestamptz,
+                   audit_body text)),
            decided_on AS (
                SELECT p.id, p.version, p.owned_objects,
                       p.checked_version = p.version AND p.failed_checks <> '[]'
@@ -310,22 +326,30 @@ pub(in crate::store) async fn intents(
                JOIN decided_on p ON p.id = a.profile_id AND p.version = a.profile_version
                    AND (a.is_for_check OR p.is_blocked IS NOT TRUE)
                JOIN target t ON t.id = a.target_id AND t.version = a.target_version AND t.removed_at IS NULL),
+           spent AS (
+               INSERT INTO spent_token AS s (hash, lease_id, ends_at)
+               SELECT decode(spent, 'hex'), id, spent_until FROM sound WHERE spent IS NOT NULL ORDER BY spent
+               ON CONFLICT (hash) DO UPDATE SET lease_id = excluded.lease_id, ends_at = excluded.ends_at
+               WHERE EXISTS (SELECT FROM lease l WHERE l.id = s.lease_id AND l.cause = 'failed')
+               RETURNING s.lease_id),
+           paid AS (
+               SELECT * FROM sound WHERE spent IS NULL OR id IN (SELECT lease_id FROM spent)),
            keyed AS (
                INSERT INTO idempotency AS i (principal_id, key, request_hash, lease_id, created_at)
-               SELECT principal_id, key, decode(request_hash, 'hex'), id, created_at FROM sound WHERE key IS NOT NULL
+               SELECT principal_id, key, decode(request_hash, 'hex'), id, created_at FROM paid WHERE key IS NOT NULL
                ON CONFLICT (principal_id, key) DO UPDATE
                SET request_hash = excluded.request_hash, lease_id = excluded.lease_id, created_at = excluded.created_at
                WHERE EXISTS (SELECT FROM lease l WHERE l.id = i.lease_id AND l.cause = 'failed')
                RETURNING i.lease_id),
            intended AS (
-               SELECT * FROM sound WHERE key IS NULL OR id IN (SELECT lease_id FROM keyed)),
+               SELECT * FROM paid WHERE key IS NULL OR id IN (SELECT lease_id FROM keyed)),
            leases AS (
                INSERT INTO lease (id, state, profile_id, profile, target_id, database, group_role, connection_limit,
                                   settings, context, principal_id, tool, reason, ticket, ttl, created_at, expires_at,
-                                  max_expires_at, login_id, owned_objects)
+                                  max_expires_at, login_id, owned_objects, job)
                SELECT id, 'provisioning', profile_id, profile, target_id, database, group_role, connection_limit,
                       settings, context, principal_id, tool, reason, ticket, ttl, created_at, expires_at, max_expires_at,
-                      login_id, owned_objects
+                      login_id, owned_objects, job
                FROM intended),
            logins AS (
                INSERT INTO login (id, lease_id, target_id, role_name, state, created_at, give_up_at, ends_at, due_at)

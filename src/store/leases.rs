@@ -30,6 +30,7 @@ struct Row {
     tool: String,
     reason: Option<String>,
     ticket: Option<String>,
+    job: Option<String>,
     role_name: Option<String>,
     created_at: DateTime<Utc>,
     expires_at: DateTime<Utc>,
@@ -58,6 +59,7 @@ impl TryFrom<Row> for Lease {
             tool: row.tool,
             reason: row.reason,
             ticket: row.ticket,
+            job: row.job,
             role_name: row.role_name,
             created_at: row.created_at,
             expires_at: row.expires_at,
@@ -95,6 +97,8 @@ pub struct LeaseFilter {
     pub states: Option<Vec<State>>,
     /// Of this principal.
     pub principal_id: Option<PrincipalId>,
+    /// Asked for by this CI job.
+    pub job: Option<String>,
     /// Of the principals with this name (`person:alice`, or `alice` of any kind).
     pub person: Option<String>,
     /// Under this profile.
@@ -125,7 +129,7 @@ impl Store {
             Row,
             r#"SELECT l.id, l.state, l.cause, l.profile_id, l.profile, l.target_id, t.name AS target, l.database,
                       l.group_role, l.principal_id, p.kind || ':' || p.subject AS "principal!", l.tool, l.reason,
-                      l.ticket, g.role_name AS "role_name?", l.created_at, l.expires_at, l.max_expires_at, l.ended_at,
+                      l.ticket, l.job, g.role_name AS "role_name?", l.created_at, l.expires_at, l.max_expires_at, l.ended_at,
                       (SELECT b.blocked_by FROM login b WHERE b.lease_id = l.id AND b.blocked_by IS NOT NULL LIMIT 1)
                           AS blocked_by,
                       g.proof AS "proof: Json<Proof>"
@@ -140,7 +144,8 @@ impl Store {
                  AND ($5::text IS NULL OR l.tool = $5)
                  AND ($6::text IS NULL OR t.name = $6)
                  AND ($7::uuid IS NULL OR l.id < $7)
-               ORDER BY l.id DESC LIMIT $8"#,
+                 AND ($8::text IS NULL OR l.job = $8)
+               ORDER BY l.id DESC LIMIT $9"#,
             states.as_deref() as Option<&[String]>,
             filter.principal_id.map(PrincipalId::uuid) as Option<uuid::Uuid>,
             filter.person.as_deref() as Option<&str>,
@@ -148,6 +153,7 @@ impl Store {
             filter.tool.as_deref() as Option<&str>,
             filter.target.as_deref() as Option<&str>,
             before.map(LeaseId::uuid) as Option<uuid::Uuid>,
+            filter.job.as_deref() as Option<&str>,
             limit
         )
         .fetch_all(&mut *tx)
@@ -165,7 +171,7 @@ impl Store {
             Row,
             r#"SELECT l.id, l.state, l.cause, l.profile_id, l.profile, l.target_id, t.name AS target, l.database,
                       l.group_role, l.principal_id, p.kind || ':' || p.subject AS "principal!", l.tool, l.reason,
-                      l.ticket, g.role_name AS "role_name?", l.created_at, l.expires_at, l.max_expires_at, l.ended_at,
+                      l.ticket, l.job, g.role_name AS "role_name?", l.created_at, l.expires_at, l.max_expires_at, l.ended_at,
                       (SELECT b.blocked_by FROM login b WHERE b.lease_id = l.id AND b.blocked_by IS NOT NULL LIMIT 1)
                           AS blocked_by,
                       g.proof AS "proof: Json<Proof>"

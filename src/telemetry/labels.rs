@@ -267,7 +267,7 @@ pub(in crate::telemetry) const SWEEP_KINDS: [&str; 8] =
     ["orphan", "left-over", "lost", "changed", "shut-out", "sessions", "foreign", "unmarked"];
 
 /// Why tokens are refused, in the words of the label.
-pub(in crate::telemetry) const TOKEN_WORDS: [&str; 9] = [
+pub(in crate::telemetry) const TOKEN_WORDS: [&str; 16] = [
     "wrong_secret",
     "no_such_token",
     "revoked",
@@ -277,6 +277,13 @@ pub(in crate::telemetry) const TOKEN_WORDS: [&str; 9] = [
     "unknown_certificate",
     "several_names",
     "bad_certificate",
+    "issuer",
+    "audience",
+    "signature",
+    "no_rule",
+    "several_rules",
+    "not_there",
+    "spent",
 ];
 
 /// The label of what the audit says of a refused token.
@@ -291,6 +298,13 @@ pub(in crate::telemetry) fn token_word(why: &str) -> &'static str {
         "unknown certificate" => "unknown_certificate",
         "several of its names are known" => "several_names",
         "of no authority that is trusted, over, or not meant for clients" => "bad_certificate",
+        "issuer" => "issuer",
+        "audience" => "audience",
+        "signature" | "algorithm" | "no key" | "unreadable" => "signature",
+        "no rule" => "no_rule",
+        "several rules" => "several_rules",
+        "not there" => "not_there",
+        "spent" => "spent",
         _ => "other",
     }
 }

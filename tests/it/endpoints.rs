@@ -9,8 +9,10 @@ use std::{
 use reqwest::Method;
 use serde_json::{Value, json};
 
+use crate::ci_jobs::{let_storefront_in, storefront};
 use crate::support::{
     eventually,
+    issuer::Issuer,
     people::{Answer, Person, lease_id},
     seconds,
     world::{Plan, World},
@@ -29,9 +31,9 @@ use For::{Anyone, SignedIn, With};
 
 const TARGETS: For = With(&["targets"]);
 const PROFILES: For = With(&["profiles"]);
+const PEOPLE: For = With(&["people"]);
 const READ: For = With(&["read"]);
 const AUDIT: For = With(&["audit"]);
-const PEOPLE: For = With(&["people"]);
 /// What a file says decides what it takes.
 const OF_A_FILE: For = With(&["targets", "profiles", "people", "roles"]);
 
@@ -45,7 +47,7 @@ const ROLES: [(&str, &[&str]); 5] = [
 ];
 
 /// Each route, who may use it, and the kind of the audit entry that it leaves if it changes something.
-const TABLE: [(&str, &str, For, Option<&str>); 48] = [
+const TABLE: [(&str, &str, For, Option<&str>); 52] = [
     ("get", "/healthz", Anyone, None),
     ("get", "/readyz", Anyone, None),
     ("get", "/v1/whoami", SignedIn, None),
@@ -90,6 +92,10 @@ const TABLE: [(&str, &str, For, Option<&str>); 48] = [
     ("get", "/v1/tokens", SignedIn, None),
     ("post", "/v1/tokens", SignedIn, Some("token.created")),
     ("delete", "/v1/tokens/{id}", SignedIn, Some("token.revoked")),
+    ("get", "/v1/ci/rules", READ, None),
+    ("delete", "/v1/ci/rules/{name}", PEOPLE, Some("ci-rule.removed")),
+    ("delete", "/v1/ci/issuers/{name}", PEOPLE, Some("issuer.removed")),
+    ("post", "/v1/ci/explain", PEOPLE, None),
     ("get", "/v1/status", READ, None),
     ("get", "/v1/audit", AUDIT, None),
     ("get", "/v1/audit/verify", AUDIT, None),
@@ -147,7 +153,7 @@ async fn other_request(
 ) -> (String, Value) {
     let name = &world.name;
     let spare = format!("{name}-spare");
-    let mut path = path.to_owned();
+    let mut path = with_ci_records(world, method, path).await;
     if path.starts_with("/v1/leases/{id}") || path == "/v1/revocations" {
         let made = caller.ask(&world.profile("read"), json!({ "tool": "walk" })).await.expect(201);
         path = path.replace("{id}", &lease_id(&made));
@@ -190,12 +196,32 @@ async fn other_request(
         ("put", path) if path.starts_with("/v1/targets/") => spare_target(world),
         ("put", path) if path.starts_with("/v1/profiles/") => profile,
         ("post", "/v1/adopt") => json!({ "target": world.name, "database": world.shop() }),
+        ("post", "/v1/ci/explain") => json!({ "token": "no token" }),
         ("post", "/v1/drift") => json!({}),
         ("post", "/v1/sweep") => json!({ "plan": true }),
         ("post", "/v1/sweep/accept") => json!({ "plan": cautious_plan(world).await }),
         _ => Value::Null,
     };
     (path, body)
+}
+
+/// The path; with a rule for CI jobs and an issuer made beforehand, if it is to remove one.
+async fn with_ci_records(world: &World, method: &str, path: &str) -> String {
+    let name = &world.name;
+    if !path.starts_with("/v1/ci/") || method != "delete" {
+        return path.to_owned();
+    }
+    let rule = format!("[ci.{name}-rule]\nissuer = \"{name}-ci\"\nsubject = \"x\"\n");
+    for (issuer, rule) in [("ci", rule.as_str()), ("issuer", "")] {
+        let text = format!(
+            "[issuer.{name}-{issuer}]\nkind = \"generic\"\nurl = \"https://{issuer}.example\"\n\
+             audience = \"{name}\"\n{rule}"
+        );
+        let file = json!({ "name": "ci.toml", "text": text });
+        world.admin.post("/v1/apply", &file).await.expect(200);
+    }
+    let of = if path.contains("/rules/") { "rule" } else { "issuer" };
+    path.replace("{name}", &format!("{name}-{of}"))
 }
 
 /// Makes the daemon cautious; gives the plan to be accepted.
@@ -316,6 +342,33 @@ async fn each_role_opens_what_its_rights_are_for() {
     world.admin.post("/v1/apply", &file).await.expect(200);
     let former = world.person("operator", &["operators"]).await;
     former.get("/v1/targets").await.expect_problem(403, "admin_only");
+    world.finish().await;
+}
+
+/// A job, though a rule makes its principal an administrator: whoever can change a workflow would be one.
+#[tokio::test]
+async fn a_ci_job_opens_nothing_that_takes_a_right() {
+    let (world, issuer) = (World::start().await, Issuer::start().await);
+    let roles = "[administration]\nadmin = [\"ci:storefront-main\"]\n";
+    let file = json!({ "name": "roles.toml", "text": roles });
+    world.admin.post("/v1/apply", &file).await.expect(200);
+    let_storefront_in(&world, &issuer).await;
+    let token = issuer.token(&storefront());
+    let job = world.admin.with_token(&token);
+    for (method, path, who, _) in &TABLE {
+        let (path, body) = match (who, *path) {
+            (With(_), _) => request(&world, &world.admin, method, path).await,
+            (SignedIn, path) if *method == "get" && !path.contains('{') => {
+                (path.to_owned(), Value::Null)
+            }
+            _ => continue,
+        };
+        let answer = send(&job, method, &path, &body).await;
+        match who {
+            With(_) => drop(answer.expect_problem(403, "admin_only")),
+            _ => drop(answer.expect(200)),
+        }
+    }
     world.finish().await;
 }
 

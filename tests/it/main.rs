@@ -23,6 +23,7 @@ mod audit;
 mod batches;
 mod breaker;
 mod checks;
+mod ci_jobs;
 mod client_certificates;
 mod clocks;
 mod command_line;

@@ -13,6 +13,7 @@ use chrono::{DateTime, Utc};
 use crate::{
     domain::{
         administration::Role,
+        ci::JobSeen,
         lease::{Cause, Granted, Proof},
         policy::Finding,
     },
@@ -104,6 +105,24 @@ pub enum Event {
     /// Who holds which role in pgvalet was changed: all of it, by role.
     #[serde(rename = "administration.changed")]
     AdministrationChanged { held: BTreeMap<Role, Vec<String>> },
+    /// An issuer of CI jobs' tokens was recorded.
+    #[serde(rename = "issuer.created")]
+    IssuerCreated { issuer: String, url: String },
+    /// An issuer was changed: the names of what changed.
+    #[serde(rename = "issuer.changed")]
+    IssuerChanged { issuer: String, changed: Vec<String> },
+    /// An issuer was removed.
+    #[serde(rename = "issuer.removed")]
+    IssuerRemoved { issuer: String },
+    /// A rule for CI jobs was recorded.
+    #[serde(rename = "ci-rule.created")]
+    CiRuleCreated { rule: String },
+    /// A rule for CI jobs was changed: the names of what changed.
+    #[serde(rename = "ci-rule.changed")]
+    CiRuleChanged { rule: String, changed: Vec<String> },
+    /// A rule for CI jobs was removed.
+    #[serde(rename = "ci-rule.removed")]
+    CiRuleRemoved { rule: String },
     /// A profile was recorded.
     #[serde(rename = "profile.created")]
     ProfileCreated { profile_id: ProfileId, profile: String },
@@ -178,6 +197,9 @@ pub enum Event {
         /// Is it under a profile for emergencies, to be looked at afterwards?
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         break_glass: bool,
+        /// The CI job that asked, as its token tells of it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        job: Option<Box<JobSeen>>,
     },
     /// The login was made and its credential handed out.
     #[serde(rename = "lease.activated")]

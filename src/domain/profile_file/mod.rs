@@ -26,6 +26,7 @@ const WRITE_SCHEDULE: &str =
     "a length of time such as \"90d\", a cron expression of six fields, or \"never\"";
 
 mod access;
+mod ci;
 mod rights;
 mod write;
 
@@ -57,7 +58,17 @@ pub fn read(name: &str, text: &str) -> Result<Desired, Faults> {
         }
         let roles = root.map_of_tables("standing-role").into_iter();
         let roles = roles.filter_map(|(name, table)| read_standing_role(&name, table)).collect();
-        Desired { targets, profiles, standing_roles: roles, administration, places }
+        let issuers = ci::read_issuers(root);
+        let ci_rules = ci::read_rules(root, &issuers);
+        Desired {
+            targets,
+            profiles,
+            standing_roles: roles,
+            administration,
+            issuers,
+            ci_rules,
+            places,
+        }
     });
     faults.or_value(desired)
 }
@@ -386,6 +397,41 @@ profile = "support"
 [administration]
 auditor = ["group:security"]
 operator = ["group:dba", "person:olivia"]
+
+[issuer.github]
+kind = "github"
+audience = "https://pgvalet.example.org"
+
+[issuer.cluster]
+kind = "kubernetes"
+url = "https://cluster.example"
+audience = "pgvalet"
+max_age = "1h"
+ca = "a certificate"
+token_review = { url = "https://10.0.0.1", token_file = "/run/token", ca = "another" }
+
+[issuer.spire]
+kind = "generic"
+url = "spire.example"
+jwks_url = "https://spire.example/keys"
+
+[ci.storefront-main]
+description = "Deploys of the storefront"
+issuer = "github"
+repository_id = 74
+repository_owner_id = "65"
+ref = ["refs/heads/main", "refs/heads/release/*"]
+
+[ci.job]
+issuer = "cluster"
+namespace = "shop"
+serviceaccount_uid = "01234567-89ab-cdef-0123-456789abcdef"
+
+[ci.reports]
+issuer = "spire"
+audience = "pgvalet-reports"
+subject = "spiffe://example.org/reports"
+claims = { environment = "prod", "odd name" = "x" }
 "#;
 
     #[test]
@@ -401,10 +447,14 @@ operator = ["group:dba", "person:olivia"]
                 profiles: &desired.profiles,
                 standing_roles: &desired.standing_roles,
                 administration: desired.administration.as_ref(),
+                issuers: &desired.issuers,
+                ci_rules: &desired.ci_rules,
             }),
         )
         .unwrap();
         assert_eq!(again.administration, desired.administration);
+        assert_eq!((&again.issuers, &again.ci_rules), (&desired.issuers, &desired.ci_rules));
+        assert_eq!((desired.issuers.len(), desired.ci_rules.len()), (3, 3));
         assert_eq!(again.standing_roles, desired.standing_roles);
         assert_eq!(desired.standing_roles[1].rotate, Schedule::ninety_days());
         assert_eq!(again.profiles, desired.profiles);

@@ -3,6 +3,7 @@
 use crate::domain::{
     admin_source::{AdminSource, AwsRds},
     administration::{Administration, Role},
+    ci::{IssuerSpec, rule::RuleSpec},
     conditions::Conditions,
     principal::AllowRule,
     profile::{OwnedObjects, ProfileSpec, Reason},
@@ -28,6 +29,10 @@ pub struct Written<'a> {
     pub standing_roles: &'a [StandingRoleSpec],
     /// Who holds which role in pgvalet, if that is to be in it.
     pub administration: Option<&'a Administration>,
+    /// Whose tokens of CI jobs are taken.
+    pub issuers: &'a [IssuerSpec],
+    /// What a job must be.
+    pub ci_rules: &'a [RuleSpec],
 }
 
 /// Writes a file that applies to nothing new. Passwords and keys are not in it: a recorded target keeps
@@ -71,6 +76,14 @@ pub fn write(written: &Written<'_>) -> String {
             format!("{} = {}", role.as_str(), rule_list(rules))
         };
         out.extend(held.iter().map(line));
+        out.push(String::new());
+    }
+    for issuer in written.issuers {
+        write_issuer(issuer, &mut out);
+        out.push(String::new());
+    }
+    for rule in written.ci_rules {
+        write_ci_rule(rule, &mut out);
         out.push(String::new());
     }
     out.join("\n")
@@ -152,6 +165,49 @@ fn write_standing_role(role: &StandingRoleSpec, out: &mut Vec<String>) {
     out.push(format!("grace = {}", quoted(&role.grace.to_string())));
     out.push(format!("\n[standing-role.{name}.access]"));
     out.push(format!("allow = {}", rule_list(&role.allow)));
+}
+
+fn write_issuer(issuer: &IssuerSpec, out: &mut Vec<String>) {
+    out.push(format!("[issuer.{}]", key(issuer.name.as_str())));
+    out.push(format!("kind = {}", quoted(issuer.kind.as_str())));
+    if issuer.kind.system().url != Some(issuer.url.as_str()) {
+        out.push(format!("url = {}", quoted(&issuer.url)));
+    }
+    for (key, text) in
+        [("audience", &issuer.audience), ("jwks_url", &issuer.jwks_url), ("ca", &issuer.ca)]
+    {
+        out.extend(text.iter().map(|text| format!("{key} = {}", quoted(text))));
+    }
+    if let Ok(age) = issuer.max_age() {
+        out.push(format!("max_age = {}", quoted(&age.to_string())));
+    }
+    if let Some(review) = &issuer.token_review {
+        let (url, file) = (quoted(&review.url), quoted(&review.token_file));
+        let ca = review.ca.iter().map(|pem| format!(", ca = {}", quoted(pem)));
+        let ca = ca.collect::<String>();
+        out.push(format!("token_review = {{ url = {url}, token_file = {file}{ca} }}"));
+    }
+}
+
+fn write_ci_rule(rule: &RuleSpec, out: &mut Vec<String>) {
+    out.push(format!("[ci.{}]", key(rule.name.as_str())));
+    if !rule.description.is_empty() {
+        out.push(format!("description = {}", quoted(&rule.description)));
+    }
+    out.push(format!("issuer = {}", quoted(rule.issuer.as_str())));
+    out.extend(rule.audience.iter().map(|text| format!("audience = {}", quoted(text))));
+    for (key, texts) in &rule.matchers {
+        out.push(match texts.as_slice() {
+            [one] => format!("{key} = {}", quoted(one)),
+            several => format!("{key} = {}", list(several)),
+        });
+    }
+    if !rule.claims.is_empty() {
+        let pair =
+            |(name, text): (&String, &String)| format!("{} = {}", quoted(name), quoted(text));
+        let pairs: Vec<_> = rule.claims.iter().map(pair).collect();
+        out.push(format!("claims = {{ {} }}", pairs.join(", ")));
+    }
 }
 
 fn write_conditions(profile: &str, conditions: &Conditions, out: &mut Vec<String>) {

@@ -5,6 +5,7 @@ pub(crate) mod certificates;
 pub(crate) mod chaos;
 pub(crate) mod clients;
 pub(crate) mod daemon;
+pub(crate) mod issuer;
 pub(crate) mod kills;
 pub(crate) mod otlp;
 pub(crate) mod people;
