@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 use crate::{
     domain::{
         administration::Right, name::Name, plan::Action, profile::ProfileSpec, schedule::Schedule,
-        target::TargetSpec,
+        session::Client, target::TargetSpec,
     },
     ids::{PrincipalId, ProfileId, TargetId, TokenId},
     secret::Secret,
@@ -37,6 +37,9 @@ pub struct Whoami {
     pub may_ask: bool,
     /// The token it came with, if it was one of pgvalet's.
     pub token_id: Option<TokenId>,
+    /// What that is for, if a sign-in made it: it ends with the session.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session: Option<Client>,
     /// When what it came with ends.
     pub token_expires_at: Option<DateTime<Utc>>,
 }

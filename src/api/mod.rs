@@ -6,6 +6,7 @@ pub mod admin;
 pub mod audit;
 pub mod drift;
 pub mod leases;
+pub mod people;
 pub mod problem;
 pub mod standing;
 pub mod status;

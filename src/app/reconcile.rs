@@ -121,7 +121,9 @@ impl App {
     /// # Errors
     /// If our database does not answer.
     pub async fn forget_old_keys(&self) -> Result<(), Error> {
-        self.store.forget_idempotency_keys(self.clock.now() - TimeDelta::days(1)).await?;
+        let now = self.clock.now();
+        self.store.forget_idempotency_keys(now - TimeDelta::days(1)).await?;
+        self.store.forget_sign_ins(now).await?;
         Ok(())
     }
 

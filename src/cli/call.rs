@@ -1,6 +1,8 @@
 //! One request to the daemon, before it is sent.
 
-use reqwest::Method;
+use std::time::Duration;
+
+use reqwest::{Method, Url};
 
 use crate::{cli::failure::Failure, secret::Secret};
 
@@ -43,4 +45,23 @@ impl<'a> Call<'a> {
     pub(in crate::cli) fn repeatable(self) -> Self {
         Self { repeat: Repeat::Safe, ..self }
     }
+}
+
+/// What requests are sent with: bounded in time, led nowhere else.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the client's own: the command line is another program than the daemon, with other limits"
+)]
+pub(in crate::cli) fn http_client(base: &Url) -> Result<reqwest::Client, reqwest::Error> {
+    let mut builder = reqwest::Client::builder()
+        .user_agent(concat!("pgvalet/", env!("CARGO_PKG_VERSION")))
+        .redirect(reqwest::redirect::Policy::none())
+        .referer(false)
+        .connect_timeout(Duration::from_secs(5))
+        .timeout(Duration::from_secs(60));
+    if base.scheme() == "http" {
+        // A proxy from the environment would read the token of a request that is not encrypted.
+        builder = builder.no_proxy();
+    }
+    builder.build()
 }

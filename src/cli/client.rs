@@ -18,7 +18,7 @@ use crate::{
     },
     cli::{
         address::{self, Transport},
-        call::{Call, Repeat},
+        call::{Call, Repeat, http_client},
         failure::Failure,
     },
     domain::{
@@ -38,7 +38,7 @@ const LONGEST_ANSWER: usize = 64 << 20;
 pub struct Client {
     http: reqwest::Client,
     base: Url,
-    token: Secret<String>,
+    token: Option<Secret<String>>,
     trace: Vec<(&'static str, String)>,
 }
 
@@ -74,6 +74,18 @@ impl Client {
                     .to_owned(),
             ));
         }
+        Self::made(base, Some(token))
+    }
+
+    /// A client of somebody who has no token yet: for signing in.
+    ///
+    /// # Errors
+    /// If the address is not one that a token may come from.
+    pub fn of_nobody(transport: Transport, url: &str) -> Result<Self, Failure> {
+        Self::made(address::read(url, transport)?, None)
+    }
+
+    fn made(base: Url, token: Option<Secret<String>>) -> Result<Self, Failure> {
         let http = http_client(&base)
             .map_err(|source| Failure::Unreachable { url: base.to_string(), source })?;
         Ok(Self { http, base, token, trace: Vec::new() })
@@ -363,6 +375,11 @@ impl Client {
         parse(self.send(call).await?)
     }
 
+    /// Something done that answers nothing.
+    pub(in crate::cli) async fn done(&self, call: Call<'_>) -> Result<(), Failure> {
+        self.send(call).await.map(drop)
+    }
+
     async fn send(&self, call: Call<'_>) -> Result<Raw, Failure> {
         let response = match self.request(&call).send().await {
             Err(error) if call.repeat == Repeat::Safe && broke_off(&error) => {
@@ -385,7 +402,9 @@ impl Client {
             segments.pop_if_empty().extend(call.path);
         }
         let mut request = self.http.request(call.method.clone(), url);
-        request = request.bearer_auth(self.token.expose());
+        if let Some(token) = &self.token {
+            request = request.bearer_auth(token.expose());
+        }
         for (name, value) in &self.trace {
             request = request.header(*name, value);
         }
@@ -463,24 +482,6 @@ fn parse<T: serde::de::DeserializeOwned>(raw: Raw) -> Result<Answer<T>, Failure>
 /// Did the connection break after it stood and before an answer came?
 fn broke_off(error: &reqwest::Error) -> bool {
     error.is_request() && !error.is_connect() && !error.is_timeout()
-}
-
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the client's own: the command line is another program than the daemon, with other limits"
-)]
-fn http_client(base: &Url) -> Result<reqwest::Client, reqwest::Error> {
-    let mut builder = reqwest::Client::builder()
-        .user_agent(concat!("pgvalet/", env!("CARGO_PKG_VERSION")))
-        .redirect(reqwest::redirect::Policy::none())
-        .referer(false)
-        .connect_timeout(Duration::from_secs(5))
-        .timeout(Duration::from_secs(60));
-    if base.scheme() == "http" {
-        // A proxy from the environment would read the token of a request that is not encrypted.
-        builder = builder.no_proxy();
-    }
-    builder.build()
 }
 
 #[cfg(test)]

@@ -15,6 +15,7 @@ pub mod child;
 pub mod client;
 pub mod code;
 pub mod daemon_arguments;
+pub mod device;
 pub mod doctor;
 pub mod drift;
 pub mod environment;
@@ -23,8 +24,10 @@ pub mod explain_access;
 pub mod failure;
 pub mod format;
 pub mod leases;
+pub mod login_arguments;
 pub mod output;
 pub mod password;
+pub mod people;
 pub mod profile_arguments;
 pub mod records;
 pub mod revoke;
@@ -134,7 +137,7 @@ async fn dispatch(
 ) -> Result<u8, Failure> {
     match command {
         RemoteCommand::Login(given) => Box::pin(session::login(given, globals, io)).await,
-        RemoteCommand::Logout => session::logout(io),
+        RemoteCommand::Logout(given) => Box::pin(session::logout(given, globals, io)).await,
         RemoteCommand::Whoami => Box::pin(session::whoami(globals, io)).await,
         RemoteCommand::Get(given) => Box::pin(access::get(given, globals, io)).await,
         RemoteCommand::Connect(given) => Box::pin(access::connect(given, globals, io)).await,
@@ -145,6 +148,7 @@ async fn dispatch(
         RemoteCommand::Standing(given) => Box::pin(standing::standing(given, globals, io)).await,
         RemoteCommand::Revoke(given) => Box::pin(revoke::revoke(given, globals, io)).await,
         RemoteCommand::Token(given) => Box::pin(tokens::token(given, globals, io)).await,
+        RemoteCommand::Person(given) => Box::pin(people::people(given, globals, io)).await,
         RemoteCommand::Target(given) => Box::pin(records::target(given, globals, io)).await,
         RemoteCommand::Profile(given) => Box::pin(records::profile(given, globals, io)).await,
         RemoteCommand::ExplainAccess(given) => {

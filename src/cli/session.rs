@@ -11,12 +11,15 @@ use std::{
 };
 
 use crate::{
+    api::people::SignedOut,
     cli::{
         Globals, Io,
         address::Transport,
-        arguments::Login,
+        call::Call,
         client::Client,
+        device::{self, Browser},
         failure::Failure,
+        login_arguments::{Login, Logout},
         output::{self, facts, instant, plain},
         password,
     },
@@ -84,15 +87,7 @@ pub async fn login(given: Login, globals: &Globals, io: &mut Io<'_>) -> Result<u
     let token = match (given.token, given.token_file) {
         (Some(_), _) => read_token(&mut *io.input, "standard input")?,
         (None, Some(file)) => token_from_file(&file)?,
-        (None, None) if io.terminals.input && io.terminals.err => {
-            password::read_unseen(&format!("Token for {}: ", plain(&url)), &mut *io.err)?
-        }
-        (None, None) => {
-            return Err(Failure::Usage(
-                "there is no terminal to ask for the token on: use --token - or --token-file"
-                    .to_owned(),
-            ));
-        }
+        (None, None) => by_person(&url, given.open, globals, io).await?,
     };
     let client = Client::over(transport(globals), &url, token.duplicate())?;
     let answer = output::watched(io, "checking the token", client.whoami()).await?;
@@ -111,16 +106,71 @@ pub async fn login(given: Login, globals: &Globals, io: &mut Io<'_>) -> Result<u
     Ok(0)
 }
 
+/// A person signs in at the daemon's identity provider; without one, they type a token.
+async fn by_person(
+    url: &str,
+    open: bool,
+    globals: &Globals,
+    io: &mut Io<'_>,
+) -> Result<Secret<String>, Failure> {
+    let nobody = Client::of_nobody(transport(globals), url)?;
+    let browser = if open { Browser::Opened } else { Browser::LeftAlone };
+    match device::sign_in(&nobody, browser, io).await? {
+        Some(token) => Ok(token),
+        None if io.terminals.input && io.terminals.err => {
+            password::read_unseen(&format!("Token for {}: ", plain(url)), &mut *io.err)
+        }
+        None => Err(Failure::Usage(
+            "this daemon has no identity provider, and there is no terminal to ask for a token on: use --token - or --token-file"
+                .to_owned(),
+        )),
+    }
+}
+
+/// Ends the session that is kept, or all of them. An API token is left as it is: it may be in use elsewhere.
+async fn end_session(everywhere: bool, client: &Client, io: &mut Io<'_>) -> Result<(), Failure> {
+    let who = output::watched(io, "asking the daemon", client.whoami()).await?.value;
+    match (who.token_id, who.session) {
+        _ if everywhere => {
+            let ending = client.read::<SignedOut>(Call::delete(&["v1", "sessions"]));
+            let ended = output::watched(io, "signing out", ending).await?.value.sessions;
+            writeln!(io.err, "signed out everywhere: {ended} sessions ended")?;
+        }
+        (Some(id), Some(_)) => {
+            output::watched(io, "signing out", client.revoke_token(id)).await?;
+            writeln!(io.err, "the session is ended")?;
+        }
+        _ => writeln!(
+            io.err,
+            "the API token stays valid until it ends or is revoked (`pgvalet token revoke`)"
+        )?,
+    }
+    Ok(())
+}
+
 /// `pgvalet logout`.
 ///
 /// # Errors
 /// If the file is there and cannot be removed.
-pub fn logout(io: &mut Io<'_>) -> Result<u8, Failure> {
+pub async fn logout(given: Logout, globals: &Globals, io: &mut Io<'_>) -> Result<u8, Failure> {
     let path = kept_path(io)?;
-    match fs::remove_file(&path) {
-        Ok(()) => {
-            writeln!(io.err, "forgot the token (it stays valid until it ends or is revoked)")?
+    if let Ok(Some(kept)) = read_kept(io) {
+        let client = Client::over(transport(globals), &kept.url, kept.token)?;
+        match end_session(given.everywhere, &client, io).await {
+            Ok(()) => {}
+            // It is over already.
+            Err(Failure::Refused(problem)) if problem.status == 401 => {}
+            Err(failure) if given.everywhere => return Err(failure),
+            Err(failure) => {
+                writeln!(
+                    io.err,
+                    "the daemon was not told ({failure}): a session stays open until it ends"
+                )?;
+            }
         }
+    }
+    match fs::remove_file(&path) {
+        Ok(()) => writeln!(io.err, "forgot what was kept")?,
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
             writeln!(io.err, "no token was kept")?
         }
@@ -150,6 +200,11 @@ pub async fn whoami(globals: &Globals, io: &mut Io<'_>) -> Result<u8, Failure> {
         ("claims", claims.join(", ")),
         ("administers", rights(&who.rights)),
         ("token", who.token_id.map_or_else(|| "none".to_owned(), |id| id.to_string())),
+        (
+            "for",
+            who.session
+                .map_or_else(String::new, |client| format!("a session ({})", client.as_str())),
+        ),
         ("token ends", ends),
         ("daemon", client.url().to_owned()),
     ];

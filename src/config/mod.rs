@@ -8,6 +8,7 @@ mod describe;
 mod environment;
 mod load;
 mod master_key;
+mod oidc;
 mod telemetry;
 
 use std::{
@@ -21,6 +22,7 @@ use ipnet::IpNet;
 
 pub use crate::config::{
     master_key::{KEY_BYTES, KeyFault, MasterKey, MasterKeys},
+    oidc::{OidcConfig, SessionLengths},
     telemetry::{AuditLogConfig, OtlpTarget, TelemetryConfig},
 };
 use crate::{document::Faults, secret::Secret};
@@ -57,6 +59,10 @@ pub struct Config {
     pub drift: DriftConfig,
     /// What slows down those who guess.
     pub throttle: ThrottleConfig,
+    /// How people sign in; none if only with tokens of ours.
+    pub oidc: Option<OidcConfig>,
+    /// Bounds of tokens of ours.
+    pub tokens: TokensConfig,
     /// Bounds of the HTTP server.
     pub http: HttpConfig,
     /// Where traces, metrics and logs go.
@@ -128,6 +134,13 @@ pub struct DriftConfig {
 pub struct ThrottleConfig {
     /// Refused sign-ins in a minute from one address before the next are turned away unseen.
     pub failures_per_minute: NonZeroU32,
+}
+
+/// Bounds of tokens of ours.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TokensConfig {
+    /// The longest that one may last: none lasts for ever.
+    pub max_ttl: Duration,
 }
 
 /// Bounds of the HTTP server.

@@ -260,6 +260,7 @@ fn the_example_holds() {
         .collect();
     let (dir, path) = folder(&switched.join("\n"));
     fs::write(dir.path().join("state-url.secret"), "postgres://x").unwrap();
+    fs::write(dir.path().join("client.secret"), "s3cr3t").unwrap();
     MasterKeys::generate_file(&dir.path().join("master.key"), key(1)).unwrap();
     let full = Config::load(Some(&path), []).unwrap();
     assert_eq!(full.lease, config.lease);

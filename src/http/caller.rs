@@ -2,13 +2,14 @@
 //! [`SignedIn`] cannot be reached without a token, and its body is not read before.
 
 use std::{
+    convert::Infallible,
     net::{IpAddr, SocketAddr},
     sync::Arc,
 };
 
 use axum::{
     extract::{ConnectInfo, FromRequestParts},
-    http::{HeaderMap, header, request::Parts},
+    http::{HeaderMap, StatusCode, header, request::Parts},
 };
 use utoipa_axum::{router::OpenApiRouter, routes};
 
@@ -17,6 +18,7 @@ use crate::{
     app::{App, Origin, error::Error},
     domain::administration::Right,
     http::{
+        cookie::{self, Cookie},
         json::Json,
         parameters::{Nothing, Query},
         problem::Failure,
@@ -63,8 +65,34 @@ impl FromRequestParts<Arc<App>> for SignedIn {
 
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Failure> {
         let origin = origin(parts, app);
-        let caller = app.sign_in(bearer(&parts.headers)?, &origin).await?;
+        let bearer = bearer(&parts.headers)?;
+        let caller = match Cookie::Session.read(&parts.headers, app) {
+            // A token that is sent is meant; a cookie is sent by itself.
+            Some(cookie) if bearer.is_none() => {
+                if !cookie::may_speak(&parts.method, &parts.headers, app) {
+                    return Err(another_page());
+                }
+                app.sign_in_by_cookie(cookie.expose(), &origin).await?
+            }
+            _ => app.sign_in(bearer, &origin).await?,
+        };
         Ok(Self { caller, origin })
+    }
+}
+
+fn another_page() -> Failure {
+    let detail = "a cookie speaks for pages of pgvalet itself, and this request comes from elsewhere: send a token";
+    Failure::new(StatusCode::FORBIDDEN, "another_page", detail)
+}
+
+/// Where a request of somebody comes from who is not signed in, and need not be.
+pub(in crate::http) struct From(pub(in crate::http) Origin);
+
+impl FromRequestParts<Arc<App>> for From {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Infallible> {
+        Ok(Self(origin(parts, app)))
     }
 }
 
@@ -141,6 +169,7 @@ async fn whoami(signed_in: SignedIn, Query(Nothing {}): Query<Nothing>) -> Json<
         rights: signed_in.caller.rights().iter().collect(),
         may_ask: signed_in.caller.may_ask(),
         token_id: signed_in.caller.token_id(),
+        session: signed_in.caller.session(),
         token_expires_at: signed_in.caller.proof_ends_at(),
     })
 }

@@ -3,6 +3,7 @@
 
 pub mod issuers;
 pub mod jwt;
+pub mod oidc;
 pub mod throttle;
 pub mod token;
 
@@ -14,6 +15,7 @@ use crate::{
     domain::{
         administration::{Administration, Right, Rights, Scope, Scopes},
         principal::{AllowRule, Principal},
+        session::Client,
     },
     identity::token::Verified,
     ids::TokenId,
@@ -37,6 +39,8 @@ pub enum Proof {
         id: TokenId,
         /// When it ends.
         expires_at: Option<DateTime<Utc>>,
+        /// What for, if a sign-in made it.
+        session: Option<Client>,
     },
 }
 
@@ -46,10 +50,10 @@ impl Caller {
     pub fn by_token(
         verified: Verified,
         principal: Principal,
-        expires_at: Option<DateTime<Utc>>,
+        (expires_at, session): (Option<DateTime<Utc>>, Option<Client>),
         (administration, scopes): (&Administration, &Scopes),
     ) -> Self {
-        let proof = Proof::Token { id: verified.token_id(), expires_at };
+        let proof = Proof::Token { id: verified.token_id(), expires_at, session };
         let rights = administration.rights_of(&principal, scopes);
         Self { principal, proof, rights, scopes: scopes.clone() }
     }
@@ -89,6 +93,14 @@ impl Caller {
     pub const fn token_id(&self) -> Option<TokenId> {
         match self.proof {
             Proof::Token { id, .. } => Some(id),
+        }
+    }
+
+    /// What the session is for that it came in, if it came in one.
+    #[must_use]
+    pub const fn session(&self) -> Option<Client> {
+        match self.proof {
+            Proof::Token { session, .. } => session,
         }
     }
 

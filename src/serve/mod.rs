@@ -9,13 +9,19 @@ use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 use tokio::{net::TcpListener, sync::Notify};
 
 use crate::{
-    app::{App, Parts, Times, bootstrap, bootstrap::FirstToken, history::Signer},
+    app::{App, Parts, Times, bootstrap, bootstrap::FirstToken, history::Signer, people::SignIns},
     clock::Clock,
     cluster,
-    config::{Config, KeyFault, MasterKeys},
+    config::{Config, KeyFault, MasterKeys, OidcConfig},
     domain::name::Name,
     http::{self, HttpSettings},
-    identity::{self, throttle::Throttle, token::Tokens},
+    identity::{
+        self,
+        issuers::Issuers,
+        oidc::{self, Provider},
+        throttle::Throttle,
+        token::Tokens,
+    },
     lifecycle::{Hangups, Signals, Tasks, Unfinished},
     rng,
     secret::Secret,
@@ -49,6 +55,8 @@ pub enum Error {
     Store(#[from] store::error::Error),
     #[error("this daemon does not belong to this state database")]
     Mismatch(#[from] bootstrap::Mismatch),
+    #[error("could not make what identity providers are asked with")]
+    Issuers(#[source] reqwest::Error),
     #[error("could not make the signing key")]
     Signer(#[from] crate::app::history::NoSigner),
     #[error("could not begin to check tokens")]
@@ -110,8 +118,10 @@ impl Daemon {
         let audit_log = Arc::new(AuditLog::open(&config.audit_log, &config.telemetry)?);
         let state = State::open(&config, Access::Own).await?;
         let (app, store, targets) =
-            build_app(&config, &keys, &state.url, Arc::clone(&metrics)).await?;
+            build_app(&mut config, &keys, &state.url, Arc::clone(&metrics)).await?;
         let (listener, address) = listen(config.listen).await?;
+        let found_at = config.public_url.clone().unwrap_or_else(|| format!("http://{address}"));
+        app.found_at(found_at);
 
         let tasks = Tasks::new();
         spawn_loops(&app, &tasks, &config);
@@ -226,7 +236,7 @@ pub async fn migrate(config: &Config) -> Result<(), Error> {
 pub async fn bootstrap_once(mut config: Config, name: &Name) -> Result<FirstToken, Error> {
     let keys = master_keys(&mut config).await?;
     let state = State::open(&config, Access::Borrow).await?;
-    let (app, store, _) = build_app(&config, &keys, &state.url, Metrics::unread()).await?;
+    let (app, store, _) = build_app(&mut config, &keys, &state.url, Metrics::unread()).await?;
     let token = app.bootstrap(name).await.map_err(Error::Bootstrap);
     store.close().await;
     state.close().await?;
@@ -234,7 +244,7 @@ pub async fn bootstrap_once(mut config: Config, name: &Name) -> Result<FirstToke
 }
 
 async fn build_app(
-    config: &Config,
+    config: &mut Config,
     keys: &MasterKeys,
     url: &Secret<String>,
     metrics: Arc<Metrics>,
@@ -245,6 +255,8 @@ async fn build_app(
     let ring = KeyRing::new(keys)?;
     let installation = bootstrap::check_master_key(&store, &ring, clock.now()).await?;
     let targets = Targets::new("pgvalet", Arc::clone(&metrics));
+    let issuers = Arc::new(Issuers::new().map_err(Error::Issuers)?);
+    let sign_ins = config.oidc.take().map(|oidc| sign_ins(issuers, oidc));
     let app = App::new(Parts {
         store: store.clone(),
         targets: targets.clone(),
@@ -259,6 +271,8 @@ async fn build_app(
             orphan_grace: config.sweep.orphan_grace,
         },
         trusted_proxies: config.trusted_proxies.clone(),
+        sign_ins,
+        longest_token: config.tokens.max_ttl,
         max_live_per_caller: config.lease.max_live_per_caller,
         metrics,
         installation,
@@ -267,11 +281,23 @@ async fn build_app(
     Ok((Arc::new(app), store, targets))
 }
 
+/// The provider that people sign in at. Its secret goes where it is asked, and stays nowhere else.
+fn sign_ins(issuers: Arc<Issuers>, mut oidc: OidcConfig) -> SignIns {
+    let settings = oidc::Settings {
+        issuer: oidc.issuer.clone(),
+        client_id: oidc.client_id.clone(),
+        client_secret: oidc.client_secret.take(),
+        scopes: oidc.scopes.clone(),
+    };
+    SignIns::new(Provider::new(issuers, settings), oidc)
+}
+
 fn spawn_loops(app: &Arc<App>, tasks: &Tasks, config: &Config) {
     tasks.spawn_loop("leases", worker::leases::run(Arc::clone(app), Clock, tasks.clone()));
     tasks.spawn_loop("housekeeping", worker::housekeeping::run(Arc::clone(app), tasks.clone()));
     tasks.spawn_loop("rotations", worker::rotations::run(Arc::clone(app), tasks.clone()));
     tasks.spawn_loop("sweep", worker::sweep::run(Arc::clone(app), tasks.clone()));
+    tasks.spawn_loop("people", worker::people::run(Arc::clone(app), tasks.clone()));
     tasks.spawn_loop("drift", worker::drift::run(Arc::clone(app), tasks.clone()));
     let schedules = worker::schedule::Schedules {
         nudge: config.lease.nudge.clone(),

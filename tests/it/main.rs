@@ -55,6 +55,7 @@ mod secrets;
 mod setting_up;
 mod settings;
 mod shutting_out;
+mod signing_in;
 mod standing;
 mod stopping;
 mod sweeping;
