@@ -81,3 +81,29 @@ ALTER TABLE target
     ADD COLUMN ssl_key      bytea,
     ADD CONSTRAINT target_admin_from_one_place CHECK (num_nulls(admin_password, admin_source) = 1),
     ADD CONSTRAINT target_ssl_key CHECK (num_nulls(sslcert_pem, ssl_key) <> 1);
+
+-- The groups that its provider says a principal is in, beside those that were given here. Only a sign-in, or
+-- the look whether the person is still there, replaces them.
+ALTER TABLE principal ADD COLUMN provider_groups text[] NOT NULL DEFAULT '{}';
+
+-- What the provider calls its person, for people to read, and for provisioning to look it up by. Never a key.
+ALTER TABLE identity ADD COLUMN user_name text;
+
+-- When the provider was last heard to say that a session's person is still there.
+ALTER TABLE token ADD COLUMN checked_at timestamptz;
+
+-- A sign-in under way. `key` is a hash of what the client alone holds; `sealed` is what only the daemons may
+-- know of it: the provider's code for the device, or the nonce and the verifier of the code to come.
+CREATE TABLE sign_in (
+    key              bytea PRIMARY KEY,
+    id               uuid NOT NULL,
+    client           text NOT NULL,
+    source           text,
+    sealed           bytea NOT NULL,
+    interval_seconds bigint NOT NULL,
+    next_poll_at     timestamptz NOT NULL,
+    ends_at          timestamptz NOT NULL,
+    CONSTRAINT sign_in_client CHECK (client IN ('command-line', 'browser'))
+);
+CREATE INDEX sign_in_of_source ON sign_in (source, ends_at);
+CREATE INDEX sign_in_over ON sign_in (ends_at);

@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 use crate::{
     domain::{
         admin_source::AdminSource, administration::Right, name::Name, plan::Action,
-        profile::ProfileSpec, schedule::Schedule, target::TargetSpec,
+        profile::ProfileSpec, schedule::Schedule, session::Client, target::TargetSpec,
     },
     ids::{PrincipalId, ProfileId, TargetId, TokenId},
     secret::Secret,
@@ -40,6 +40,9 @@ pub struct Whoami {
     /// The name of the client's certificate by which it signed in, if it did by one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub certificate: Option<String>,
+    /// What that is for, if a sign-in made it: it ends with the session.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session: Option<Client>,
     /// When what it came with ends.
     pub token_expires_at: Option<DateTime<Utc>>,
 }

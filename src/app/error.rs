@@ -13,7 +13,7 @@ use crate::{
         policy::Refusal,
         rights::context::MissingClaim,
     },
-    identity::issuers,
+    identity::{self, issuers},
     ids::LeaseId,
     store, target,
 };
@@ -59,6 +59,17 @@ pub enum Error {
     /// Too many tokens wait to be checked.
     #[error("too many tokens wait to be checked")]
     Busy,
+    /// A sign-in gives nobody a session.
+    #[error("sign-in refused: {detail}")]
+    SignInRefused {
+        /// Its code.
+        code: &'static str,
+        /// Why, and what to do.
+        detail: String,
+    },
+    /// The identity provider cannot be asked.
+    #[error("the identity provider cannot be asked")]
+    Provider(#[source] identity::oidc::Error),
     /// It needs a right to administer.
     #[error("{what} needs {}", administration::in_words(.rights))]
     Forbidden {
@@ -231,6 +242,8 @@ impl Error {
             Self::IssuerUnavailable(_) => "issuer_unavailable",
             Self::Throttled { .. } => "throttled",
             Self::Busy => "busy",
+            Self::SignInRefused { code, .. } => code,
+            Self::Provider(_) => "provider_unavailable",
             Self::Forbidden { .. } => "admin_only",
             Self::NotFound { .. } => "not_found",
             Self::Invalid(_) => "invalid_request",
@@ -271,6 +284,7 @@ impl Error {
                 Kind::Throttled
             }
             Self::Forbidden { .. }
+            | Self::SignInRefused { .. }
             | Self::NotReadable { .. }
             | Self::NotForJobs { .. }
             | Self::Refused {
@@ -295,9 +309,10 @@ impl Error {
             Self::Target { source, .. } if source.is_worth_retrying() => Kind::Unavailable,
             Self::Target { .. } => Kind::BadGateway,
             Self::TimedOut { .. } => Kind::Timeout,
-            Self::StateUnavailable(_) | Self::Busy | Self::IssuerUnavailable(_) => {
-                Kind::Unavailable
-            }
+            Self::StateUnavailable(_)
+            | Self::Busy
+            | Self::IssuerUnavailable(_)
+            | Self::Provider(_) => Kind::Unavailable,
             Self::Sealed(_) | Self::Internal(_) => Kind::Internal,
         }
     }
@@ -323,6 +338,8 @@ impl Error {
                 format!("too many wrong tokens from this address: try again in {retry_after_seconds} s")
             }
             Self::Busy => "too many callers sign in for the first time at once: try again in a second".to_owned(),
+            Self::SignInRefused { detail, .. } => detail.clone(),
+            Self::Provider(_) => "the identity provider cannot be asked: try again; the request's id is in the daemon's log, with the reason".to_owned(),
             Self::Forbidden { what, rights } => format!("{what} needs {}", administration::in_words(rights)),
             Self::NotFound { what, name, near } => match near {
                 Some(near) => format!("there is no {what} `{name}`; did you mean `{near}`?"),

@@ -23,6 +23,7 @@ pub mod issue;
 mod limits;
 pub mod measure;
 mod offers;
+pub mod people;
 pub mod prepare;
 pub mod profiles;
 pub mod readiness;
@@ -77,6 +78,11 @@ pub use crate::store::logins::Claimed;
 pub use crate::store::rotating::ClaimedStandingRole;
 /// A token as it is shown.
 pub use crate::store::tokens::ListedToken;
+/// A principal and its identities as they are shown.
+pub use crate::store::{
+    identities::Identity,
+    people::{ListedPrincipal, PrincipalFilter},
+};
 
 /// The parts that a use case needs.
 pub struct App {
@@ -88,10 +94,14 @@ pub struct App {
     pub(in crate::app) tokens: Tokens,
     pub(in crate::app) throttle: Throttle,
     /// Who vouches for others, and their keys.
-    pub(in crate::app) issuers: Issuers,
+    pub(in crate::app) issuers: Arc<Issuers>,
     pub(in crate::app) times: Times,
     /// The proxies whose word about where a request comes from is taken.
     pub(in crate::app) trusted_proxies: Vec<IpNet>,
+    /// The provider that people sign in at, if there is one.
+    pub(in crate::app) sign_ins: Option<people::SignIns>,
+    /// How long a token may last.
+    pub(in crate::app) longest_token: TimeDelta,
     /// How many leases one caller may have at once, under all profiles.
     pub(in crate::app) max_live_per_caller: Option<i32>,
     /// What was last read of the profiles that are asked for.
@@ -137,6 +147,8 @@ pub struct Nudges {
     pub sweep: Arc<Notify>,
     /// The loop that looks for drift: it is time.
     pub drift: Arc<Notify>,
+    /// The loop that looks after people.
+    pub people: Arc<Notify>,
 }
 
 /// The loop that ends leases looks at least this often by itself: what another daemon recorded and
@@ -160,11 +172,15 @@ pub struct Parts {
     /// Slows down guesses.
     pub throttle: Throttle,
     /// Who vouches for others, and their keys.
-    pub issuers: Issuers,
+    pub issuers: Arc<Issuers>,
     /// Lengths of time.
     pub times: Times,
     /// The proxies whose word about where a request comes from is taken.
     pub trusted_proxies: Vec<IpNet>,
+    /// The provider that people sign in at, if there is one.
+    pub sign_ins: Option<people::SignIns>,
+    /// How long a token may last.
+    pub longest_token: Duration,
     /// How many leases one caller may have at once.
     pub max_live_per_caller: Option<i32>,
     /// The instruments.
@@ -249,6 +265,8 @@ impl App {
             issuers: parts.issuers,
             times: parts.times,
             trusted_proxies: parts.trusted_proxies,
+            sign_ins: parts.sign_ins,
+            longest_token: TimeDelta::from_std(parts.longest_token).unwrap_or(TimeDelta::MAX),
             max_live_per_caller: parts.max_live_per_caller,
             offers: offers::Offers::default(),
             preparing: Mutex::new(()),

@@ -124,6 +124,7 @@ impl App {
         let now = self.clock.now();
         self.store.forget_idempotency_keys(now - TimeDelta::days(1)).await?;
         self.store.forget_spent_tokens(now).await?;
+        self.store.forget_sign_ins(now).await?;
         Ok(())
     }
 

@@ -9,6 +9,7 @@ use crate::{
     domain::{
         administration::Right,
         audit::{Actor, Event},
+        session::Client,
     },
     identity::{
         Admin, Caller, jwt,
@@ -18,6 +19,15 @@ use crate::{
     ids::TokenId,
     store::tokens::KnownToken,
 };
+
+/// A session of a browser is taken from a cookie alone, and nothing else is: what a page could be led to send
+/// by itself is of no use as a token, and the other way round.
+fn is_taken_from(client: Client, token: &KnownToken) -> bool {
+    match client {
+        Client::Browser => token.client == Some(Client::Browser),
+        Client::CommandLine => token.client != Some(Client::Browser),
+    }
+}
 
 impl App {
     /// Lets the bearer of a token in.
@@ -29,6 +39,23 @@ impl App {
         if jwt::is_like_one(text) {
             return self.sign_in_job(text, origin).await;
         }
+        self.sign_in_as(Client::CommandLine, text, origin).await
+    }
+
+    /// Lets a browser in by its cookie.
+    ///
+    /// # Errors
+    /// As [`App::sign_in`].
+    pub async fn sign_in_by_cookie(&self, cookie: &str, origin: &Origin) -> Result<Caller, Error> {
+        self.sign_in_as(Client::Browser, cookie, origin).await
+    }
+
+    async fn sign_in_as(
+        &self,
+        client: Client,
+        text: &str,
+        origin: &Origin,
+    ) -> Result<Caller, Error> {
         let presented = Presented::read(text);
         let claimed = presented.as_ref().map(Presented::id);
         let recalled = presented.as_ref().and_then(|presented| self.tokens.recall(presented));
@@ -42,6 +69,9 @@ impl App {
             None => None,
         };
         match (verified, known) {
+            (Some(verified), Some(known)) if !is_taken_from(client, &known) => {
+                self.refuse_token(Some(verified.token_id()), "for another client", origin).await
+            }
             (Some(verified), Some(known)) => self.admit(verified, known, origin).await,
             (_, known) => {
                 let why = if known.is_some() { "wrong secret" } else { "no such token" };
@@ -155,7 +185,8 @@ impl App {
             self.store.note_token_used(id, now).await?;
         }
         let rights = (&known.administration, &known.scopes);
-        Ok(Caller::by_token(verified, known.principal.clone(), known.expires_at, rights))
+        let session = (known.expires_at, known.client);
+        Ok(Caller::by_token(verified, known.principal.clone(), session, rights))
     }
 
     async fn refuse_token(

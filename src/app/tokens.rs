@@ -133,8 +133,11 @@ impl App {
             return Err(Error::Invalid(vec![Fault { field: "name".into(), message }]));
         }
         let now = self.clock.now();
-        let wished = now + wish.ttl.map_or(DEFAULT_TTL, Seconds::delta);
-        let own_end = if caller.may(Right::People) { None } else { caller.proof_ends_at() };
+        let wished = now + self.length(wish.ttl)?;
+        // A session ends each evening; a token made in it is for what goes on without its person. Who is disabled
+        // loses both.
+        let is_free = caller.may(Right::People) || caller.session().is_some();
+        let own_end = if is_free { None } else { caller.proof_ends_at() };
         let expires_at = own_end.map_or(wished, |end| wished.min(end));
 
         let minted = self.tokens.mint().await?;
@@ -144,7 +147,10 @@ impl App {
             Some(PrincipalName { kind, subject }) => {
                 let change =
                     PrincipalChange { groups: wish.groups, admin: wish.admin, claims: wish.claims };
-                tx.ensure_principal(LOCAL_ISSUER, *kind, subject, &change, now).await?
+                let principal =
+                    tx.ensure_principal(LOCAL_ISSUER, *kind, subject, &change, now).await?;
+                self.refuse_beyond(caller, origin, &principal).await?;
+                principal
             }
         };
         let new = store::tokens::NewToken {
@@ -153,7 +159,7 @@ impl App {
             name,
             hash: &minted.hash,
             expires_at: Some(expires_at),
-            made_with: caller.token_id().filter(|_| !caller.may(Right::People)),
+            made_with: caller.token_id().filter(|_| !is_free),
             scopes,
         };
         tx.create_token(&new, now).await?;
@@ -173,6 +179,17 @@ impl App {
         tx.commit().await?;
         self.nudges.audit.notify_one();
         Ok(NewToken { token, secret: minted.text })
+    }
+
+    /// How long a token is to last.
+    fn length(&self, wished: Option<Seconds>) -> Result<TimeDelta, Error> {
+        let Some(wished) = wished else { return Ok(DEFAULT_TTL.min(self.longest_token)) };
+        if wished.delta() <= self.longest_token {
+            return Ok(wished.delta());
+        }
+        let days = self.longest_token.num_days();
+        let message = format!("no token lasts longer than {days} days here: write {days}d or less");
+        Err(Error::Invalid(vec![Fault { field: "ttl".into(), message }]))
     }
 
     /// A page of tokens, newest first: the caller's own, or all if it looks after people.

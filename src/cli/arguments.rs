@@ -1,7 +1,5 @@
 //! The commands and their arguments: what `--help` shows. Those of administrators: `admin_arguments`.
 
-use std::path::PathBuf;
-
 use crate::{
     cli::{
         access_arguments::{self, Connect, Get, Run},
@@ -14,6 +12,8 @@ use crate::{
         hba::{self, Hba},
         identities::Identity,
         local_arguments::LocalCommand,
+        login_arguments::{Login, Logout},
+        people::People,
         profile_arguments::{self, Check, Explain, ExplainAccess},
         target_setup::{BootstrapTarget, Doctor},
     },
@@ -49,7 +49,8 @@ pub enum Command {
 Examples:
   pgvalet dev                                  until Ctrl-C
   pgvalet dev -- psql -c 'select 1'            run one program in a demo lease, then stop
-  pgvalet dev --data ./playground              keep the data for the next time")]
+  pgvalet dev --data ./playground              keep the data for the next time
+  pgvalet dev --with-idp                       with an identity provider: sign in as one of its people")]
     Dev(Dev),
     /// Run the daemon
     #[command(after_help = "\
@@ -91,19 +92,21 @@ It may run twice, and says of each statement what it is for."
 /// The commands that ask a daemon.
 #[derive(Debug, clap::Subcommand)]
 pub enum RemoteCommand {
-    /// Check a token with the daemon and keep it for the commands to come
+    /// Sign in, and keep the session or the token for the commands to come
     #[command(after_help = "\
 Examples:
-  pgvalet login --url https://pgvalet.example.org                 asks for the token, unseen
+  pgvalet login --url https://pgvalet.example.org                 says where to sign in, and waits
   pgvalet login --url https://pgvalet.example.org --token - < token
   pgvalet login --url https://pgvalet.example.org --token-file /run/secrets/pgvalet
   pgvalet login --as prod --url https://pgvalet.example.org       one of several: see `pgvalet daemons`
 
 The daemon is the one that is asked from then on, unless another is named. The token is kept in $XDG_CONFIG_HOME/pgvalet/client.toml (~/.config if unset), readable by you alone.")]
     Login(Login),
-    /// Forget the kept token (it stays valid: `pgvalet token revoke` ends it)
-    #[command(after_help = "Examples:\n  pgvalet logout\n  pgvalet logout --daemon staging")]
-    Logout,
+    /// End the session, and forget what was kept (an API token stays valid: `pgvalet token revoke` ends it)
+    #[command(
+        after_help = "Examples:\n  pgvalet logout\n  pgvalet logout --daemon staging\n  pgvalet logout --everywhere                  all your sessions"
+    )]
+    Logout(Logout),
     /// Say who the daemon takes you for
     #[command(after_help = "Examples:\n  pgvalet whoami\n  pgvalet whoami --json")]
     Whoami,
@@ -155,6 +158,9 @@ some are still being revoked after 30 seconds; the daemon never gives one up.")]
     Token(Token),
     /// Say who signs in by which client certificate (mutual TLS)
     Identity(Identity),
+    /// Look after people: list, show, disable, link to an identity provider
+    #[command(visible_alias = "people")]
+    Person(People),
     /// List, show and remove targets, renew admins' passwords (`pgvalet apply` makes and changes them)
     Target(Target),
     /// List, show and remove profiles (`pgvalet apply` makes and changes them)
@@ -236,36 +242,6 @@ Examples:
 
 For administrators. Rates are of the last minute, of all daemons; what waits is in the one that answers.")]
     Top(Top),
-}
-
-/// `pgvalet login`.
-#[derive(Debug, clap::Args)]
-pub struct Login {
-    /// What to call this daemon here. Its host and port if left out.
-    #[arg(long = "as", value_name = "NAME", conflicts_with = "daemon")]
-    pub name: Option<String>,
-    /// `-`: read the token from standard input. A token itself is not taken here, because every
-    /// user of the machine can read command lines.
-    #[arg(long, value_name = "-", conflicts_with = "token_file")]
-    pub token: Option<DashOnly>,
-    /// Read the token from this file.
-    #[arg(long, value_name = "FILE")]
-    pub token_file: Option<PathBuf>,
-}
-
-/// The one value `-`.
-#[derive(Debug, Clone, Copy)]
-pub struct DashOnly;
-
-impl std::str::FromStr for DashOnly {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        (text == "-").then_some(Self).ok_or(
-            "a token is not taken on the command line, where every user of the machine can read it: \
-             write `--token -` and send it on standard input, or use --token-file",
-        )
-    }
 }
 
 /// `pgvalet leases`.

@@ -19,7 +19,7 @@ use crate::{
 const LONGEST_FILE: u64 = 1 << 20;
 
 /// Certificates for connections to a daemon.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Certificates {
     authorities: Vec<reqwest::Certificate>,
     own: Option<reqwest::Identity>,

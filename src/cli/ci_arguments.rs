@@ -1,6 +1,6 @@
 //! The arguments of `pgvalet ci`.
 
-use crate::{cli::arguments::DashOnly, domain::name::Name};
+use crate::{cli::login_arguments::DashOnly, domain::name::Name};
 
 /// `pgvalet ci`.
 #[derive(Debug, clap::Args)]

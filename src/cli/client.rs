@@ -36,7 +36,7 @@ const LONGEST_ANSWER: usize = 64 << 20;
 pub struct Client {
     http: reqwest::Client,
     base: Url,
-    /// None if the client's certificate says who asks.
+    /// None if the client's certificate says who asks, or nobody yet.
     token: Option<Secret<String>>,
     trace: Vec<(&'static str, String)>,
     /// In a job, who gives out its tokens.
@@ -362,6 +362,11 @@ impl Client {
         call: Call<'_>,
     ) -> Result<Answer<T>, Failure> {
         parse(self.send(call).await?)
+    }
+
+    /// Something done that answers nothing.
+    pub(in crate::cli) async fn done(&self, call: Call<'_>) -> Result<(), Failure> {
+        self.send(call).await.map(drop)
     }
 
     async fn send(&self, call: Call<'_>) -> Result<Raw, Failure> {

@@ -16,6 +16,9 @@ pub struct Dev {
     /// The address to listen on. Without it: a free port of 127.0.0.1.
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub listen: Option<std::net::SocketAddr>,
+    /// With an identity provider to sign in at, and people in it.
+    #[arg(long)]
+    pub with_idp: bool,
     /// A program to run in a demo lease; the playground stops with it, and with its exit status.
     #[arg(last = true, value_name = "CMD")]
     pub command: Vec<OsString>,

@@ -21,6 +21,7 @@ pub mod code;
 pub mod daemon_arguments;
 pub mod daemons;
 pub mod destination;
+pub mod device;
 pub mod doctor;
 pub mod drift;
 pub mod environment;
@@ -36,8 +37,10 @@ pub mod leases;
 pub mod lend;
 pub mod libpq_files;
 pub mod local_arguments;
+pub mod login_arguments;
 pub mod output;
 pub mod password;
+pub mod people;
 pub mod profile_arguments;
 pub mod records;
 pub mod reference;
@@ -188,7 +191,7 @@ async fn dispatch(
 ) -> Result<u8, Failure> {
     match command {
         RemoteCommand::Login(given) => Box::pin(session::login(given, globals, io)).await,
-        RemoteCommand::Logout => session::logout(globals, io),
+        RemoteCommand::Logout(given) => Box::pin(session::logout(given, globals, io)).await,
         RemoteCommand::Whoami => Box::pin(session::whoami(globals, io)).await,
         RemoteCommand::Get(given) => Box::pin(access::get(given, globals, io)).await,
         RemoteCommand::Connect(given) => Box::pin(lend::connect(given, globals, io)).await,
@@ -201,6 +204,7 @@ async fn dispatch(
         RemoteCommand::Ci(given) => Box::pin(ci::ci(given, globals, io)).await,
         RemoteCommand::Token(given) => Box::pin(tokens::token(given, globals, io)).await,
         RemoteCommand::Identity(given) => Box::pin(identities::identity(given, globals, io)).await,
+        RemoteCommand::Person(given) => Box::pin(people::people(given, globals, io)).await,
         RemoteCommand::Target(given) => Box::pin(records::target(given, globals, io)).await,
         RemoteCommand::Profile(given) => Box::pin(records::profile(given, globals, io)).await,
         RemoteCommand::ExplainAccess(given) => {

@@ -8,15 +8,18 @@ use std::{
 };
 
 use crate::{
+    api::people::SignedOut,
     cli::{
         Globals, Io,
         address::Transport,
-        arguments::Login,
+        call::Call,
         certificates::{Certificates, named_ca_file},
         client::Client,
         daemons::{Daemon, Daemons},
+        device::{self, Browser},
         failure::Failure,
         job_token::GithubRunner,
+        login_arguments::{Login, Logout},
         output::{self, facts, instant, plain},
         password,
     },
@@ -127,19 +130,6 @@ pub async fn login(given: Login, globals: &Globals, io: &mut Io<'_>) -> Result<u
             ));
         }
     };
-    let token = match (given.token, given.token_file) {
-        (Some(_), _) => read_token(&mut *io.input, "standard input")?,
-        (None, Some(file)) => token_from_file(&file)?,
-        (None, None) if io.terminals.input && io.terminals.err => {
-            password::read_unseen(&format!("Token for {}: ", plain(&url)), &mut *io.err)?
-        }
-        (None, None) => {
-            return Err(Failure::Usage(
-                "there is no terminal to ask for the token on: use --token - or --token-file"
-                    .to_owned(),
-            ));
-        }
-    };
     // The command may be run from another folder the next time.
     let ca_file = named_ca_file(globals.ca_file.as_deref(), &io.environment);
     let ca_file = ca_file.map(|file| {
@@ -148,6 +138,11 @@ pub async fn login(given: Login, globals: &Globals, io: &mut Io<'_>) -> Result<u
     let ca_file = ca_file.transpose()?;
     let certificates = Certificates::read(ca_file.as_deref(), &io.environment)?;
     let way = (transport(globals), certificates);
+    let token = match (given.token, given.token_file) {
+        (Some(_), _) => read_token(&mut *io.input, "standard input")?,
+        (None, Some(file)) => token_from_file(&file)?,
+        (None, None) => by_person(&url, given.open, way.clone(), io).await?,
+    };
     let client = Client::over(way, &url, Some(token.duplicate()))?;
     let answer = output::watched(io, "checking the token", client.whoami()).await?;
     let mut daemons = Daemons::read(io)?;
@@ -169,23 +164,75 @@ pub async fn login(given: Login, globals: &Globals, io: &mut Io<'_>) -> Result<u
     Ok(0)
 }
 
+/// A person signs in at the daemon's identity provider; without one, they type a token.
+async fn by_person(
+    url: &str,
+    open: bool,
+    way: (Transport, Certificates),
+    io: &mut Io<'_>,
+) -> Result<Secret<String>, Failure> {
+    let nobody = Client::over(way, url, None)?;
+    let browser = if open { Browser::Opened } else { Browser::LeftAlone };
+    match device::sign_in(&nobody, browser, io).await? {
+        Some(token) => Ok(token),
+        None if io.terminals.input && io.terminals.err => {
+            password::read_unseen(&format!("Token for {}: ", plain(url)), &mut *io.err)
+        }
+        None => Err(Failure::Usage(
+            "this daemon has no identity provider, and there is no terminal to ask for a token on: use --token - or --token-file"
+                .to_owned(),
+        )),
+    }
+}
+
+/// Ends the session that is kept, or all of them. An API token is left as it is: it may be in use elsewhere.
+async fn end_session(everywhere: bool, client: &Client, io: &mut Io<'_>) -> Result<(), Failure> {
+    let who = output::watched(io, "asking the daemon", client.whoami()).await?.value;
+    match (who.token_id, who.session) {
+        _ if everywhere => {
+            let ending = client.read::<SignedOut>(Call::delete(&["v1", "sessions"]));
+            let ended = output::watched(io, "signing out", ending).await?.value.sessions;
+            writeln!(io.err, "signed out everywhere: {ended} sessions ended")?;
+        }
+        (Some(id), Some(_)) => {
+            output::watched(io, "signing out", client.revoke_token(id)).await?;
+            writeln!(io.err, "the session is ended")?;
+        }
+        _ => writeln!(
+            io.err,
+            "the API token stays valid until it ends or is revoked (`pgvalet token revoke`)"
+        )?,
+    }
+    Ok(())
+}
+
 /// `pgvalet logout`: of the daemon that is named, or of the one that is asked when none is.
 ///
 /// # Errors
 /// If the file cannot be read, or not be changed.
-pub fn logout(globals: &Globals, io: &mut Io<'_>) -> Result<u8, Failure> {
+pub async fn logout(given: Logout, globals: &Globals, io: &mut Io<'_>) -> Result<u8, Failure> {
     let mut daemons = Daemons::read_to_forget(io)?;
-    match daemons.forget(globals.daemon.as_deref())? {
-        Some((name, _)) => {
-            daemons.write(io)?;
-            let name = plain(&name);
-            writeln!(
-                io.err,
-                "forgot the token for {name} (it stays valid until it ends or is revoked)"
-            )?;
-        }
-        None => writeln!(io.err, "no token was kept")?,
+    let Some((name, daemon)) = daemons.forget(globals.daemon.as_deref())? else {
+        writeln!(io.err, "no token was kept")?;
+        return Ok(0);
+    };
+    let name = plain(&name);
+    let ca_file = named_ca_file(globals.ca_file.as_deref(), &io.environment).or(daemon.ca_file);
+    let certificates = Certificates::read(ca_file.as_deref(), &io.environment)?;
+    let way = (transport(globals), certificates);
+    let client = Client::over(way, &daemon.url, Some(daemon.token))?;
+    match end_session(given.everywhere, &client, io).await {
+        Ok(()) => {}
+        // It is over already.
+        Err(Failure::Refused(problem)) if problem.status == 401 => {}
+        Err(failure) if given.everywhere => return Err(failure),
+        Err(failure) => writeln!(
+            io.err,
+            "the daemon was not told ({failure}): a session stays open until it ends"
+        )?,
     }
+    daemons.write(io)?;
+    writeln!(io.err, "forgot the token for {name}")?;
     Ok(0)
 }
 
@@ -211,6 +258,11 @@ pub async fn whoami(globals: &Globals, io: &mut Io<'_>) -> Result<u8, Failure> {
         ("administers", rights(&who.rights)),
         ("certificate", who.certificate.unwrap_or_default()),
         ("token", who.token_id.map_or_else(|| "none".to_owned(), |id| id.to_string())),
+        (
+            "for",
+            who.session
+                .map_or_else(String::new, |client| format!("a session ({})", client.as_str())),
+        ),
         ("token ends", ends),
         ("daemon", client.url().to_owned()),
     ];

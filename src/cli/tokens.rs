@@ -80,6 +80,7 @@ async fn list(client: &Client, globals: &Globals, io: &mut Io<'_>) -> Result<u8,
         vec![
             token.id.to_string(),
             token.name.clone(),
+            token.kind.clone(),
             token.principal.clone(),
             if token.admin { "yes" } else { "" }.to_owned(),
             token.groups.join(", "),
@@ -87,7 +88,7 @@ async fn list(client: &Client, globals: &Globals, io: &mut Io<'_>) -> Result<u8,
             ends,
         ]
     });
-    let header = ["id", "name", "whose", "admin", "groups", "last used", "ends in"];
+    let header = ["id", "name", "kind", "whose", "admin", "groups", "last used", "ends in"];
     let rows = rows.collect();
     output::table(io, &header, rows)?;
     Ok(0)

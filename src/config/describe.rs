@@ -59,6 +59,7 @@ impl Config {
         writeln!(out, "\n[drift]\nschedule = {:?}", self.drift.schedule)?;
         let most = self.throttle.failures_per_minute;
         writeln!(out, "\n[throttle]\nfailures_per_minute = {most}")?;
+        self.write_people(out)?;
         writeln!(out, "\n[http]\nrequest_timeout = \"{}\"", words(http.request_timeout))?;
         writeln!(out, "max_body_bytes = {}", http.max_body_bytes)?;
         writeln!(out, "shutdown_deadline = \"{}\"", words(http.shutdown_deadline))?;
@@ -94,6 +95,41 @@ impl Config {
             None => writeln!(out, "# client_crl is not set: no revoked certificate is known")?,
         }
         writeln!(out, "client_certificates = {:?}", clients.rule.word())
+    }
+
+    fn write_people(&self, out: &mut String) -> std::fmt::Result {
+        let words = humantime::format_duration;
+        writeln!(out, "\n[tokens]\nmax_ttl = \"{}\"", words(self.tokens.max_ttl))?;
+        let Some(oidc) = &self.oidc else {
+            return writeln!(out, "\n# [oidc] is not set: people sign in with tokens alone");
+        };
+        writeln!(out, "\n[oidc]\nissuer = {:?}\nclient_id = {:?}", oidc.issuer, oidc.client_id)?;
+        let secret = if oidc.client_secret.is_some() { "= (set)" } else { "is not set" };
+        writeln!(out, "# client_secret {secret}")?;
+        writeln!(out, "scopes = {:?}", oidc.scopes)?;
+        writeln!(out, "subject_claim = {:?}", oidc.subject_claim)?;
+        writeln!(out, "name_claim = {:?}", oidc.name_claim)?;
+        writeln!(out, "groups_claim = {:?}", oidc.groups_claim)?;
+        writeln!(out, "recheck = \"{}\"", words(oidc.recheck))?;
+        writeln!(out, "believed_for = \"{}\"", words(oidc.believed_for))?;
+        writeln!(out, "revoke_leases = {}", oidc.revoke_leases)?;
+        for (name, lengths) in [("browser", oidc.browser), ("command_line", oidc.command_line)] {
+            let (absolute, idle) = (words(lengths.absolute), words(lengths.idle));
+            writeln!(out, "{name} = {{ absolute = \"{absolute}\", idle = \"{idle}\" }}")?;
+        }
+        if let Some(groups) = &oidc.groups {
+            writeln!(out, "\n[oidc.groups]")?;
+            groups
+                .iter()
+                .try_for_each(|(theirs, ours)| writeln!(out, "{theirs:?} = \"{ours}\""))?;
+        }
+        if !oidc.claims.is_empty() {
+            writeln!(out, "\n[oidc.claims]")?;
+            oidc.claims
+                .iter()
+                .try_for_each(|(ours, theirs)| writeln!(out, "{ours} = {theirs:?}"))?;
+        }
+        Ok(())
     }
 
     fn write_telemetry(&self, out: &mut String) -> std::fmt::Result {

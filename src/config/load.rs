@@ -16,8 +16,8 @@ use tracing_subscriber::EnvFilter;
 use crate::{
     config::{
         AuditLogConfig, Config, DEFAULT_FILE, DriftConfig, HttpConfig, LeaseConfig, LogConfig,
-        LogFormat, MasterKeys, StateConfig, SweepConfig, TelemetryConfig, ThrottleConfig,
-        environment::Environment, targets, telemetry, tls,
+        LogFormat, MasterKeys, OidcConfig, StateConfig, SweepConfig, TelemetryConfig,
+        ThrottleConfig, TokensConfig, environment::Environment, oidc, targets, telemetry, tls,
     },
     document::{Document, Fault, Faults, Table, TextSource},
     secret::Secret,
@@ -56,6 +56,8 @@ struct Written {
     sweep: Option<SweepConfig>,
     drift: Option<DriftConfig>,
     failures_per_minute: Option<NonZeroU32>,
+    oidc: Option<OidcConfig>,
+    tokens: Option<TokensConfig>,
     http: Option<HttpConfig>,
     targets: targets::Written,
     metrics_listen: Option<SocketAddr>,
@@ -129,6 +131,8 @@ fn read_root(root: &mut Table, path: &Path) -> Written {
         let most = throttle.integer_in("failures_per_minute", 1..=100_000);
         written.failures_per_minute = most.and_then(NonZeroU32::new);
     }
+    written.oidc = root.table("oidc").and_then(|mut table| oidc::read(&mut table, folder));
+    written.tokens = root.table("tokens").map(read_tokens);
     written.http = root.table("http").map(read_http);
     written.targets = root.table("targets").map(targets::read).unwrap_or_default();
     if let Some(mut metrics) = root.table("metrics") {
@@ -182,6 +186,11 @@ fn read_sweep(mut table: Table) -> SweepConfig {
 fn read_drift(mut table: Table) -> DriftConfig {
     let schedule = table.parsed("schedule", WRITE_NUDGE, parse_nudge);
     DriftConfig { schedule: schedule.unwrap_or_else(|| DriftConfig::default().schedule) }
+}
+
+fn read_tokens(mut table: Table) -> TokensConfig {
+    let max_ttl = table.duration_in("max_ttl", MINUTE..=10 * 365 * 24 * HOUR);
+    TokensConfig { max_ttl: max_ttl.unwrap_or_else(|| TokensConfig::default().max_ttl) }
 }
 
 fn read_http(mut table: Table) -> HttpConfig {
@@ -241,6 +250,8 @@ fn overlay(
         throttle: written.failures_per_minute.map_or_else(ThrottleConfig::default, |most| {
             ThrottleConfig { failures_per_minute: most }
         }),
+        oidc: written.oidc,
+        tokens: written.tokens.unwrap_or_default(),
         http: written.http.unwrap_or_default(),
         targets: targets::overlay(&place, written.targets, environment, faults),
         telemetry: TelemetryConfig {
@@ -456,6 +467,12 @@ impl Default for SweepConfig {
 impl Default for ThrottleConfig {
     fn default() -> Self {
         Self { failures_per_minute: NonZeroU32::MIN.saturating_add(19) }
+    }
+}
+
+impl Default for TokensConfig {
+    fn default() -> Self {
+        Self { max_ttl: 365 * 24 * HOUR }
     }
 }
 

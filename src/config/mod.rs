@@ -8,6 +8,7 @@ mod describe;
 mod environment;
 mod load;
 mod master_key;
+mod oidc;
 mod targets;
 mod telemetry;
 mod tls;
@@ -23,6 +24,7 @@ use ipnet::IpNet;
 
 pub use crate::config::{
     master_key::{KEY_BYTES, KeyFault, MasterKey, MasterKeys},
+    oidc::{OidcConfig, SessionLengths},
     targets::{AwsCredentials, TargetsConfig},
     telemetry::{AuditLogConfig, OtlpTarget, TelemetryConfig},
     tls::{ClientCertificates, ClientRule, Tls, TlsConfig, TlsFault, TlsFiles, with_cause},
@@ -63,6 +65,10 @@ pub struct Config {
     pub drift: DriftConfig,
     /// What slows down those who guess.
     pub throttle: ThrottleConfig,
+    /// How people sign in; none if only with tokens of ours.
+    pub oidc: Option<OidcConfig>,
+    /// Bounds of tokens of ours.
+    pub tokens: TokensConfig,
     /// Bounds of the HTTP server.
     pub http: HttpConfig,
     /// What of this machine targets may be signed in with.
@@ -136,6 +142,13 @@ pub struct DriftConfig {
 pub struct ThrottleConfig {
     /// Refused sign-ins in a minute from one address before the next are turned away unseen.
     pub failures_per_minute: NonZeroU32,
+}
+
+/// Bounds of tokens of ours.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TokensConfig {
+    /// The longest that one may last: none lasts for ever.
+    pub max_ttl: Duration,
 }
 
 /// Bounds of the HTTP server.

@@ -260,6 +260,7 @@ fn the_example_holds() {
         .collect();
     let (dir, path) = folder(&switched.join("\n"));
     fs::write(dir.path().join("state-url.secret"), "postgres://x").unwrap();
+    fs::write(dir.path().join("client.secret"), "s3cr3t").unwrap();
     MasterKeys::generate_file(&dir.path().join("master.key"), key(1)).unwrap();
     let issuer = rcgen::KeyPair::generate().unwrap();
     let issuer = rcgen::CertifiedIssuer::self_signed(authority(), issuer).unwrap();

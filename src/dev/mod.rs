@@ -3,6 +3,7 @@
 //! one that `serve` runs, the lease is asked for over its API, the admin role is no superuser.
 
 pub mod playground;
+pub mod provider;
 pub mod shop;
 
 use std::{
@@ -93,6 +94,22 @@ async fn first_lease(client: &Client, tool: &str) -> anyhow::Result<ReceivedIssu
     Ok(client.ask(&wish, &uuid::Uuid::now_v7().to_string()).await?.value)
 }
 
+fn say_who_signs_in(playground: &Playground, out: &mut dyn Write) -> io::Result<()> {
+    let Some(provider) = playground.provider() else { return Ok(()) };
+    let (program, url, issuer) = (std::env::current_exe()?, playground.url(), provider.issuer());
+    let program = program.display();
+    writeln!(
+        out,
+        "\nAs a person of the identity provider (ada, gus, or mia, who administers), without tokens:\n"
+    )?;
+    writeln!(out, "  unset PGVALET_TOKEN_FILE; {program} login --url {url}")?;
+    writeln!(out, "  {url}/   # in a browser")?;
+    writeln!(
+        out,
+        "  {issuer}/   # where somebody leaves: their sessions and leases end within seconds"
+    )
+}
+
 fn say_what_to_try(
     playground: &Playground,
     issued: &ReceivedIssued,
@@ -146,6 +163,7 @@ fn say_what_to_try(
         let line = format!("PGVALET_TOKEN_FILE={token} {program} connect tenant-read");
         writeln!(out, "  {line}   # {person} of {tenant}")?;
     }
+    say_who_signs_in(playground, &mut out)?;
     writeln!(out, "\nCtrl-C stops it{}.", playground.what_stays())?;
     out.flush()
 }

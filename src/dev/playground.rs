@@ -13,11 +13,14 @@ use anyhow::Context as _;
 use tempfile::TempDir;
 
 use crate::{
-    api::admin::{Code, CreateToken},
-    cli::{child, client::Client, daemon_arguments::Dev},
+    api::{
+        admin::{Code, CreateToken},
+        people::Link,
+    },
+    cli::{child, client::Client, daemon_arguments::Dev, people},
     cluster::{self, Cluster, Lifetime, Listen, obtain, programs},
     config::{Config, MasterKeys},
-    dev::shop,
+    dev::{provider::Provider, shop},
     rng,
     secret::Secret,
     serve::Daemon,
@@ -58,6 +61,7 @@ pub struct Playground {
     cluster: Cluster,
     daemon: Daemon,
     token: Secret<String>,
+    provider: Option<Provider>,
 }
 
 /// A kept folder, or one that goes with the playground.
@@ -112,9 +116,10 @@ impl Playground {
     pub async fn start(given: &Dev) -> anyhow::Result<Self> {
         let folder = make_folder(given.data.as_deref())?;
         let superuser = kept_secret(&folder.path().join("superuser.secret"))?;
+        let provider = if given.with_idp { Some(Provider::start().await?) } else { None };
         let cluster = start_cluster(given, &folder, superuser.duplicate()).await?;
-        match Self::fill(given, &folder, &cluster, &superuser).await {
-            Ok((daemon, token)) => Ok(Self { folder, cluster, daemon, token }),
+        match Self::fill(given, &folder, (&cluster, provider.as_ref()), &superuser).await {
+            Ok((daemon, token)) => Ok(Self { folder, cluster, daemon, token, provider }),
             Err(e) => {
                 tokio::task::spawn_blocking(|| cluster.stop()).await??;
                 Err(e)
@@ -125,7 +130,7 @@ impl Playground {
     async fn fill(
         given: &Dev,
         folder: &Folder,
-        cluster: &Cluster,
+        (cluster, provider): (&Cluster, Option<&Provider>),
         superuser: &Secret<String>,
     ) -> anyhow::Result<(Daemon, Secret<String>)> {
         let state = kept_secret(&folder.path().join("state.secret"))?;
@@ -139,9 +144,9 @@ impl Playground {
         if !script::database_exists(&place("postgres"), STATE).await? {
             make_databases(&place, &state, &admin).await?;
         }
-        let config = configuration(given, folder, cluster.port(), &state)?;
+        let config = configuration(given, folder, (cluster.port(), provider), &state)?;
         let daemon = Daemon::start(config).await?;
-        match Self::introduce(folder, cluster, &daemon, admin).await {
+        match Self::introduce(folder, (cluster, provider), &daemon, admin).await {
             Ok(token) => Ok((daemon, token)),
             Err(e) => {
                 daemon.stop().await?;
@@ -154,7 +159,7 @@ impl Playground {
     /// the port may be another one.
     async fn introduce(
         folder: &Folder,
-        cluster: &Cluster,
+        (cluster, provider): (&Cluster, Option<&Provider>),
         daemon: &Daemon,
         admin: Secret<String>,
     ) -> anyhow::Result<Secret<String>> {
@@ -181,6 +186,10 @@ impl Playground {
             }
         }
         client.apply(&code).await?;
+        if let Some(provider) = provider {
+            make_administrator(&client, folder).await?;
+            link_people(&client, &provider.issuer()).await?;
+        }
         Ok(token)
     }
 
@@ -208,6 +217,12 @@ impl Playground {
     #[must_use]
     pub fn token_file_of(&self, person: &str) -> PathBuf {
         self.folder.path().join(format!("{person}.token"))
+    }
+
+    /// The identity provider, if it has one.
+    #[must_use]
+    pub const fn provider(&self) -> Option<&Provider> {
+        self.provider.as_ref()
     }
 
     /// PostgreSQL's major version.
@@ -247,6 +262,32 @@ impl Playground {
         }
         Ok(stopped?)
     }
+}
+
+/// The person of the provider who administers is one here too.
+async fn make_administrator(client: &Client, folder: &Folder) -> anyhow::Result<()> {
+    let file = folder.path().join("mia.token");
+    if !file.exists() {
+        let wish = CreateToken {
+            name: "playground".to_owned(),
+            principal: Some("person:mia".to_owned()),
+            admin: Some(true),
+            ..CreateToken::default()
+        };
+        let made = client.create_token(&wish).await?.value;
+        write_private(&file, made.secret.expose())?;
+    }
+    Ok(())
+}
+
+/// People who were here before the provider are linked to it, as an administrator does: a name alone makes nobody
+/// the same person.
+async fn link_people(client: &Client, issuer: &str) -> anyhow::Result<()> {
+    for person in ["ada", "gus", "mia"] {
+        let link = Link { issuer: issuer.to_owned(), subject: format!("sub-{person}") };
+        people::add_identity(client, &format!("person:{person}"), &link).await?;
+    }
+    Ok(())
 }
 
 fn url_of(daemon: &Daemon) -> String {
@@ -345,7 +386,7 @@ fn verifier(password: &Secret<String>) -> anyhow::Result<scram::Verifier> {
 fn configuration(
     given: &Dev,
     folder: &Folder,
-    port: u16,
+    (port, provider): (u16, Option<&Provider>),
     state: &Secret<String>,
 ) -> anyhow::Result<Config> {
     let folder = folder.path();
@@ -358,7 +399,8 @@ fn configuration(
     write_private(&folder.join("state.url"), &url)?;
     let listen = given.listen.map_or_else(|| "127.0.0.1:0".to_owned(), |listen| listen.to_string());
     let text = format!(
-        "listen = \"{listen}\"\ndata_dir = \"data\"\n\n[state]\nurl = {{ file = \"state.url\" }}\n\n[master_key]\nfile = \"master.key\"\n"
+        "listen = \"{listen}\"\ndata_dir = \"data\"\n\n[state]\nurl = {{ file = \"state.url\" }}\n\n[master_key]\nfile = \"master.key\"\n\n{}",
+        provider.map_or_else(String::new, |provider| provider.settings("recheck = \"5s\"\n"))
     );
     let path = folder.join("pgvalet.toml");
     fs::write(&path, text)?;

@@ -3,13 +3,14 @@
 //! before.
 
 use std::{
+    convert::Infallible,
     net::{IpAddr, SocketAddr},
     sync::Arc,
 };
 
 use axum::{
     extract::{ConnectInfo, FromRequestParts},
-    http::{HeaderMap, header, request::Parts},
+    http::{HeaderMap, StatusCode, header, request::Parts},
 };
 use utoipa_axum::{router::OpenApiRouter, routes};
 
@@ -18,6 +19,7 @@ use crate::{
     app::{App, Origin, error::Error},
     domain::administration::Right,
     http::{
+        cookie::{self, Cookie},
         json::Json,
         parameters::{Nothing, Query},
         problem::Failure,
@@ -64,12 +66,37 @@ impl FromRequestParts<Arc<App>> for SignedIn {
 
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Failure> {
         let origin = origin(parts, app);
+        let bearer = bearer(&parts.headers)?;
         let certificate = parts.extensions.get::<ClientCertificate>();
-        let caller = match (bearer(&parts.headers)?, certificate) {
+        let caller = match (Cookie::Session.read(&parts.headers, app), certificate) {
+            // A token that is sent is meant; a cookie and a certificate are sent by themselves.
+            _ if bearer.is_some() => app.sign_in(bearer, &origin).await?,
+            (Some(cookie), _) => {
+                if !cookie::may_speak(&parts.method, &parts.headers, app) {
+                    return Err(another_page());
+                }
+                app.sign_in_by_cookie(cookie.expose(), &origin).await?
+            }
             (None, Some(certificate)) => app.sign_in_by_certificate(certificate, &origin).await?,
-            (token, _) => app.sign_in(token, &origin).await?,
+            (None, None) => app.sign_in(None, &origin).await?,
         };
         Ok(Self { caller, origin })
+    }
+}
+
+fn another_page() -> Failure {
+    let detail = "a cookie speaks for pages of pgvalet itself, and this request comes from elsewhere: send a token";
+    Failure::new(StatusCode::FORBIDDEN, "another_page", detail)
+}
+
+/// Where a request of somebody comes from who is not signed in, and need not be.
+pub(in crate::http) struct From(pub(in crate::http) Origin);
+
+impl FromRequestParts<Arc<App>> for From {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Infallible> {
+        Ok(Self(origin(parts, app)))
     }
 }
 
@@ -147,6 +174,7 @@ async fn whoami(signed_in: SignedIn, Query(Nothing {}): Query<Nothing>) -> Json<
         may_ask: signed_in.caller.may_ask(),
         token_id: signed_in.caller.token_id(),
         certificate: signed_in.caller.certificate().map(str::to_owned),
+        session: signed_in.caller.session(),
         token_expires_at: signed_in.caller.proof_ends_at(),
     })
 }

@@ -15,7 +15,7 @@ use axum::{
 use tracing::{Instrument as _, Span, field};
 
 use crate::{
-    http::problem::Failure,
+    http::{pages::Page, problem::Failure},
     ids::RequestId,
     telemetry::{metrics::Metrics, trace},
 };
@@ -54,7 +54,7 @@ pub(in crate::http) async fn pass(
     );
     let answered = traced.clone();
     async {
-        let mut response = written(next.run(request).await, id);
+        let mut response = written(next.run(request).await, id, &path);
         finish_headers(&path, id, response.headers_mut());
         let status = response.status().as_u16();
         metrics.http_answered(known_method, route, status, began.elapsed());
@@ -74,9 +74,16 @@ pub(in crate::http) async fn pass(
     .await
 }
 
-/// The answer itself if it is a success; else its problem document, with the headers that it had.
-fn written(response: Response, id: RequestId) -> Response {
+/// The answer itself if it is a success, or a page; else its problem document, with the headers that it had. For
+/// provisioning that has a form of its own.
+fn written(response: Response, id: RequestId, path: &str) -> Response {
     let status = response.status();
+    if response.extensions().get::<Page>().is_some() {
+        if let Some(failure) = response.extensions().get::<Failure>() {
+            failure.log(id);
+        }
+        return response;
+    }
     if !status.is_client_error() && !status.is_server_error() {
         return response;
     }
@@ -86,7 +93,8 @@ fn written(response: Response, id: RequestId) -> Response {
         .cloned()
         .unwrap_or_else(|| Failure::of_status(status));
     failure.log(id);
-    let mut document = failure.render(id);
+    let is_scim = path.starts_with("/scim/");
+    let mut document = if is_scim { failure.render_scim() } else { failure.render(id) };
     // Only this one is not ours to know: axum adds it to a 405.
     if let Some(allow) = response.headers().get(header::ALLOW) {
         document.headers_mut().insert(header::ALLOW, allow.clone());
@@ -99,7 +107,7 @@ fn finish_headers(path: &str, id: RequestId, headers: &mut HeaderMap) {
         headers.insert(REQUEST_ID, id);
     }
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    if path.starts_with("/v1") {
+    if path.starts_with("/v1") || path.starts_with("/scim") {
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     }
     // The page to try the API sets its own: it has scripts and styles.

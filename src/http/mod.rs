@@ -6,6 +6,7 @@ mod audit;
 mod caller;
 mod ci;
 mod code;
+mod cookie;
 mod drift;
 mod gate;
 mod hba;
@@ -15,9 +16,13 @@ mod json;
 mod leases;
 mod metrics;
 mod openapi;
+mod pages;
 mod parameters;
+mod people;
 mod problem;
 mod rights;
+mod scim;
+mod sign_in;
 mod standing;
 mod status;
 mod sweep;
@@ -60,7 +65,7 @@ pub struct HttpSettings {
 /// (`into_make_service_with_connect_info::<SocketAddr>()`): the throttle and the audit go by it.
 pub fn router(app: Arc<App>, settings: &HttpSettings) -> Router {
     let (api, document) = api().split_for_parts();
-    let mut all = api.merge(openapi::routes(openapi::complete(document)));
+    let mut all = api.merge(openapi::routes(openapi::complete(document))).merge(pages::routes());
     if settings.metrics {
         all = all.merge(metrics::routes());
     }
@@ -100,6 +105,9 @@ fn api() -> OpenApiRouter<Arc<App>> {
         .merge(tokens::routes())
         .merge(identities::routes())
         .merge(ci::routes())
+        .merge(sign_in::routes())
+        .merge(people::routes())
+        .merge(scim::routes())
         .merge(audit::routes())
         .merge(status::routes())
         .merge(health::routes())
@@ -113,7 +121,7 @@ fn layered<S: Clone + Send + Sync + 'static>(
     settings: &HttpSettings,
     metrics: Arc<Metrics>,
 ) -> Router<S> {
-    let secret = Arc::from([header::AUTHORIZATION]);
+    let secret = Arc::from([header::AUTHORIZATION, header::COOKIE]);
     let deadline =
         TimeoutLayer::with_status_code(StatusCode::GATEWAY_TIMEOUT, settings.request_timeout);
     let layers = ServiceBuilder::new()

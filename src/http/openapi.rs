@@ -6,7 +6,6 @@ use std::sync::Arc;
 use axum::{
     Router,
     http::{HeaderValue, header},
-    response::Redirect,
     routing::get,
 };
 use tower_http::set_header::SetResponseHeaderLayer;
@@ -47,6 +46,9 @@ use crate::{
         (name = "code", description = "Targets and profiles as a file"),
         (name = "tokens", description = "Who is calling"),
         (name = "ci", description = "Whose CI jobs are let in"),
+        (name = "sign-in", description = "People sign in at an identity provider; without a token"),
+        (name = "people", description = "Whom pgvalet knows"),
+        (name = "provisioning", description = "SCIM 2.0, for the identity provider"),
         (name = "audit", description = "What happened, as a chain that cannot be altered unseen"),
         (name = "health", description = "Without a token"),
     )
@@ -105,6 +107,7 @@ fn operations(item: &mut PathItem) -> impl Iterator<Item = (HttpMethod, &mut Ope
         (HttpMethod::Get, &mut item.get),
         (HttpMethod::Put, &mut item.put),
         (HttpMethod::Post, &mut item.post),
+        (HttpMethod::Patch, &mut item.patch),
         (HttpMethod::Delete, &mut item.delete),
     ]
     .into_iter()
@@ -112,7 +115,8 @@ fn operations(item: &mut PathItem) -> impl Iterator<Item = (HttpMethod, &mut Ope
 }
 
 fn complete_operation(path: &str, method: &HttpMethod, operation: &mut Operation) {
-    let signed_in = path.starts_with("/v1");
+    let is_open = path.starts_with("/v1/sign-in");
+    let signed_in = !is_open && (path.starts_with("/v1") || path.starts_with("/scim"));
     if signed_in {
         operation.security =
             Some(vec![SecurityRequirement::new(BEARER, std::iter::empty::<String>())]);
@@ -134,8 +138,9 @@ fn complete_operation(path: &str, method: &HttpMethod, operation: &mut Operation
         let may_happen = match status {
             "400" | "413" | "415" => has_body,
             "404" => has_path || path == "/v1/leases",
-            "409" | "502" => signed_in && *method != HttpMethod::Get,
-            "401" | "403" | "422" | "429" => signed_in,
+            "409" | "502" => (signed_in || is_open) && *method != HttpMethod::Get,
+            "401" => signed_in,
+            "403" | "422" | "429" => signed_in || is_open,
             "503" => path != "/healthz",
             _ => true,
         };
@@ -178,7 +183,5 @@ pub(in crate::http) fn routes<S: Clone + Send + Sync + 'static>(
     let page: Router<S> = SwaggerUi::new("/docs").config(config).into();
     let policy = SetResponseHeaderLayer::overriding(header::CONTENT_SECURITY_POLICY, PAGE_POLICY);
     let document = Arc::new(document);
-    page.layer(policy)
-        .route("/openapi.json", get(async move || Json(document)))
-        .route("/", get(async || Redirect::temporary("/docs/")))
+    page.layer(policy).route("/openapi.json", get(async move || Json(document)))
 }

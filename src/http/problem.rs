@@ -8,7 +8,7 @@ use std::{borrow::Cow, error::Error as _, fmt::Write as _};
 
 use axum::{
     body::Body,
-    http::{HeaderValue, Method, StatusCode, Uri, header},
+    http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header},
     response::{IntoResponse, Response},
 };
 
@@ -129,13 +129,55 @@ impl Failure {
         let mut response = (content.status, Body::from(body)).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
-        if content.status == StatusCode::UNAUTHORIZED {
+        self.finish(headers);
+        response
+    }
+
+    /// Its status.
+    pub(in crate::http) const fn status(&self) -> StatusCode {
+        self.0.status
+    }
+
+    /// What is told to the caller.
+    pub(in crate::http) fn detail(&self) -> &str {
+        &self.0.detail
+    }
+
+    /// What is told to a provider that provisions people (RFC 7644, 3.12), which knows statuses and words of its
+    /// own.
+    pub(in crate::http) fn render_scim(&self) -> Response {
+        let content = &self.0;
+        let (status, word) = match (content.status, content.code) {
+            (StatusCode::BAD_REQUEST, "malformed_json") => (content.status, Some("invalidSyntax")),
+            (StatusCode::BAD_REQUEST, code) => (content.status, Some(code)),
+            (StatusCode::UNPROCESSABLE_ENTITY, _) => {
+                (StatusCode::BAD_REQUEST, Some("invalidValue"))
+            }
+            (StatusCode::CONFLICT, "uniqueness") => (content.status, Some("uniqueness")),
+            (status, _) => (status, None),
+        };
+        let mut body = serde_json::json!({
+            "schemas": ["urn:ietf:params:scim:api:messages:2.0:Error"],
+            "status": status.as_u16().to_string(),
+            "detail": content.detail,
+        });
+        if let (Some(word), Some(body)) = (word, body.as_object_mut()) {
+            body.insert("scimType".to_owned(), word.into());
+        }
+        let mut response = (status, body.to_string()).into_response();
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/scim+json"));
+        self.finish(headers);
+        response
+    }
+
+    fn finish(&self, headers: &mut HeaderMap) {
+        if self.0.status == StatusCode::UNAUTHORIZED {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
-        if let Some(seconds) = content.retry_after_seconds {
+        if let Some(seconds) = self.0.retry_after_seconds {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
-        response
     }
 
     /// Writes to the log what the caller is not told. An internal error asks somebody to act; a
@@ -235,6 +277,8 @@ fn error_faults(error: &Error) -> Vec<ProblemFault> {
         | Error::IssuerUnavailable(_)
         | Error::Throttled { .. }
         | Error::Busy
+        | Error::SignInRefused { .. }
+        | Error::Provider(_)
         | Error::Forbidden { .. }
         | Error::NotFound { .. }
         | Error::Refused { .. }

@@ -136,7 +136,7 @@ fn wish(body: CreateToken) -> Result<TokenWish, Failure> {
     }
 }
 
-fn shown(token: ListedToken) -> Token {
+pub(in crate::http) fn shown(token: ListedToken) -> Token {
     Token {
         id: token.id,
         name: token.name,

@@ -10,9 +10,11 @@ use std::{
 };
 
 use jsonwebtoken::jwk::{Jwk, JwkSet};
-use reqwest::{Url, redirect::Policy};
+use reqwest::{RequestBuilder, StatusCode, Url, redirect::Policy};
 use serde::de::DeserializeOwned;
 use tokio::{sync::Mutex as AsyncMutex, time::Instant};
+
+use crate::secret::Secret;
 
 /// Longer than any such document.
 const LONGEST_ANSWER: usize = 1 << 20;
@@ -291,30 +293,48 @@ impl Known {
 }
 
 async fn get<T: DeserializeOwned>(http: &reqwest::Client, url: &str) -> Result<T, Error> {
-    if !is_protected(url) {
-        return Err(Error::unusable(url, "it is not https"));
-    }
     read(url, http.get(url).header(reqwest::header::ACCEPT, "application/json")).await
 }
 
-/// Sends a request, and reads an answer that is JSON of a bounded length.
+/// Sends a request, and reads an answer that says success, in JSON.
+///
+/// # Errors
+/// If it says anything else.
 pub(in crate::identity) async fn read<T: DeserializeOwned>(
     url: &str,
-    request: reqwest::RequestBuilder,
+    request: RequestBuilder,
 ) -> Result<T, Error> {
-    let unreachable = |why: String| Error::Unreachable { url: url.to_owned(), why };
-    let mut answer = request.send().await.map_err(|e| unreachable(causes(&e)))?;
-    if !answer.status().is_success() {
-        return Err(unreachable(format!("it answers {}", answer.status())));
+    let (status, body) = ask(url, request).await?;
+    if !status.is_success() {
+        return Err(Error::Unreachable {
+            url: url.to_owned(),
+            why: format!("it answers {status}"),
+        });
     }
-    let mut body = Vec::new();
-    while let Some(chunk) = answer.chunk().await.map_err(|e| unreachable(causes(&e)))? {
-        body.extend_from_slice(&chunk);
-        if body.len() > LONGEST_ANSWER {
+    serde_json::from_slice(body.expose()).map_err(|e| Error::unusable(url, &e.to_string()))
+}
+
+/// Asks, over a protected way alone, and reads an answer of bounded length, whatever its status.
+///
+/// # Errors
+/// If no answer comes, or one that is too long.
+pub async fn ask(
+    url: &str,
+    request: RequestBuilder,
+) -> Result<(StatusCode, Secret<Vec<u8>>), Error> {
+    if !is_protected(url) {
+        return Err(Error::unusable(url, "it is not https"));
+    }
+    let unreachable = |e| Error::Unreachable { url: url.to_owned(), why: causes(&e) };
+    let mut answer = request.send().await.map_err(unreachable)?;
+    let mut body = Secret::new(Vec::new());
+    while let Some(chunk) = answer.chunk().await.map_err(unreachable)? {
+        body.expose_mut().extend_from_slice(&chunk);
+        if body.expose().len() > LONGEST_ANSWER {
             return Err(Error::unusable(url, "it is too long"));
         }
     }
-    serde_json::from_slice(&body).map_err(|e| Error::unusable(url, &e.to_string()))
+    Ok((answer.status(), body))
 }
 
 impl Error {

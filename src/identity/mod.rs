@@ -5,6 +5,7 @@ pub mod certificate;
 pub mod issuers;
 pub mod job;
 pub mod jwt;
+pub mod oidc;
 pub mod throttle;
 pub mod token;
 pub mod token_review;
@@ -17,6 +18,7 @@ use crate::{
     domain::{
         administration::{Administration, Right, Rights, Scope, Scopes},
         principal::{AllowRule, Principal},
+        session::Client,
     },
     identity::{certificate::ClientCertificate, job::VerifiedJob, token::Verified},
     ids::TokenId,
@@ -40,6 +42,8 @@ pub enum Proof {
         id: TokenId,
         /// When it ends.
         expires_at: Option<DateTime<Utc>>,
+        /// What for, if a sign-in made it.
+        session: Option<Client>,
     },
     /// By a client's certificate.
     Certificate {
@@ -58,10 +62,10 @@ impl Caller {
     pub fn by_token(
         verified: Verified,
         principal: Principal,
-        expires_at: Option<DateTime<Utc>>,
+        (expires_at, session): (Option<DateTime<Utc>>, Option<Client>),
         (administration, scopes): (&Administration, &Scopes),
     ) -> Self {
-        let proof = Proof::Token { id: verified.token_id(), expires_at };
+        let proof = Proof::Token { id: verified.token_id(), expires_at, session };
         let rights = administration.rights_of(&principal, scopes);
         Self { principal, proof, rights, scopes: scopes.clone() }
     }
@@ -144,6 +148,15 @@ impl Caller {
     pub const fn token_id(&self) -> Option<TokenId> {
         match self.proof {
             Proof::Token { id, .. } => Some(id),
+            Proof::Certificate { .. } | Proof::Job(_) => None,
+        }
+    }
+
+    /// What the session is for that it came in, if it came in one.
+    #[must_use]
+    pub const fn session(&self) -> Option<Client> {
+        match self.proof {
+            Proof::Token { session, .. } => session,
             Proof::Certificate { .. } | Proof::Job(_) => None,
         }
     }

@@ -122,7 +122,8 @@ impl Throttle {
 }
 
 /// Of IPv6 the first 64 bits: one customer has all addresses behind them (RFC 6177).
-fn network(source: IpAddr) -> IpAddr {
+#[must_use]
+pub fn network(source: IpAddr) -> IpAddr {
     match source.to_canonical() {
         IpAddr::V4(address) => IpAddr::V4(address),
         IpAddr::V6(address) => IpAddr::V6((u128::from(address) & !u128::from(u64::MAX)).into()),

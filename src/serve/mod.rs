@@ -11,13 +11,22 @@ use axum::Router;
 use tokio::{net::TcpListener, sync::Notify};
 
 use crate::{
-    app::{App, Parts, Times, bootstrap, bootstrap::FirstToken, history::Signer},
+    app::{App, Parts, Times, bootstrap, bootstrap::FirstToken, history::Signer, people::SignIns},
     clock::Clock,
     cluster,
-    config::{AwsCredentials, Config, KeyFault, MasterKeys, TargetsConfig, TlsConfig, TlsFault},
+    config::{
+        AwsCredentials, Config, KeyFault, MasterKeys, OidcConfig, TargetsConfig, TlsConfig,
+        TlsFault,
+    },
     domain::name::Name,
     http::{self, HttpSettings},
-    identity::{self, issuers::Issuers, throttle::Throttle, token::Tokens},
+    identity::{
+        self,
+        issuers::Issuers,
+        oidc::{self, Provider},
+        throttle::Throttle,
+        token::Tokens,
+    },
     lifecycle::{Hangups, Signals, Tasks, Unfinished},
     rng,
     secret::Secret,
@@ -55,6 +64,8 @@ pub enum Error {
     Store(#[from] store::error::Error),
     #[error("this daemon does not belong to this state database")]
     Mismatch(#[from] bootstrap::Mismatch),
+    #[error("could not make what identity providers are asked with")]
+    Issuers(#[source] reqwest::Error),
     #[error("could not make the signing key")]
     Signer(#[from] crate::app::history::NoSigner),
     #[error("could not begin to check tokens")]
@@ -83,8 +94,6 @@ pub enum Error {
     Unfinished(#[from] Unfinished),
     #[error("could not make the first token: {}", .0.detail())]
     Bootstrap(crate::app::error::Error),
-    #[error("could not set up TLS for asking issuers")]
-    NoTls(#[source] reqwest::Error),
     #[error("a background thread was lost")]
     Thread(#[source] tokio::task::JoinError),
 }
@@ -122,6 +131,8 @@ impl Daemon {
         let (app, store, targets) =
             build_app(&mut config, &keys, &state.url, Arc::clone(&metrics)).await?;
         let (listener, address) = listen(config.listen).await?;
+        let found_at = config.public_url.clone().unwrap_or_else(|| format!("http://{address}"));
+        app.found_at(found_at);
 
         let tasks = Tasks::new();
         spawn_loops(&app, &tasks, &config);
@@ -258,6 +269,8 @@ async fn build_app(
     let installation = bootstrap::check_master_key(&store, &ring, clock.now()).await?;
     let rules = source_rules(std::mem::take(&mut config.targets));
     let targets = Targets::new("pgvalet", rules, Arc::clone(&metrics));
+    let issuers = Arc::new(Issuers::new().map_err(Error::Issuers)?);
+    let sign_ins = config.oidc.take().map(|oidc| sign_ins(Arc::clone(&issuers), oidc));
     let app = App::new(Parts {
         store: store.clone(),
         targets: targets.clone(),
@@ -265,7 +278,7 @@ async fn build_app(
         signer: Signer::new(keys)?,
         clock,
         tokens: Tokens::new()?,
-        issuers: Issuers::new().map_err(Error::NoTls)?,
+        issuers,
         throttle: Throttle::new(config.throttle.failures_per_minute.get()),
         times: Times {
             issue_deadline: config.lease.issue_deadline,
@@ -273,6 +286,8 @@ async fn build_app(
             orphan_grace: config.sweep.orphan_grace,
         },
         trusted_proxies: config.trusted_proxies.clone(),
+        sign_ins,
+        longest_token: config.tokens.max_ttl,
         max_live_per_caller: config.lease.max_live_per_caller,
         metrics,
         installation,
@@ -292,11 +307,23 @@ fn source_rules(config: TargetsConfig) -> SourceRules {
     }
 }
 
+/// The provider that people sign in at. Its secret goes where it is asked, and stays nowhere else.
+fn sign_ins(issuers: Arc<Issuers>, mut oidc: OidcConfig) -> SignIns {
+    let settings = oidc::Settings {
+        issuer: oidc.issuer.clone(),
+        client_id: oidc.client_id.clone(),
+        client_secret: oidc.client_secret.take(),
+        scopes: oidc.scopes.clone(),
+    };
+    SignIns::new(Provider::new(issuers, settings), oidc)
+}
+
 fn spawn_loops(app: &Arc<App>, tasks: &Tasks, config: &Config) {
     tasks.spawn_loop("leases", worker::leases::run(Arc::clone(app), Clock, tasks.clone()));
     tasks.spawn_loop("housekeeping", worker::housekeeping::run(Arc::clone(app), tasks.clone()));
     tasks.spawn_loop("rotations", worker::rotations::run(Arc::clone(app), tasks.clone()));
     tasks.spawn_loop("sweep", worker::sweep::run(Arc::clone(app), tasks.clone()));
+    tasks.spawn_loop("people", worker::people::run(Arc::clone(app), tasks.clone()));
     tasks.spawn_loop("drift", worker::drift::run(Arc::clone(app), tasks.clone()));
     let schedules = worker::schedule::Schedules {
         nudge: config.lease.nudge.clone(),

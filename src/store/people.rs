@@ -1,4 +1,5 @@
-//! Rows of `principal`.
+//! Rows of `principal`. Its groups are those that were given here and those of its provider, kept apart and read
+//! together.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +12,7 @@ use crate::{
         principal::{Kind, Principal, PrincipalName},
     },
     ids::PrincipalId,
-    store::{Store, Tx, error::Error},
+    store::{Store, Tx, error::Error, exactly_one},
 };
 
 /// A principal's row, on its way to being a [`Principal`].
@@ -58,7 +59,99 @@ pub struct PrincipalChange {
     pub claims: Option<BTreeMap<String, String>>,
 }
 
+/// A principal as it is listed.
+#[derive(Debug)]
+pub struct ListedPrincipal {
+    /// Its id.
+    pub id: PrincipalId,
+    /// What kind of caller it is.
+    pub kind: String,
+    /// Its name.
+    pub subject: String,
+    /// May it administer, by what is recorded of it?
+    pub admin: bool,
+    /// The groups that it was given here.
+    pub groups: Vec<String>,
+    /// The groups of its provider.
+    pub provider_groups: Vec<String>,
+    claims: Json<BTreeMap<String, String>>,
+    /// When it was recorded.
+    pub created_at: DateTime<Utc>,
+    /// When it was disabled.
+    pub disabled_at: Option<DateTime<Utc>>,
+    /// When it last signed in or used a token.
+    pub last_seen_at: Option<DateTime<Utc>>,
+    /// Sessions that are open.
+    pub sessions: i64,
+    /// Tokens that hold.
+    pub tokens: i64,
+    /// Leases that are live.
+    pub live_leases: i64,
+}
+
+impl ListedPrincipal {
+    /// What is claimed of it.
+    #[must_use]
+    pub const fn claims(&self) -> &BTreeMap<String, String> {
+        &self.claims.0
+    }
+}
+
+/// Which principals are listed.
+#[derive(Debug, Default)]
+pub struct PrincipalFilter {
+    /// This one.
+    pub id: Option<PrincipalId>,
+    /// Those of this kind.
+    pub kind: Option<Kind>,
+    /// Those recorded before this one.
+    pub before: Option<PrincipalId>,
+}
+
+/// A principal, locked until the transaction ends, and whether it is disabled.
+pub type Locked = (Principal, bool);
+
+/// A name is one principal's; this is what says so.
+pub const NAME_TAKEN: &str = "principal_name";
+
 impl Store {
+    /// A page of principals, newest first.
+    ///
+    /// # Errors
+    /// If the database does not answer.
+    pub async fn principals(
+        &self,
+        filter: &PrincipalFilter,
+        now: DateTime<Utc>,
+        limit: i64,
+    ) -> Result<Vec<ListedPrincipal>, Error> {
+        Ok(sqlx::query_as!(
+            ListedPrincipal,
+            r#"SELECT p.id AS "id!", p.kind, p.subject, p.admin, p.groups, p.provider_groups,
+                      p.claims AS "claims: Json<BTreeMap<String, String>>", p.created_at, p.disabled_at,
+                      greatest((SELECT max(t.last_used_at) FROM token t WHERE t.principal_id = p.id),
+                               (SELECT max(i.last_seen_at) FROM identity i WHERE i.principal_id = p.id)) AS last_seen_at,
+                      (SELECT count(*) FROM token t
+                       WHERE t.principal_id = p.id AND t.kind = 'session' AND t.revoked_at IS NULL AND t.expires_at > $4
+                         AND coalesce(t.last_used_at, t.created_at) + t.idle_seconds * interval '1 second' > $4) AS "sessions!",
+                      (SELECT count(*) FROM token t
+                       WHERE t.principal_id = p.id AND t.kind = 'api' AND t.revoked_at IS NULL
+                         AND coalesce(t.expires_at > $4, true)) AS "tokens!",
+                      (SELECT count(*) FROM lease l WHERE l.principal_id = p.id AND l.state <> 'revoked') AS "live_leases!"
+               FROM principal p
+               WHERE ($1::uuid IS NULL OR p.id = $1) AND ($2::text IS NULL OR p.kind = $2)
+                 AND ($3::uuid IS NULL OR p.id < $3)
+               ORDER BY p.id DESC LIMIT $5"#,
+            filter.id.map(PrincipalId::uuid) as Option<uuid::Uuid>,
+            filter.kind.map(Kind::as_str) as Option<&str>,
+            filter.before.map(PrincipalId::uuid) as Option<uuid::Uuid>,
+            now,
+            limit
+        )
+        .fetch_all(&self.pool)
+        .await?)
+    }
+
     /// A principal, unless it is disabled.
     ///
     /// # Errors
@@ -66,7 +159,8 @@ impl Store {
     pub async fn principal(&self, id: PrincipalId) -> Result<Option<Principal>, Error> {
         let row = sqlx::query_as!(
             Row,
-            r#"SELECT id, issuer, subject, kind, groups, admin, claims AS "claims: Json<BTreeMap<String, String>>"
+            r#"SELECT id, issuer, subject, kind, ARRAY(SELECT DISTINCT g FROM unnest(groups || provider_groups) AS of_both (g) ORDER BY g) AS "groups!", admin,
+                      claims AS "claims: Json<BTreeMap<String, String>>"
                FROM principal WHERE id = $1 AND disabled_at IS NULL"#,
             id.uuid()
         )
@@ -86,8 +180,8 @@ impl Store {
         name: &PrincipalName,
     ) -> Result<Option<(Principal, bool)>, Error> {
         let row = sqlx::query!(
-            r#"SELECT id, issuer, subject, kind, groups, admin, claims AS "claims: Json<BTreeMap<String, String>>",
-                      disabled_at IS NOT NULL AS "disabled!"
+            r#"SELECT id, issuer, subject, kind, ARRAY(SELECT DISTINCT g FROM unnest(groups || provider_groups) AS of_both (g) ORDER BY g) AS "groups!", admin,
+                      claims AS "claims: Json<BTreeMap<String, String>>", disabled_at IS NOT NULL AS "disabled!"
                FROM principal WHERE kind = $1 AND subject = $2"#,
             name.kind.as_str(),
             name.subject.as_str()
@@ -131,7 +225,8 @@ impl Tx {
                ON CONFLICT ON CONSTRAINT principal_name DO UPDATE
                SET groups = coalesce($5::text[], principal.groups), admin = coalesce($6::boolean, principal.admin),
                    claims = coalesce($8::jsonb, principal.claims)
-               RETURNING id, issuer, subject, kind, groups, admin, claims AS "claims: Json<BTreeMap<String, String>>""#,
+               RETURNING id, issuer, subject, kind, ARRAY(SELECT DISTINCT g FROM unnest(principal.groups || principal.provider_groups) AS of_both (g) ORDER BY g) AS "groups!", admin,
+                         claims AS "claims: Json<BTreeMap<String, String>>""#,
             PrincipalId::new().uuid(),
             issuer,
             subject.as_str(),
@@ -144,5 +239,111 @@ impl Tx {
         .fetch_one(&mut *self.inner)
         .await?;
         row.try_into()
+    }
+
+    /// A principal, locked until the transaction ends.
+    ///
+    /// # Errors
+    /// If the database does not answer.
+    pub async fn lock_principal(&mut self, id: PrincipalId) -> Result<Option<Locked>, Error> {
+        let row = sqlx::query!(
+            r#"SELECT id, issuer, subject, kind, ARRAY(SELECT DISTINCT g FROM unnest(groups || provider_groups) AS of_both (g) ORDER BY g) AS "groups!", admin,
+                      claims AS "claims: Json<BTreeMap<String, String>>", disabled_at
+               FROM principal WHERE id = $1 FOR UPDATE"#,
+            id.uuid()
+        )
+        .fetch_optional(&mut *self.inner)
+        .await?;
+        let Some(row) = row else { return Ok(None) };
+        let disabled = row.disabled_at.is_some();
+        let row = Row {
+            id: row.id,
+            issuer: row.issuer,
+            subject: row.subject,
+            kind: row.kind,
+            groups: row.groups,
+            admin: row.admin,
+            claims: row.claims,
+        };
+        Ok(Some((row.try_into()?, disabled)))
+    }
+
+    /// Records a person that a provider vouches for.
+    ///
+    /// # Errors
+    /// [`NAME_TAKEN`] if the name is another's.
+    pub async fn create_person(
+        &mut self,
+        issuer: &str,
+        name: &Name,
+        now: DateTime<Utc>,
+    ) -> Result<PrincipalId, Error> {
+        let id = PrincipalId::new();
+        sqlx::query!(
+            "INSERT INTO principal (id, issuer, subject, kind, created_at) VALUES ($1, $2, $3, 'person', $4)",
+            id.uuid(),
+            issuer,
+            name.as_str(),
+            now
+        )
+        .execute(&mut *self.inner)
+        .await?;
+        Ok(id)
+    }
+
+    /// Takes over what a provider says of its person now: its groups in place of those that it said before, and
+    /// its claims, of which `theirs` are the names.
+    ///
+    /// # Errors
+    /// If the database does not answer.
+    pub async fn take_over(
+        &mut self,
+        id: PrincipalId,
+        groups: &[Name],
+        (theirs, claims): (&[String], &BTreeMap<String, String>),
+    ) -> Result<(), Error> {
+        let groups: Vec<String> = groups.iter().map(Name::to_string).collect();
+        let done = sqlx::query!(
+            "UPDATE principal SET provider_groups = $2, claims = (claims - $3::text[]) || $4::jsonb WHERE id = $1",
+            id.uuid(),
+            &groups,
+            theirs,
+            Json(claims) as _
+        )
+        .execute(&mut *self.inner)
+        .await?;
+        exactly_one(&done)
+    }
+
+    /// Sets the groups that a principal is given here.
+    ///
+    /// # Errors
+    /// If the database does not answer.
+    pub async fn set_groups(&mut self, id: PrincipalId, groups: &[Name]) -> Result<(), Error> {
+        let groups: Vec<String> = groups.iter().map(Name::to_string).collect();
+        let done =
+            sqlx::query!("UPDATE principal SET groups = $2 WHERE id = $1", id.uuid(), &groups)
+                .execute(&mut *self.inner)
+                .await?;
+        exactly_one(&done)
+    }
+
+    /// Disables a principal, or enables it again.
+    ///
+    /// # Errors
+    /// If the database does not answer.
+    pub async fn set_disabled(
+        &mut self,
+        id: PrincipalId,
+        disabled_at: Option<DateTime<Utc>>,
+    ) -> Result<(), Error> {
+        let done = sqlx::query!(
+            "UPDATE principal SET disabled_at = $2 WHERE id = $1",
+            id.uuid(),
+            disabled_at as Option<DateTime<Utc>>
+        )
+        .execute(&mut *self.inner)
+        .await?;
+        exactly_one(&done)
     }
 }

@@ -139,8 +139,8 @@ async fn known_tokens(pool: &PgPool, ids: &[TokenId]) -> Result<Known, Error> {
     let ids = Json(ids.iter().map(|id| id.uuid()).collect::<Vec<_>>());
     let rows = sqlx::query!(
         r#"SELECT t.id AS token_id, t.hash, t.expires_at, t.revoked_at, t.last_used_at, t.created_at, t.idle_seconds,
-                  t.scopes, t.client, p.id, p.issuer, p.subject, p.kind, p.groups, p.admin,
-                  p.claims AS "claims: Json<BTreeMap<String, String>>", p.disabled_at,
+                  t.scopes, t.client, p.id, p.issuer, p.subject, p.kind, p.admin,
+                  ARRAY(SELECT DISTINCT g FROM unnest(p.groups || p.provider_groups) AS of_both (g) ORDER BY g) AS "groups!", p.claims AS "claims: Json<BTreeMap<String, String>>", p.disabled_at,
                   (SELECT jsonb_object_agg(role, allow) FROM administration) AS "administration: administration::Row"
            FROM token t JOIN principal p ON p.id = t.principal_id
            WHERE t.id = ANY (ARRAY(SELECT id::uuid FROM jsonb_array_elements_text($1) AS asked (id)))"#,
@@ -223,7 +223,7 @@ impl Store {
         let rows = sqlx::query_as!(
             ListedToken,
             r#"SELECT t.id AS "id!", t.name, p.id AS "principal_id!", p.kind || ':' || p.subject AS "principal!",
-                      p.admin, p.groups, t.created_at, t.expires_at, t.last_used_at, t.revoked_at,
+                      p.admin, ARRAY(SELECT DISTINCT g FROM unnest(p.groups || p.provider_groups) AS of_both (g) ORDER BY g) AS "groups!", t.created_at, t.expires_at, t.last_used_at, t.revoked_at,
                       t.kind, t.scopes
                FROM token t JOIN principal p ON p.id = t.principal_id
                WHERE ($1::uuid IS NULL OR t.principal_id = $1) AND ($2::uuid IS NULL OR t.id < $2)
@@ -274,7 +274,7 @@ impl Tx {
         let row = sqlx::query_as!(
             ListedToken,
             r#"SELECT t.id AS "id!", t.name, p.id AS "principal_id!", p.kind || ':' || p.subject AS "principal!",
-                      p.admin, p.groups, t.created_at, t.expires_at, t.last_used_at, t.revoked_at,
+                      p.admin, ARRAY(SELECT DISTINCT g FROM unnest(p.groups || p.provider_groups) AS of_both (g) ORDER BY g) AS "groups!", t.created_at, t.expires_at, t.last_used_at, t.revoked_at,
                       t.kind, t.scopes
                FROM token t JOIN principal p ON p.id = t.principal_id
                WHERE t.id = $1 FOR UPDATE OF t"#,
@@ -299,7 +299,7 @@ impl Tx {
             "WITH RECURSIVE ending AS (
                  SELECT id FROM token WHERE id = $1
                  UNION SELECT t.id FROM token t JOIN ending e ON t.made_with = e.id)
-             UPDATE token SET revoked_at = $2
+             UPDATE token SET revoked_at = $2, provider_token = NULL, recheck_at = NULL
              WHERE id IN (SELECT id FROM ending) AND revoked_at IS NULL
              RETURNING id, principal_id, name",
             id.uuid(),

@@ -35,7 +35,7 @@ pub async fn run(
     stop: CancellationToken,
 ) -> Result<(), JobSchedulerError> {
     let mut scheduler = JobScheduler::new().await?;
-    let Nudges { leases, audit, sweep, rotations, drift } = nudges;
+    let Nudges { leases, audit, sweep, rotations, drift, people } = nudges;
     let (times, last) = (times(&schedules.nudge), Mutex::new(Clock.now()));
     let job = Job::new(schedules.nudge.as_str(), move |_, _| {
         let now = Clock.now();
@@ -45,6 +45,7 @@ pub async fn run(
         leases.notify_one();
         audit.notify_one();
         rotations.notify_one();
+        people.notify_one();
     })?;
     scheduler.add(job).await?;
     for (cron, due) in [(schedules.sweep, sweep), (schedules.drift, drift)] {

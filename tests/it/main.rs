@@ -65,6 +65,7 @@ mod setting_up;
 mod settings;
 mod several_daemons;
 mod shutting_out;
+mod signing_in;
 mod standing;
 mod stopping;
 mod sweeping;

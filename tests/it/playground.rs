@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    io::Read as _,
+    io::{BufRead as _, BufReader, Read as _},
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -10,7 +10,10 @@ use std::{
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::support::{daemon::binary, eventually, seconds};
+use pgvalet::secret::Secret;
+use serde_json::Value;
+
+use crate::support::{browser::form, daemon::binary, eventually, seconds};
 
 /// The playground of a child that printed its port: the folder under /tmp whose server listens there.
 fn folder_of(port: &str) -> Option<PathBuf> {
@@ -161,4 +164,82 @@ async fn a_kept_playground_is_found_again() {
     assert_eq!(states, ["active", "revoked"], "{listed}");
     assert_eq!(fs::read_to_string(data.join("admin.token")).unwrap(), token);
     assert_eq!(processes_of(&data), Vec::<String>::new());
+}
+
+/// Lines of a pipe until one of them has this in it.
+async fn lines_until(pipe: impl std::io::Read + Send + 'static, last: &'static str) -> Vec<String> {
+    let read = move || {
+        let mut lines = Vec::new();
+        for line in BufReader::new(pipe).lines() {
+            lines.push(line.unwrap());
+            if lines.last().unwrap().contains(last) {
+                break;
+            }
+        }
+        lines
+    };
+    tokio::task::spawn_blocking(read).await.unwrap()
+}
+
+/// A command of somebody whose home this is: status, output, errors.
+async fn at_home(home: &Path, arguments: &[&str]) -> (i32, String, String) {
+    let mut command = binary();
+    command.args(arguments).env("HOME", home).stdin(Stdio::null());
+    let output = tokio::task::spawn_blocking(move || command.output()).await.unwrap().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (output.status.code().unwrap_or(-1), text(output.stdout), text(output.stderr))
+}
+
+/// As the README has it: the playground with its provider, signing in by device, a lease, psql, signing out.
+#[tokio::test]
+async fn a_person_of_its_provider_signs_in_and_works_in_a_lease() {
+    let home = tempfile::Builder::new().prefix("pgvalet-it-").tempdir().unwrap();
+    let mut playground = dev(&["--with-idp"]).spawn().unwrap();
+    let said = lines_until(playground.stdout.take().unwrap(), "Ctrl-C stops it").await;
+    let line = |part: &str| said.iter().find(|line| line.contains(part)).unwrap().clone();
+    let url = line("login --url").rsplit(' ').next().unwrap().to_owned();
+    let issuer = line("where somebody leaves").trim().split("/   #").next().unwrap().to_owned();
+
+    let mut login = binary();
+    login.args(["login", "--url", &url]).env("HOME", home.path());
+    login.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut login = login.spawn().unwrap();
+    let mut told = BufReader::new(login.stderr.take().unwrap());
+    let mut read = Vec::new();
+    while !read.last().is_some_and(|line: &String| line.contains("Waiting until")) {
+        let mut line = String::new();
+        assert!(told.read_line(&mut line).unwrap() > 0, "{read:?}");
+        read.push(line);
+    }
+    assert!(read.iter().any(|line| line.trim() == format!("{issuer}/device")), "{read:?}");
+    let code =
+        read.iter().map(|line| line.trim()).find(|line| line.len() == 9 && line.contains('-'));
+    let body = form(&[("user_code", code.unwrap()), ("person", "sub-ada")]);
+    let http = reqwest::Client::builder().no_proxy().build().unwrap();
+    http.post(format!("{issuer}/device")).body(body).send().await.unwrap();
+    assert!(end(&mut login).await.success());
+
+    let (code, who, err) = at_home(home.path(), &["whoami", "--json"]).await;
+    assert_eq!(code, 0, "{err}");
+    let who: Value = serde_json::from_str(&who).unwrap();
+    assert_eq!(
+        (who["principal"].as_str(), who["session"].as_str()),
+        (Some("person:ada"), Some("command-line"))
+    );
+    let (code, lease, err) = at_home(home.path(), &["get", "tenant-read"]).await;
+    assert_eq!(code, 0, "{err}");
+    let lease = Secret::new(lease.trim().to_owned());
+    let mut psql = Command::new("psql");
+    psql.arg(lease.expose()).args(["-X", "-q", "-A", "-t", "-c", "select slug from tenants"]);
+    let seen = tokio::task::spawn_blocking(move || psql.output()).await.unwrap().unwrap();
+    assert_eq!(String::from_utf8_lossy(&seen.stdout).trim(), "acme", "of her own tenant alone");
+
+    let (code, _, err) = at_home(home.path(), &["logout"]).await;
+    assert!(code == 0 && err.contains("the session is ended"), "{err}");
+    let (code, _, err) = at_home(home.path(), &["whoami"]).await;
+    assert_eq!(code, 3, "{err}");
+    let (code, _, err) = at_home(home.path(), &["login", "--url", &url, "--token", "x"]).await;
+    assert_eq!(code, 2, "{err}");
+    kill_process(Pid::from_child(&playground), Signal::INT).unwrap();
+    assert!(end(&mut playground).await.success());
 }

@@ -16,6 +16,7 @@ use crate::{
         ci::JobSeen,
         lease::{Cause, Granted, Proof},
         policy::Finding,
+        session::Client,
     },
     ids::{
         AuditId, LeaseId, LoginId, PrincipalId, ProfileId, RequestId, StandingRoleId, TargetId,
@@ -87,6 +88,61 @@ pub enum Event {
     /// A client's certificate was refused; with the names that were seen, if it was looked at.
     #[serde(rename = "certificate.refused")]
     CertificateRefused { names: Vec<String>, why: String },
+    /// Somebody signed in: a session was opened.
+    #[serde(rename = "person.signed-in")]
+    SignedIn {
+        token_id: TokenId,
+        principal_id: PrincipalId,
+        principal: String,
+        client: Client,
+        groups: Vec<String>,
+        expires_at: DateTime<Utc>,
+    },
+    /// A sign-in gave nobody a session.
+    #[serde(rename = "sign-in.refused")]
+    SignInRefused { client: Client, code: String, why: String },
+    /// A person was recorded, by what a provider says.
+    #[serde(rename = "person.recorded")]
+    PersonRecorded { principal_id: PrincipalId, principal: String, issuer: String, subject: String },
+    /// The provider says something else of a person than before: the groups and claims that hold now.
+    #[serde(rename = "person.changed")]
+    PersonChanged {
+        principal_id: PrincipalId,
+        principal: String,
+        groups: Vec<String>,
+        claims: BTreeMap<String, String>,
+    },
+    /// The provider does not vouch for a person any more.
+    #[serde(rename = "person.gone")]
+    PersonGone { principal_id: PrincipalId, principal: String, answer: String },
+    /// A principal was shut out.
+    #[serde(rename = "principal.disabled")]
+    PrincipalDisabled { principal_id: PrincipalId, principal: String },
+    /// It is let in again.
+    #[serde(rename = "principal.enabled")]
+    PrincipalEnabled { principal_id: PrincipalId, principal: String },
+    /// A principal was given these groups, beside those of its provider.
+    #[serde(rename = "principal.groups")]
+    PrincipalGroups { principal_id: PrincipalId, principal: String, groups: Vec<String> },
+    /// A principal is known by what an issuer says.
+    #[serde(rename = "identity.added")]
+    IdentityAdded { principal_id: PrincipalId, principal: String, issuer: String, subject: String },
+    /// It is not known by that any more.
+    #[serde(rename = "identity.removed")]
+    IdentityRemoved {
+        principal_id: PrincipalId,
+        principal: String,
+        issuer: String,
+        subject: String,
+    },
+    /// The provider calls its person something else.
+    #[serde(rename = "identity.renamed")]
+    IdentityRenamed {
+        principal_id: PrincipalId,
+        issuer: String,
+        subject: String,
+        user_name: String,
+    },
     /// A source guessed too often, and is slowed down.
     #[serde(rename = "source.throttled")]
     SourceThrottled { failures_per_minute: u32 },

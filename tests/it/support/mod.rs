@@ -1,6 +1,7 @@
 //! What the tests stand on.
 
 pub(crate) mod books;
+pub(crate) mod browser;
 pub(crate) mod certificates;
 pub(crate) mod chaos;
 pub(crate) mod clients;

@@ -1,33 +1,37 @@
 //! Every route of the API's own description, by every kind of caller: who gets in, and what is
 //! recorded of it. A route that is not in the table here fails the test.
 
-use std::{
-    collections::BTreeSet,
-    sync::atomic::{AtomicU32, Ordering},
-};
+mod requests;
+
+use std::collections::BTreeSet;
 
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::ci_jobs::{let_storefront_in, storefront};
-use crate::support::{
-    eventually,
-    issuer::Issuer,
-    people::{Answer, Person, lease_id},
-    seconds,
-    world::{Plan, World},
+use self::requests::request;
+use crate::{
+    ci_jobs::{let_storefront_in, storefront},
+    support::{
+        browser::world_with_provider,
+        eventually,
+        issuer::Issuer,
+        people::{Answer, Person, lease_id},
+        seconds,
+        world::World,
+    },
 };
-use crate::targets::admin_password;
 
 /// Who may.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum For {
     Anyone,
+    /// Anyone who brings what it takes, which is no token.
+    Guests,
     SignedIn,
     /// Those who hold one of these rights.
     With(&'static [&'static str]),
 }
-use For::{Anyone, SignedIn, With};
+use For::{Anyone, Guests, SignedIn, With};
 
 const TARGETS: For = With(&["targets"]);
 const PROFILES: For = With(&["profiles"]);
@@ -47,7 +51,7 @@ const ROLES: [(&str, &[&str]); 5] = [
 ];
 
 /// Each route, who may use it, and the kind of the audit entry that it leaves if it changes something.
-const TABLE: [(&str, &str, For, Option<&str>); 52] = [
+const TABLE: [(&str, &str, For, Option<&str>); 69] = [
     ("get", "/healthz", Anyone, None),
     ("get", "/readyz", Anyone, None),
     ("get", "/v1/whoami", SignedIn, None),
@@ -96,6 +100,23 @@ const TABLE: [(&str, &str, For, Option<&str>); 52] = [
     ("delete", "/v1/ci/rules/{name}", PEOPLE, Some("ci-rule.removed")),
     ("delete", "/v1/ci/issuers/{name}", PEOPLE, Some("issuer.removed")),
     ("post", "/v1/ci/explain", PEOPLE, None),
+    ("post", "/v1/sign-in/device", Guests, None),
+    ("post", "/v1/sign-in/device/poll", Guests, Some("person.signed-in")),
+    ("delete", "/v1/sessions", SignedIn, None),
+    ("get", "/v1/principals", PEOPLE, None),
+    ("get", "/v1/principals/{which}", PEOPLE, None),
+    ("post", "/v1/principals/{which}/disable", PEOPLE, Some("principal.disabled")),
+    ("post", "/v1/principals/{which}/enable", PEOPLE, Some("principal.enabled")),
+    ("post", "/v1/principals/{which}/identities", PEOPLE, Some("identity.added")),
+    ("delete", "/v1/principals/{which}/identities", PEOPLE, Some("identity.removed")),
+    ("put", "/v1/principals/{which}/groups", PEOPLE, Some("principal.groups")),
+    ("get", "/scim/v2/ServiceProviderConfig", PEOPLE, None),
+    ("get", "/scim/v2/Users", PEOPLE, None),
+    ("post", "/scim/v2/Users", PEOPLE, Some("person.recorded")),
+    ("get", "/scim/v2/Users/{user}", PEOPLE, None),
+    ("put", "/scim/v2/Users/{user}", PEOPLE, Some("identity.renamed")),
+    ("patch", "/scim/v2/Users/{user}", PEOPLE, Some("principal.disabled")),
+    ("delete", "/scim/v2/Users/{user}", PEOPLE, Some("principal.disabled")),
     ("get", "/v1/status", READ, None),
     ("get", "/v1/audit", AUDIT, None),
     ("get", "/v1/audit/verify", AUDIT, None),
@@ -127,118 +148,15 @@ fn the_table_names_every_route_and_no_other() {
     assert_eq!(named, described());
 }
 
-/// Each file has a profile that is new.
-static APPLIED: AtomicU32 = AtomicU32::new(0);
-
-/// A sound request for a route by a caller who may use it, with what it needs made beforehand.
-async fn request(world: &World, caller: &Person, method: &str, path: &str) -> (String, Value) {
-    if !path.starts_with("/v1/identities") {
-        return other_request(world, caller, method, path).await;
+/// A refusal: provisioning has a form of its own.
+#[track_caller]
+fn expect_refusal(answer: Answer, path: &str, status: u16, code: &str) -> Value {
+    if path.starts_with("/scim") {
+        let body = answer.expect(status);
+        assert_eq!(body["status"], status.to_string(), "{body}");
+        return body;
     }
-    let n = APPLIED.fetch_add(1, Ordering::Relaxed);
-    let name = format!("dns:{}-{n}.internal", world.name);
-    let body = json!({ "principal": "service:walk", "certificate": name });
-    if method == "delete" {
-        world.admin.post("/v1/identities", &body).await.expect(201);
-    }
-    let body = if method == "post" { body } else { Value::Null };
-    (path.replace("{certificate}", &name), body)
-}
-
-async fn other_request(
-    world: &World,
-    caller: &Person,
-    method: &str,
-    path: &str,
-) -> (String, Value) {
-    let name = &world.name;
-    let spare = format!("{name}-spare");
-    let mut path = with_ci_records(world, method, path).await;
-    if path.starts_with("/v1/leases/{id}") || path == "/v1/revocations" {
-        let made = caller.ask(&world.profile("read"), json!({ "tool": "walk" })).await.expect(201);
-        path = path.replace("{id}", &lease_id(&made));
-    } else if path.starts_with("/v1/tokens/{id}") {
-        let made = caller.post("/v1/tokens", &json!({ "name": "spare" })).await.expect(201);
-        path = path.replace("{id}", made["token"]["id"].as_str().unwrap());
-    } else if path == "/v1/targets/{name}/rotate-admin" {
-        path = path.replace("{name}", name);
-    } else if path.starts_with("/v1/targets/{name}") {
-        path = path.replace("{name}", if method == "get" { name } else { &spare });
-    } else if path.starts_with("/v1/standing-roles/{name}") {
-        path = path.replace("{name}", &format!("{name}-standing"));
-    } else if ["/v1/profiles/{name}/check", "/v1/profiles/{name}/access"].contains(&path.as_str()) {
-        path = path.replace("{name}", &world.profile("read"));
-    } else if path == "/v1/profiles/{name}/explain" {
-        path = path.replace("{name}", &world.profile("read")) + "?object=public.orders";
-    } else if path == "/v1/profiles/{name}" {
-        let read = world.profile("read");
-        path = path.replace("{name}", if method == "get" { &read } else { &spare });
-    }
-    let profile = json!({
-        "name": spare, "target": name, "database": world.shop(), "preset": "readonly",
-        "schemas": ["public"], "ttl": "1h", "max_ttl": "1h", "connection_limit": 1,
-    });
-    let nth = APPLIED.fetch_add(1, Ordering::Relaxed);
-    let file = format!(
-        "[profile.{name}-applied-{nth}]\ntarget = \"{name}\"\ndatabase = \"{}\"\npreset = \"readonly\"\n\
-         schemas = [\"public\"]\nttl = \"1h\"\n",
-        world.shop()
-    );
-    let body = match (method, path.as_str()) {
-        ("post", "/v1/leases") => json!({ "profile": world.profile("read") }),
-        ("post", "/v1/revocations") => json!({ "tool": "walk" }),
-        ("post", "/v1/tokens") => json!({ "name": "another" }),
-        ("post", "/v1/plan" | "/v1/apply") => json!({ "name": "file.toml", "text": file }),
-        ("put", path) if path.starts_with("/v1/standing-roles/") => json!({
-            "name": format!("{name}-standing"), "profile": world.profile("read"), "allow": ["anyone"],
-        }),
-        ("post", path) if path.ends_with("/renew") => json!({ "ttl": "2h" }),
-        ("put", path) if path.starts_with("/v1/targets/") => spare_target(world),
-        ("put", path) if path.starts_with("/v1/profiles/") => profile,
-        ("post", "/v1/adopt") => json!({ "target": world.name, "database": world.shop() }),
-        ("post", "/v1/ci/explain") => json!({ "token": "no token" }),
-        ("post", "/v1/drift") => json!({}),
-        ("post", "/v1/sweep") => json!({ "plan": true }),
-        ("post", "/v1/sweep/accept") => json!({ "plan": cautious_plan(world).await }),
-        _ => Value::Null,
-    };
-    (path, body)
-}
-
-/// The path; with a rule for CI jobs and an issuer made beforehand, if it is to remove one.
-async fn with_ci_records(world: &World, method: &str, path: &str) -> String {
-    let name = &world.name;
-    if !path.starts_with("/v1/ci/") || method != "delete" {
-        return path.to_owned();
-    }
-    let rule = format!("[ci.{name}-rule]\nissuer = \"{name}-ci\"\nsubject = \"x\"\n");
-    for (issuer, rule) in [("ci", rule.as_str()), ("issuer", "")] {
-        let text = format!(
-            "[issuer.{name}-{issuer}]\nkind = \"generic\"\nurl = \"https://{issuer}.example\"\n\
-             audience = \"{name}\"\n{rule}"
-        );
-        let file = json!({ "name": "ci.toml", "text": text });
-        world.admin.post("/v1/apply", &file).await.expect(200);
-    }
-    let of = if path.contains("/rules/") { "rule" } else { "issuer" };
-    path.replace("{name}", &format!("{name}-{of}"))
-}
-
-/// Makes the daemon cautious; gives the plan to be accepted.
-async fn cautious_plan(world: &World) -> Value {
-    let cautious = "UPDATE installation SET cautious_since = now(), cautious_because = 'a test'";
-    sqlx::raw_sql(cautious).execute(&mut world.on_state().await).await.unwrap();
-    let planned = world.admin.post("/v1/sweep", &json!({ "plan": true })).await.expect(200);
-    planned["plan"].clone()
-}
-
-/// The world's target under another name.
-fn spare_target(world: &World) -> Value {
-    json!({
-        "host": "127.0.0.1", "port": world.target_path.port(), "sslmode": "disable",
-        "admin_user": world.shop(), "admin_password": admin_password(world),
-        "databases": [world.shop()], "rotate_admin": "never",
-    })
+    answer.expect_problem(status, code)
 }
 
 async fn send(caller: &Person, name: &str, path: &str, body: &Value) -> Answer {
@@ -272,11 +190,11 @@ async fn has_login(world: &World, path: &str) {
 
 #[tokio::test]
 async fn each_route_lets_in_whom_it_should_and_records_what_it_changes() {
-    let world = World::start().await;
+    let (world, provider) = world_with_provider("").await;
     let member = world.person("member", &[]).await;
     for (method, path, who, changes) in &TABLE {
         for (caller, is_admin) in [(&member, false), (&world.admin, true)] {
-            let (path, body) = request(&world, caller, method, path).await;
+            let (path, body) = request((&world, &provider), caller, method, path).await;
             if path.ends_with("/credential") || path.ends_with("-standing/rotate") {
                 has_login(&world, &path).await;
             }
@@ -284,11 +202,7 @@ async fn each_route_lets_in_whom_it_should_and_records_what_it_changes() {
             let at = format!("{method} {path}, admin: {is_admin}: {}", answer.text);
             let left = left_by(&world, &answer).await;
             if matches!(who, With(_)) && !is_admin {
-                assert_eq!(
-                    (answer.status, &answer.body["code"]),
-                    (403, &json!("admin_only")),
-                    "{at}"
-                );
+                expect_refusal(answer, &path, 403, "admin_only");
                 assert_eq!(left, ["access.refused"], "{at}");
                 continue;
             }
@@ -306,7 +220,7 @@ async fn each_route_lets_in_whom_it_should_and_records_what_it_changes() {
 /// refusal says which right is missing.
 #[tokio::test]
 async fn each_role_opens_what_its_rights_are_for() {
-    let world = World::start().await;
+    let (world, provider) = world_with_provider("").await;
     let mut file = "[administration]\n".to_owned();
     for (role, _) in ROLES {
         file += &format!("{role} = [\"group:{role}s\"]\n");
@@ -325,13 +239,13 @@ async fn each_role_opens_what_its_rights_are_for() {
         assert_eq!(held, json!(wanted), "{role}");
         for (method, path, who, _) in &TABLE {
             let With(takes) = who else { continue };
-            let (path, body) = request(&world, &world.admin, method, path).await;
+            let (path, body) = request((&world, &provider), &world.admin, method, path).await;
             let answer = send(&holder, method, &path, &body).await;
             let at = format!("{role}: {method} {path}: {}", answer.text);
             if takes.iter().any(|right| rights.contains(right)) {
                 assert_ne!(answer.status, 403, "{at}");
             } else {
-                let problem = answer.expect_problem(403, "admin_only");
+                let problem = expect_refusal(answer, &path, 403, "admin_only");
                 let detail = problem["detail"].as_str().unwrap();
                 assert!(detail.contains(&format!("`{}`", takes[0])), "{at}");
             }
@@ -348,7 +262,7 @@ async fn each_role_opens_what_its_rights_are_for() {
 /// A job, though a rule makes its principal an administrator: whoever can change a workflow would be one.
 #[tokio::test]
 async fn a_ci_job_opens_nothing_that_takes_a_right() {
-    let (world, issuer) = (World::start().await, Issuer::start().await);
+    let ((world, provider), issuer) = (world_with_provider("").await, Issuer::start().await);
     let roles = "[administration]\nadmin = [\"ci:storefront-main\"]\n";
     let file = json!({ "name": "roles.toml", "text": roles });
     world.admin.post("/v1/apply", &file).await.expect(200);
@@ -357,7 +271,7 @@ async fn a_ci_job_opens_nothing_that_takes_a_right() {
     let job = world.admin.with_token(&token);
     for (method, path, who, _) in &TABLE {
         let (path, body) = match (who, *path) {
-            (With(_), _) => request(&world, &world.admin, method, path).await,
+            (With(_), _) => request((&world, &provider), &world.admin, method, path).await,
             (SignedIn, path) if *method == "get" && !path.contains('{') => {
                 (path.to_owned(), Value::Null)
             }
@@ -365,7 +279,7 @@ async fn a_ci_job_opens_nothing_that_takes_a_right() {
         };
         let answer = send(&job, method, &path, &body).await;
         match who {
-            With(_) => drop(answer.expect_problem(403, "admin_only")),
+            With(_) => drop(expect_refusal(answer, &path, 403, "admin_only")),
             _ => drop(answer.expect(200)),
         }
     }
@@ -374,8 +288,7 @@ async fn a_ci_job_opens_nothing_that_takes_a_right() {
 
 #[tokio::test]
 async fn without_a_good_token_every_route_is_closed_in_the_same_words() {
-    let settings = "[throttle]\nfailures_per_minute = 10000";
-    let world = World::with(Plan { settings, ..Plan::default() }).await;
+    let (world, _provider) = world_with_provider("").await;
     let unknown = format!("pgv_{}_{}", "0".repeat(32), "a".repeat(43));
     let short = json!({ "name": "short", "principal": "person:short", "ttl": "1s" });
     let short = world.admin.post("/v1/tokens", &short).await.expect(201);
@@ -392,15 +305,19 @@ async fn without_a_good_token_every_route_is_closed_in_the_same_words() {
     let mut told = BTreeSet::new();
     for (name, path, who, _) in &TABLE {
         let path = path.replace("{id}", &format!("lse_{}", "0".repeat(32)));
-        let path = path.replace("{name}", &world.name);
+        let path = path.replace("{name}", &world.name).replace("{which}", "person:nobody");
         for bad in [&world.admin.with_token(&unknown), &expired, &revoked] {
             let answer = send(bad, name, &path, &Value::Null).await;
             if *who == Anyone {
                 answer.expect(200);
                 continue;
             }
+            if *who == Guests {
+                assert!([200, 415].contains(&answer.status), "{}", answer.text);
+                continue;
+            }
             assert_eq!(answer.headers["www-authenticate"], "Bearer");
-            let problem = answer.expect_problem(401, "token_refused");
+            let problem = expect_refusal(answer, &path, 401, "token_refused");
             told.insert(problem["detail"].as_str().unwrap().to_owned());
         }
         let bare = reqwest::Client::builder().no_proxy().build().unwrap();
@@ -408,10 +325,12 @@ async fn without_a_good_token_every_route_is_closed_in_the_same_words() {
         let answer = answer.unwrap();
         if *who == Anyone {
             assert_eq!(answer.status(), 200);
+        } else if *who == Guests {
+            assert!([200, 415].contains(&answer.status().as_u16()), "{name} {path}");
         } else {
             assert_eq!(answer.status(), 401, "{name} {path}");
             let text = answer.text().await.unwrap();
-            assert!(text.contains("token_missing"), "{text}");
+            assert!(text.contains("send a token"), "{text}");
         }
     }
     assert_eq!(told.len(), 1, "{told:?}");

@@ -1,0 +1,193 @@
+//! A sound request for each route, by a caller who may use it.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use pgvalet::dev::provider::Provider;
+use serde_json::{Value, json};
+
+use crate::{
+    support::{
+        browser::click_device,
+        people::{Person, lease_id},
+        world::World,
+    },
+    targets::admin_password,
+};
+
+/// Each file has a profile that is new.
+static APPLIED: AtomicU32 = AtomicU32::new(0);
+
+/// A sound request for a route by a caller who may use it, with what it needs made beforehand.
+pub(super) async fn request(
+    (world, provider): (&World, &Provider),
+    caller: &Person,
+    method: &str,
+    path: &str,
+) -> (String, Value) {
+    if is_about_people(path) {
+        about_people(world, provider, method, path).await
+    } else if path.starts_with("/v1/identities") {
+        about_certificates(world, method, path).await
+    } else {
+        about_the_rest(world, caller, method, path).await
+    }
+}
+
+async fn about_certificates(world: &World, method: &str, path: &str) -> (String, Value) {
+    let n = APPLIED.fetch_add(1, Ordering::Relaxed);
+    let name = format!("dns:{}-{n}.internal", world.name);
+    let body = json!({ "principal": "service:walk", "certificate": name });
+    if method == "delete" {
+        world.admin.post("/v1/identities", &body).await.expect(201);
+    }
+    let body = if method == "post" { body } else { Value::Null };
+    (path.replace("{certificate}", &name), body)
+}
+
+async fn about_the_rest(
+    world: &World,
+    caller: &Person,
+    method: &str,
+    path: &str,
+) -> (String, Value) {
+    let name = &world.name;
+    let spare = format!("{name}-spare");
+    let mut path = with_ci_records(world, method, path).await;
+    if path.starts_with("/v1/leases/{id}") || path == "/v1/revocations" {
+        let made = caller.ask(&world.profile("read"), json!({ "tool": "walk" })).await.expect(201);
+        path = path.replace("{id}", &lease_id(&made));
+    } else if path.starts_with("/v1/tokens/{id}") {
+        let made = caller.post("/v1/tokens", &json!({ "name": "spare" })).await.expect(201);
+        path = path.replace("{id}", made["token"]["id"].as_str().unwrap());
+    } else if path == "/v1/targets/{name}/rotate-admin" {
+        path = path.replace("{name}", name);
+    } else if path.starts_with("/v1/targets/{name}") {
+        path = path.replace("{name}", if method == "get" { name } else { &spare });
+    } else if path.starts_with("/v1/standing-roles/{name}") {
+        path = path.replace("{name}", &format!("{name}-standing"));
+    } else if ["/v1/profiles/{name}/check", "/v1/profiles/{name}/access"].contains(&path.as_str()) {
+        path = path.replace("{name}", &world.profile("read"));
+    } else if path == "/v1/profiles/{name}/explain" {
+        path = path.replace("{name}", &world.profile("read")) + "?object=public.orders";
+    } else if path == "/v1/profiles/{name}" {
+        let read = world.profile("read");
+        path = path.replace("{name}", if method == "get" { &read } else { &spare });
+    }
+    let profile = json!({
+        "name": spare, "target": name, "database": world.shop(), "preset": "readonly",
+        "schemas": ["public"], "ttl": "1h", "max_ttl": "1h", "connection_limit": 1,
+    });
+    let nth = APPLIED.fetch_add(1, Ordering::Relaxed);
+    let file = format!(
+        "[profile.{name}-applied-{nth}]\ntarget = \"{name}\"\ndatabase = \"{}\"\npreset = \"readonly\"\n\
+         schemas = [\"public\"]\nttl = \"1h\"\n",
+        world.shop()
+    );
+    let body = match (method, path.as_str()) {
+        ("post", "/v1/leases") => json!({ "profile": world.profile("read") }),
+        ("post", "/v1/revocations") => json!({ "tool": "walk" }),
+        ("post", "/v1/tokens") => json!({ "name": "another" }),
+        ("post", "/v1/plan" | "/v1/apply") => json!({ "name": "file.toml", "text": file }),
+        ("put", path) if path.starts_with("/v1/standing-roles/") => json!({
+            "name": format!("{name}-standing"), "profile": world.profile("read"), "allow": ["anyone"],
+        }),
+        ("post", path) if path.ends_with("/renew") => json!({ "ttl": "2h" }),
+        ("put", path) if path.starts_with("/v1/targets/") => spare_target(world),
+        ("put", path) if path.starts_with("/v1/profiles/") => profile,
+        ("post", "/v1/adopt") => json!({ "target": world.name, "database": world.shop() }),
+        ("post", "/v1/ci/explain") => json!({ "token": "no token" }),
+        ("post", "/v1/drift") => json!({}),
+        ("post", "/v1/sweep") => json!({ "plan": true }),
+        ("post", "/v1/sweep/accept") => json!({ "plan": cautious_plan(world).await }),
+        _ => Value::Null,
+    };
+    (path, body)
+}
+
+/// The path; with a rule for CI jobs and an issuer made beforehand, if it is to remove one.
+async fn with_ci_records(world: &World, method: &str, path: &str) -> String {
+    let name = &world.name;
+    if !path.starts_with("/v1/ci/") || method != "delete" {
+        return path.to_owned();
+    }
+    let rule = format!("[ci.{name}-rule]\nissuer = \"{name}-ci\"\nsubject = \"x\"\n");
+    for (issuer, rule) in [("ci", rule.as_str()), ("issuer", "")] {
+        let text = format!(
+            "[issuer.{name}-{issuer}]\nkind = \"generic\"\nurl = \"https://{issuer}.example\"\n\
+             audience = \"{name}\"\n{rule}"
+        );
+        let file = json!({ "name": "ci.toml", "text": text });
+        world.admin.post("/v1/apply", &file).await.expect(200);
+    }
+    let of = if path.contains("/rules/") { "rule" } else { "issuer" };
+    path.replace("{name}", &format!("{name}-{of}"))
+}
+
+fn is_about_people(path: &str) -> bool {
+    let begins = ["/v1/sign-in", "/v1/principals", "/scim"];
+    begins.iter().any(|begin| path.starts_with(begin))
+}
+
+/// The same for routes about people: each is about somebody new.
+async fn about_people(
+    world: &World,
+    provider: &Provider,
+    method: &str,
+    path: &str,
+) -> (String, Value) {
+    let nth = APPLIED.fetch_add(1, Ordering::Relaxed);
+    let known = json!({ "issuer": "https://example.org", "subject": format!("key-{nth}") });
+    let user =
+        json!({ "userName": format!("user-{nth}"), "externalId": format!("user-key-{nth}") });
+    let mut path = path.to_owned();
+    if path.contains("{which}") {
+        world.person(&format!("spare-{nth}"), &[]).await;
+        path = path.replace("{which}", &format!("person:spare-{nth}"));
+    }
+    if path.contains("{user}") {
+        let made = world.admin.post("/scim/v2/Users", &user).await.expect(201);
+        path = path.replace("{user}", made["id"].as_str().unwrap());
+    }
+    if let Some(who) = path.strip_suffix("/enable") {
+        world.admin.post(&format!("{who}/disable"), &Value::Null).await.expect(204);
+    }
+    if path.ends_with("/identities") && method == "delete" {
+        world.admin.post(&path, &known).await.expect(204);
+        path += &format!("?issuer=https://example.org&subject=key-{nth}");
+    }
+    let body = match (method, path.as_str()) {
+        ("post", "/v1/sign-in/device/poll") => {
+            let begun = world.admin.post("/v1/sign-in/device", &Value::Null).await.expect(200);
+            click_device(provider, begun["user_code"].as_str().unwrap(), "sub-gus").await;
+            json!({ "secret": begun["secret"] })
+        }
+        ("post", "/scim/v2/Users") => user,
+        ("put", path) if path.starts_with("/scim") => {
+            json!({ "userName": format!("renamed-{nth}"), "externalId": user["externalId"] })
+        }
+        ("patch", _) => {
+            json!({ "Operations": [{ "op": "replace", "path": "active", "value": false }] })
+        }
+        ("post", path) if path.ends_with("/identities") => known,
+        ("put", path) if path.ends_with("/groups") => json!({ "groups": ["some"] }),
+        _ => Value::Null,
+    };
+    (path, body)
+}
+
+/// Makes the daemon cautious; gives the plan to be accepted.
+async fn cautious_plan(world: &World) -> Value {
+    let cautious = "UPDATE installation SET cautious_since = now(), cautious_because = 'a test'";
+    sqlx::raw_sql(cautious).execute(&mut world.on_state().await).await.unwrap();
+    let planned = world.admin.post("/v1/sweep", &json!({ "plan": true })).await.expect(200);
+    planned["plan"].clone()
+}
+
+/// The world's target under another name.
+fn spare_target(world: &World) -> Value {
+    json!({
+        "host": "127.0.0.1", "port": world.target_path.port(), "sslmode": "disable",
+        "admin_user": world.shop(), "admin_password": admin_password(world),
+        "databases": [world.shop()], "rotate_admin": "never",
+    })
+}
