@@ -44,7 +44,7 @@ impl App {
         let keys = keys.map_err(Error::IssuerUnavailable)?;
         let rules = known.rules.iter().map(|(rule, _)| rule);
         match job::verify(text, &keys, &known.spec, rules, self.clock.now()) {
-            Ok(job) => self.admit_job(text, job, known, origin).await,
+            Ok(job) => self.admit_job(text, job, &known, origin).await,
             Err(refused) => self.refuse_job(refused, issuer, origin).await,
         }
     }
@@ -53,7 +53,7 @@ impl App {
         &self,
         text: &str,
         job: VerifiedJob,
-        known: KnownIssuer,
+        known: &KnownIssuer,
         origin: &Origin,
     ) -> Result<Caller, Error> {
         if let Some(review) = &known.spec.token_review {
@@ -66,11 +66,11 @@ impl App {
                 return self.refuse_job(refused, &known.spec.url, origin).await;
             }
         }
-        let principal = known.rules.into_iter().find(|(rule, _)| rule.name == *job.rule());
+        let principal = known.rules.iter().find(|(rule, _)| rule.name == *job.rule());
         let Some((_, principal)) = principal else {
             return Err(Error::TokenRefused);
         };
-        Ok(Caller::by_job(job, principal))
+        Ok(Caller::by_job(job, principal.clone()))
     }
 
     /// The caller hears nothing but that it is refused; the audit has the reason. A source that goes on so is

@@ -1,10 +1,14 @@
 //! Rows of `issuer` and `ci_rule`: whose CI jobs are let in; and of `spent_token`: which of their tokens handed
 //! out a credential.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, HashMap},
+    fmt,
+    sync::Arc,
+};
 
 use chrono::{DateTime, Utc};
-use sqlx::types::Json;
+use sqlx::{PgPool, types::Json};
 
 use crate::{
     domain::{
@@ -12,6 +16,7 @@ use crate::{
         name::Name,
         principal::{Kind, Principal},
     },
+    gather::{Bounds, Gather},
     ids::LeaseId,
     store::{
         Store, Tx,
@@ -30,44 +35,78 @@ pub struct KnownIssuer {
     pub rules: Vec<(RuleSpec, Principal)>,
 }
 
+/// Jobs of one pipeline ask at once: they are looked up together.
+pub(in crate::store) struct Lookups(Gather<(), String, Result<Option<Arc<KnownIssuer>>, Error>>);
+
+const BOUNDS: Bounds = Bounds { in_a_batch: 128, at_once: 1, waiting: 4096 };
+
+impl Lookups {
+    pub(in crate::store) fn new(pool: &PgPool) -> Self {
+        let pool = pool.clone();
+        Self(Gather::new(BOUNDS, move |urls: Vec<String>| {
+            let pool = pool.clone();
+            async move {
+                match known_issuers(&pool, &urls).await {
+                    Ok(known) => urls.iter().map(|url| Ok(known.get(url).cloned())).collect(),
+                    Err(e) => e.for_each_of(urls.len()),
+                }
+            }
+        }))
+    }
+}
+
+impl fmt::Debug for Lookups {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Lookups").finish_non_exhaustive()
+    }
+}
+
+async fn known_issuers(
+    pool: &PgPool,
+    urls: &[String],
+) -> Result<HashMap<String, Arc<KnownIssuer>>, Error> {
+    let rows = sqlx::query!(
+        r#"SELECT i.url, i.spec AS "issuer: Json<IssuerSpec>", r.spec AS "rule?: Json<RuleSpec>", p.id AS "id?",
+                  p.issuer AS "vouches?", p.subject AS "subject?", p.groups AS "groups?", p.admin AS "admin?",
+                  p.claims AS "claims?: Json<BTreeMap<String, String>>"
+           FROM issuer i
+           LEFT JOIN (ci_rule r JOIN principal p ON p.kind = 'ci' AND p.subject = r.name AND p.disabled_at IS NULL)
+               ON r.issuer = i.name
+           WHERE i.url = ANY (ARRAY(SELECT url FROM jsonb_array_elements_text($1) AS asked (url)))
+           ORDER BY r.name"#,
+        Json(urls) as _
+    )
+    .fetch_all(pool)
+    .await?;
+    let mut known: HashMap<String, KnownIssuer> = HashMap::new();
+    for row in rows {
+        let fresh = KnownIssuer { spec: row.issuer.0, rules: Vec::new() };
+        let issuer = known.entry(row.url).or_insert(fresh);
+        let (Some(rule), Some(id), Some(subject)) = (row.rule, row.id, row.subject) else {
+            continue;
+        };
+        let principal = people::Row {
+            id,
+            issuer: row.vouches.unwrap_or_default(),
+            subject,
+            kind: Kind::Ci.as_str().to_owned(),
+            groups: row.groups.unwrap_or_default(),
+            admin: row.admin.unwrap_or_default(),
+            claims: row.claims.unwrap_or_default(),
+        };
+        issuer.rules.push((rule.0, principal.try_into()?));
+    }
+    Ok(known.into_iter().map(|(url, issuer)| (url, Arc::new(issuer))).collect())
+}
+
 impl Store {
     /// The issuer of that URL, to the letter. Asked for each token, so that a rule that is taken back holds on no
     /// daemon.
     ///
     /// # Errors
     /// If the database does not answer.
-    pub async fn issuer_of(&self, url: &str) -> Result<Option<KnownIssuer>, Error> {
-        let rows = sqlx::query!(
-            r#"SELECT i.spec AS "issuer: Json<IssuerSpec>", r.spec AS "rule?: Json<RuleSpec>", p.id AS "id?",
-                      p.issuer AS "vouches?", p.subject AS "subject?", p.groups AS "groups?", p.admin AS "admin?",
-                      p.claims AS "claims?: Json<BTreeMap<String, String>>"
-               FROM issuer i
-               LEFT JOIN (ci_rule r JOIN principal p ON p.kind = 'ci' AND p.subject = r.name AND p.disabled_at IS NULL)
-                   ON r.issuer = i.name
-               WHERE i.url = $1 ORDER BY r.name"#,
-            url
-        )
-        .fetch_all(&self.pool)
-        .await?;
-        let mut known: Option<KnownIssuer> = None;
-        for row in rows {
-            let issuer =
-                known.get_or_insert_with(|| KnownIssuer { spec: row.issuer.0, rules: Vec::new() });
-            let (Some(rule), Some(id), Some(subject)) = (row.rule, row.id, row.subject) else {
-                continue;
-            };
-            let principal = people::Row {
-                id,
-                issuer: row.vouches.unwrap_or_default(),
-                subject,
-                kind: Kind::Ci.as_str().to_owned(),
-                groups: row.groups.unwrap_or_default(),
-                admin: row.admin.unwrap_or_default(),
-                claims: row.claims.unwrap_or_default(),
-            };
-            issuer.rules.push((rule.0, principal.try_into()?));
-        }
-        Ok(known)
+    pub async fn issuer_of(&self, url: &str) -> Result<Option<Arc<KnownIssuer>>, Error> {
+        self.issuer_lookups.0.ask((), url.to_owned()).await?
     }
 
     /// All issuers, by name.

@@ -59,6 +59,7 @@ pub struct Store {
     metrics: Arc<Metrics>,
     issuing: Arc<issuing::Issuing>,
     token_lookups: Arc<tokens::Lookups>,
+    issuer_lookups: Arc<ci::Lookups>,
 }
 
 /// One running transaction. Dropped without [`Tx::commit`], it rolls back.
@@ -107,7 +108,8 @@ impl Store {
             .connect_lazy_with(options);
         let issuing = Arc::new(issuing::Issuing::new(&pool, &metrics));
         let token_lookups = Arc::new(tokens::Lookups::new(&pool));
-        Ok(Self { pool, metrics, issuing, token_lookups })
+        let issuer_lookups = Arc::new(ci::Lookups::new(&pool));
+        Ok(Self { pool, metrics, issuing, token_lookups, issuer_lookups })
     }
 
     /// Brings the schema up to date. Several daemons may do so at once: one waits for the other. A
