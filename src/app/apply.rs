@@ -209,6 +209,11 @@ impl App {
                 faults.push(desired.fault_at(&code.name, &path, message));
             }
         }
+        for issuer in &desired.issuers {
+            let fault = issuer.token_review.as_ref().and_then(|review| self.review_fault(review));
+            let path = format!("issuer.{}.token_review", issuer.name);
+            faults.extend(fault.map(|message| desired.fault_at(&code.name, &path, message)));
+        }
         let profiles = self.store.profiles().await?;
         for spec in &desired.standing_roles {
             let there = desired.profiles.iter().any(|profile| profile.name == spec.profile)

@@ -11,7 +11,7 @@ use crate::{
     domain::{
         audit::Event,
         ci::{
-            IssuerSpec,
+            IssuerSpec, TokenReview,
             explanation::TokenExplanation,
             rule::{self, RuleSpec},
             system::cut,
@@ -19,7 +19,7 @@ use crate::{
         name::Name,
         plan::{self, Action, Change, Desired},
     },
-    identity::{Admin, job, jwt::Unverified, token_review},
+    identity::{Admin, issuers, job, jwt::Unverified, token_review},
     store::{self, Tx},
 };
 
@@ -44,6 +44,32 @@ impl App {
             lines.push(PlannedLine { notes, ..line("ci", spec.name.as_str(), change) });
         }
         Ok(lines)
+    }
+
+    /// Why this daemon does not ask there, in words. A file names the cluster and the token for it; only the
+    /// daemon's own configuration says which token may go where.
+    pub(in crate::app) fn review_fault(&self, review: &TokenReview) -> Option<String> {
+        let TokenReview { url, token_file, .. } = review;
+        let allowed = self.token_reviews.iter().any(|(to, file)| (to, file) == (url, token_file));
+        (!allowed).then(|| format!(
+            "this daemon does not send {token_file} to {url}: its own configuration must say so, `[[token_review]] url = {url:?}, token_file = {token_file:?}`"
+        ))
+    }
+
+    /// Asks the cluster whether it still stands by a token.
+    ///
+    /// # Errors
+    /// If it cannot be asked.
+    pub(in crate::app) async fn review(
+        &self,
+        review: &TokenReview,
+        token: &str,
+        audiences: &[String],
+    ) -> Result<Result<(), String>, issuers::Error> {
+        match self.review_fault(review) {
+            Some(why) => Err(issuers::Error::Unusable { url: review.url.clone(), why }),
+            None => token_review::review(review, token, audiences).await,
+        }
     }
 
     /// Records them.
@@ -190,7 +216,7 @@ impl App {
         let mut faults = Vec::new();
         if let Some(review) = &known.spec.token_review {
             let audiences = job::audiences(&known.spec, rules.clone());
-            match token_review::review(review, token, &audiences).await {
+            match self.review(review, token, &audiences).await {
                 Ok(Ok(())) => {}
                 Ok(Err(why)) => faults.push(format!("the cluster does not stand by it: {why}")),
                 Err(error) => faults.push(format!("the cluster could not be asked: {error}")),

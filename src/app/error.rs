@@ -78,6 +78,9 @@ pub enum Error {
         /// The rights of which it needs one.
         rights: Vec<Right>,
     },
+    /// A credential is handed out to whom its lease is, and to nobody else.
+    #[error("somebody else's lease")]
+    NotYours,
     /// There is no such thing, or not for this caller.
     #[error("no {what} `{name}`")]
     NotFound {
@@ -245,6 +248,7 @@ impl Error {
             Self::SignInRefused { code, .. } => code,
             Self::Provider(_) => "provider_unavailable",
             Self::Forbidden { .. } => "admin_only",
+            Self::NotYours => "not_yours",
             Self::NotFound { .. } => "not_found",
             Self::Invalid(_) => "invalid_request",
             Self::File(_) => "invalid_file",
@@ -284,6 +288,7 @@ impl Error {
                 Kind::Throttled
             }
             Self::Forbidden { .. }
+            | Self::NotYours
             | Self::SignInRefused { .. }
             | Self::NotReadable { .. }
             | Self::NotForJobs { .. }
@@ -341,6 +346,7 @@ impl Error {
             Self::SignInRefused { detail, .. } => detail.clone(),
             Self::Provider(_) => "the identity provider cannot be asked: try again; the request's id is in the daemon's log, with the reason".to_owned(),
             Self::Forbidden { what, rights } => format!("{what} needs {}", administration::in_words(rights)),
+            Self::NotYours => "the lease is somebody else's, and its credential goes to them alone: revoke it, or ask for one of your own".to_owned(),
             Self::NotFound { what, name, near } => match near {
                 Some(near) => format!("there is no {what} `{name}`; did you mean `{near}`?"),
                 None => format!("there is no {what} `{name}`"),

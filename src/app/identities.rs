@@ -73,6 +73,7 @@ impl App {
         let change = PrincipalChange { groups: wish.groups, admin: None, claims: wish.claims };
         let mut tx = self.store.begin().await?;
         let principal = tx.ensure_principal(LOCAL_ISSUER, *kind, name, &change, now).await?;
+        self.refuse_beyond(admin, origin, &principal).await?;
         let is_new = match tx.lock_certificate(&subject).await? {
             Some(known) if known.principal_id == principal.id => false,
             Some(known) => return Err(taken(&known)),

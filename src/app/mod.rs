@@ -98,6 +98,8 @@ pub struct App {
     pub(in crate::app) times: Times,
     /// The proxies whose word about where a request comes from is taken.
     pub(in crate::app) trusted_proxies: Vec<IpNet>,
+    /// The clusters that may be asked about pods, each with the file of the token for it.
+    pub(in crate::app) token_reviews: Vec<(String, String)>,
     /// The provider that people sign in at, if there is one.
     pub(in crate::app) sign_ins: Option<people::SignIns>,
     /// How long a token may last.
@@ -177,6 +179,8 @@ pub struct Parts {
     pub times: Times,
     /// The proxies whose word about where a request comes from is taken.
     pub trusted_proxies: Vec<IpNet>,
+    /// The clusters that may be asked about pods, each with the file of the token for it.
+    pub token_reviews: Vec<(String, String)>,
     /// The provider that people sign in at, if there is one.
     pub sign_ins: Option<people::SignIns>,
     /// How long a token may last.
@@ -265,6 +269,7 @@ impl App {
             issuers: parts.issuers,
             times: parts.times,
             trusted_proxies: parts.trusted_proxies,
+            token_reviews: parts.token_reviews,
             sign_ins: parts.sign_ins,
             longest_token: TimeDelta::from_std(parts.longest_token).unwrap_or(TimeDelta::MAX),
             max_live_per_caller: parts.max_live_per_caller,

@@ -54,7 +54,7 @@ impl App {
         id: LeaseId,
         ttl: Option<Seconds>,
     ) -> Result<Renewed, Error> {
-        let before = self.lease_to_change(caller, id).await?;
+        let before = self.lease_to_change(caller, origin, id).await?;
         if before.state != State::Active {
             return Err(Error::LeaseOver { state: before.state, cause: before.cause });
         }

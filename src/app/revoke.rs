@@ -36,7 +36,7 @@ impl App {
         origin: &Origin,
         id: LeaseId,
     ) -> Result<Lease, Error> {
-        let lease = self.lease_to_change(caller, id).await?;
+        let lease = self.lease_to_change(caller, origin, id).await?;
         self.refuse_standing(id).await?;
         self.start_revoking(caller, origin, &lease).await?;
         let mut leases = vec![lease];

@@ -50,7 +50,7 @@ impl App {
         origin: &Origin,
         id: LeaseId,
     ) -> Result<Answer, Error> {
-        let lease = self.lease(caller, id).await?;
+        let lease = self.own_lease(caller, id).await?;
         let profile = self.check_still_allowed(caller, origin, &lease).await?;
         let (target, handle) = self.handle(lease.target_id).await?;
         let deadline = Instant::now() + self.times.issue_deadline;

@@ -1,7 +1,7 @@
 //! Leases as they stand.
 
 use crate::{
-    app::{App, LeaseFilter, error::Error},
+    app::{App, LeaseFilter, Origin, error::Error},
     domain::{administration::Right, lease::Lease},
     identity::Caller,
     ids::LeaseId,
@@ -26,16 +26,31 @@ impl App {
     pub(in crate::app) async fn lease_to_change(
         &self,
         caller: &Caller,
+        origin: &Origin,
         id: LeaseId,
     ) -> Result<Lease, Error> {
         let lease = self.lease(caller, id).await?;
-        if is_own(caller, &lease) || caller.may(Right::Leases) {
-            return Ok(lease);
+        if !is_own(caller, &lease) {
+            let what = "changing somebody else's lease";
+            self.admin(caller, origin, (&[Right::Leases], what)).await?;
         }
-        Err(Error::Forbidden {
-            what: "changing somebody else's lease",
-            rights: vec![Right::Leases],
-        })
+        Ok(lease)
+    }
+
+    /// One lease, to be handed out another credential of: the caller's own and nobody else's, whatever rights
+    /// it holds. Who signs in is whom the login's name and the audit say.
+    ///
+    /// # Errors
+    /// If there is none, or it is somebody else's.
+    pub(in crate::app) async fn own_lease(
+        &self,
+        caller: &Caller,
+        id: LeaseId,
+    ) -> Result<Lease, Error> {
+        let lease = self.lease(caller, id).await?;
+        // That of a standing role is nobody's, and that is said first.
+        self.refuse_standing(id).await?;
+        if is_own(caller, &lease) { Ok(lease) } else { Err(Error::NotYours) }
     }
 
     /// A page of leases, newest first: the caller's own, or all if it may read everything.

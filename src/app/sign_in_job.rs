@@ -15,7 +15,6 @@ use crate::{
         job::{self, Refused, VerifiedJob},
         jwt::{self, Unverified},
         throttle::Turn,
-        token_review,
     },
     ids::LeaseId,
     store::{Tx, ci::KnownIssuer, issuing::Spent},
@@ -60,7 +59,7 @@ impl App {
             let rule = known.rules.iter().find(|(rule, _)| rule.name == *job.rule());
             let audience = rule.and_then(|(rule, _)| rule.audience(&known.spec));
             let audiences: Vec<String> = audience.into_iter().map(str::to_owned).collect();
-            let reviewed = token_review::review(review, text, &audiences).await;
+            let reviewed = self.review(review, text, &audiences).await;
             if let Err(why) = reviewed.map_err(Error::IssuerUnavailable)? {
                 let refused = Refused::NotThere(cut(&why));
                 return self.refuse_job(refused, &known.spec.url, origin).await;

@@ -63,6 +63,9 @@ impl Config {
         writeln!(out, "\n[http]\nrequest_timeout = \"{}\"", words(http.request_timeout))?;
         writeln!(out, "max_body_bytes = {}", http.max_body_bytes)?;
         writeln!(out, "shutdown_deadline = \"{}\"", words(http.shutdown_deadline))?;
+        for (url, file) in &self.token_reviews {
+            writeln!(out, "\n[[token_review]]\nurl = {url:?}\ntoken_file = {file:?}")?;
+        }
         let targets = &self.targets;
         writeln!(out, "\n[targets]\npassword_commands = {:?}", targets.password_commands)?;
         writeln!(out, "password_folders = {:?}", targets.password_folders)?;

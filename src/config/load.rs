@@ -60,6 +60,7 @@ struct Written {
     tokens: Option<TokensConfig>,
     http: Option<HttpConfig>,
     targets: targets::Written,
+    token_reviews: Vec<(String, String)>,
     metrics_listen: Option<SocketAddr>,
     audit_log: AuditLogConfig,
 }
@@ -134,6 +135,8 @@ fn read_root(root: &mut Table, path: &Path) -> Written {
     written.oidc = root.table("oidc").and_then(|mut table| oidc::read(&mut table, folder));
     written.tokens = root.table("tokens").map(read_tokens);
     written.http = root.table("http").map(read_http);
+    written.token_reviews =
+        root.tables("token_review").into_iter().filter_map(read_token_review).collect();
     written.targets = root.table("targets").map(targets::read).unwrap_or_default();
     if let Some(mut metrics) = root.table("metrics") {
         written.metrics_listen = metrics.parsed("listen", WRITE_ADDRESS, parse_address);
@@ -157,6 +160,11 @@ fn read_networks(root: &mut Table, key: &'static str) -> Vec<IpNet> {
         }
     };
     texts.iter().filter_map(read).collect()
+}
+
+fn read_token_review(mut table: Table) -> Option<(String, String)> {
+    let (url, file) = (table.required_string("url"), table.required_string("token_file"));
+    Some((url?, file?))
 }
 
 fn read_lease(mut table: Table) -> LeaseConfig {
@@ -253,6 +261,7 @@ fn overlay(
         oidc: written.oidc,
         tokens: written.tokens.unwrap_or_default(),
         http: written.http.unwrap_or_default(),
+        token_reviews: written.token_reviews,
         targets: targets::overlay(&place, written.targets, environment, faults),
         telemetry: TelemetryConfig {
             metrics_listen: written.metrics_listen,

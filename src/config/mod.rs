@@ -73,6 +73,9 @@ pub struct Config {
     pub http: HttpConfig,
     /// What of this machine targets may be signed in with.
     pub targets: TargetsConfig,
+    /// The clusters that may be asked about pods, each with the file of this machine that holds the token for
+    /// it: whoever writes rules for CI jobs must not have such a token sent anywhere else.
+    pub token_reviews: Vec<(String, String)>,
     /// Where traces, metrics and logs go.
     pub telemetry: TelemetryConfig,
     /// Where audit entries are written as lines.

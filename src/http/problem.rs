@@ -280,6 +280,7 @@ fn error_faults(error: &Error) -> Vec<ProblemFault> {
         | Error::SignInRefused { .. }
         | Error::Provider(_)
         | Error::Forbidden { .. }
+        | Error::NotYours
         | Error::NotFound { .. }
         | Error::Refused { .. }
         | Error::NotReadable { .. }

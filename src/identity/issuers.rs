@@ -168,6 +168,10 @@ impl Issuers {
             Ok(keys) => {
                 let keys = Arc::new(keys);
                 known.note(|seen| {
+                    // The first time, nobody asked for a key that was missing: the next one may at once.
+                    if seen.keys.is_none() {
+                        seen.asked_at = None;
+                    }
                     (seen.keys, seen.failed) = (Some((Arc::clone(&keys), now)), None);
                 });
                 Ok(keys)

@@ -286,6 +286,7 @@ async fn build_app(
             orphan_grace: config.sweep.orphan_grace,
         },
         trusted_proxies: config.trusted_proxies.clone(),
+        token_reviews: config.token_reviews.clone(),
         sign_ins,
         longest_token: config.tokens.max_ttl,
         max_live_per_caller: config.lease.max_live_per_caller,

@@ -232,6 +232,10 @@ async fn others_leases_are_seen_by_readers_and_ended_by_responders() {
     let path = format!("/v1/leases/{}", lease_id(&made));
     ava.get(&path).await.expect(200);
     ava.delete(&path).await.expect_problem(403, "admin_only");
+    // Whatever they may do with it: its credential is its holder's.
+    for somebody in [&ava, &rob, &world.admin] {
+        somebody.rotate(&lease_id(&made)).await.expect_problem(403, "not_yours");
+    }
     ava.post("/v1/revocations", &json!({ "person": "alice" })).await.expect(200);
     assert_eq!(rob.get(&path).await.expect(200)["state"], "active", "an auditor ended it");
     world.person("mal", &[]).await.delete(&path).await.expect_problem(404, "not_found");

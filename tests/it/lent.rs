@@ -11,7 +11,7 @@ use serde_json::json;
 use crate::support::{
     daemon::binary,
     eventually, milliseconds, seconds,
-    shell::{Shell, end, finish, first_line},
+    shell::{Shell, end, finish, first_line, hearing_signals},
     world::World,
 };
 
@@ -25,6 +25,7 @@ fn parent(shell: &Shell, in_front: &str, profile: &str, program: &str) -> Child 
     command.args(["-c", &script]).arg(binary().get_program()).args([profile, program]);
     command.env_clear().envs(shell.command(&[]).get_envs().filter_map(|(k, v)| Some((k, v?))));
     command.current_dir(shell.home.path());
+    let mut command = hearing_signals(&command);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
     command.spawn().unwrap()
 }

@@ -13,7 +13,7 @@ use crate::{
     support::{
         issuer::{AUDIENCE, Issuer},
         people::lease_id,
-        world::World,
+        world::{Plan, World},
     },
 };
 
@@ -57,12 +57,14 @@ impl Cluster {
 
 #[tokio::test]
 async fn a_pod_that_was_deleted_is_out_though_its_token_lasts() {
-    let (world, issuer) = (World::start().await, Issuer::start().await);
     let cluster = Cluster::default();
     let api = cluster.start().await;
     let folder = tempfile::tempdir().unwrap();
     let own = folder.path().join("token");
     fs::write(&own, "eyown.token.1\n").unwrap();
+    let may = format!("[[token_review]]\nurl = \"{api}\"\ntoken_file = \"{}\"\n", own.display());
+    let plan = Plan { settings: may.leak(), ..Plan::default() };
+    let (world, issuer) = (World::with(plan).await, Issuer::start().await);
     let account = "01234567-89ab-cdef-0123-456789abcdef";
     let text = format!(
         "[issuer.cluster]\nkind = \"kubernetes\"\nurl = \"{}\"\naudience = \"{AUDIENCE}\"\nmax_age = \"1h\"\n\
@@ -71,6 +73,12 @@ async fn a_pod_that_was_deleted_is_out_though_its_token_lasts() {
         issuer.url,
         own.display()
     );
+    // The token goes where the daemon's own configuration says, whoever may write rules.
+    for (part, other) in [(api.as_str(), "http://127.0.0.1:1"), ("/token\"", "/other\"")] {
+        let file = json!({ "name": "ci.toml", "text": text.replacen(part, other, 1) });
+        let refused = world.admin.post("/v1/apply", &file).await.expect(422);
+        assert!(refused.to_string().contains("[[token_review]]"), "{refused}");
+    }
     apply(&world, &text, &["ci:reports"]).await;
     let claims = |namespace: &str, uid: &str| {
         json!({

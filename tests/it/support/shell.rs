@@ -81,10 +81,24 @@ impl Shell {
 
     /// Starts it with its standard input and output in our hands.
     pub(crate) fn start(&self, arguments: &[&str]) -> Child {
-        let mut command = self.command(arguments);
+        let command = self.command(arguments);
+        let mut command = hearing_signals(&command);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command.spawn().unwrap()
     }
+}
+
+/// The same command as a terminal would start it. Whoever runs the tests under `nohup`, as some runners do, has
+/// every child ignore SIGHUP, and pgvalet keeps to that.
+pub(crate) fn hearing_signals(command: &Command) -> Command {
+    let mut heard = Command::new("env");
+    heard.arg("--default-signal=HUP,INT,QUIT,TERM").arg(command.get_program());
+    heard.args(command.get_args());
+    heard.env_clear().envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    if let Some(folder) = command.get_current_dir() {
+        heard.current_dir(folder);
+    }
+    heard
 }
 
 /// The first line that a child prints; the pipe stays open in the child's hands.
