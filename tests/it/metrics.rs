@@ -164,9 +164,11 @@ async fn what_callers_send_makes_no_new_series() {
     let after = scrape(&url).await;
     let new: Vec<_> = after.series.keys().filter(|series| !before.contains(*series)).collect();
     let from_callers = ["somebody", "tool1", "reason1", "no-profile", "M1", &world.name];
-    // Labels of a few words each; a queue is first seen when the daemon first makes logins together.
+    // Labels of a few words each; a queue is first seen when the daemon first makes logins together, a loop when its
+    // schedule first comes.
     for series in &new {
-        let bounded = ["step=", "route=", "queue="].iter().any(|label| series.contains(label));
+        let bounded =
+            ["step=", "route=", "queue=", "loop="].iter().any(|label| series.contains(label));
         assert!(bounded, "{series} is new");
     }
     // Slack for a status or an outcome that had not come up before; not for two hundred of anything.
