@@ -6,7 +6,10 @@ use std::{
     time::Duration,
 };
 
-use rustix::process::{Pid, Signal, getpgrp, getpid, getppid, getsid, kill_process};
+// A session or group whose leader is outside of our PID namespace is 0 (pid_namespaces(7)), which rustix
+// takes for impossible.
+use nix::unistd::{getpgrp, getpid, getsid};
+use rustix::process::{Pid, Signal, getppid, kill_process};
 use tokio::{
     process::{Child, Command},
     signal::unix::{Signal as Stream, SignalKind, signal},
@@ -242,7 +245,7 @@ fn is_for_child(signal: Signal, manners: Manners) -> bool {
 fn is_in_foreground() -> bool {
     let group = rustix::termios::tcgetpgrp(io::stdin())
         .or_else(|_| rustix::termios::tcgetpgrp(io::stderr()));
-    group.is_ok_and(|group| group == getpgrp())
+    group.is_ok_and(|group| group.as_raw_nonzero().get() == getpgrp().as_raw())
 }
 
 fn pass_on(child: &Child, signal: Signal) {
