@@ -197,10 +197,7 @@ impl App {
             why: error.detail(),
             trace: trace.to_vec(),
         };
-        let mut tx = self.store.begin().await?;
-        tx.audit(&origin.entry(caller, self.clock.now(), event)).await?;
-        tx.commit().await?;
-        self.nudges.audit.notify_one();
+        self.record(origin.entry(caller, self.clock.now(), event)).await?;
         Ok(error)
     }
 }

@@ -17,7 +17,6 @@ use crate::{
     identity::{
         Admin, Caller,
         certificate::{ClientCertificate, checked_subject},
-        throttle::Turn,
     },
     ids::RequestId,
     store::{self, certificates::ListedCertificate, people::PrincipalChange},
@@ -181,27 +180,12 @@ impl App {
         why: &str,
         origin: &Origin,
     ) -> Result<Caller, Error> {
-        let now = self.clock.now();
-        match self.throttle.begin(origin.source, now) {
-            // Dropped, it counts.
-            Turn::Try(attempt) => drop(attempt),
-            Turn::TooManyOpen => return Err(Error::Busy),
-            Turn::MustWait { seconds, first } => {
-                self.metrics.token_refused("throttled");
-                if first {
-                    self.metrics.source_throttled();
-                    self.note_throttled(origin, now).await?;
-                }
-                return Err(Error::Throttled { retry_after_seconds: seconds });
-            }
-        }
+        // Dropped, it counts.
+        drop(self.may_try(origin).await?);
         self.metrics.token_refused(why);
         let names = names.to_vec();
         let event = Event::CertificateRefused { names: names.clone(), why: why.to_owned() };
-        let mut tx = self.store.begin().await?;
-        tx.audit(&origin.entry_by(Actor::Unknown, now, event)).await?;
-        tx.commit().await?;
-        self.nudges.audit.notify_one();
+        self.record(origin.entry_by(Actor::Unknown, self.clock.now(), event)).await?;
         Err(Error::CertificateRefused { why: why.to_owned(), names })
     }
 }

@@ -305,6 +305,15 @@ impl App {
         &self.nudges
     }
 
+    /// Records what happened, where nothing of ours changes with it.
+    async fn record(&self, entry: Entry) -> Result<(), error::Error> {
+        let mut tx = self.store.begin().await?;
+        tx.audit(&entry).await?;
+        tx.commit().await?;
+        self.nudges.audit.notify_one();
+        Ok(())
+    }
+
     /// Wakes the loop that ends leases, if something is due before it looks by itself.
     fn nudge_if_soon(&self, due_at: DateTime<Utc>, now: DateTime<Utc>) {
         if due_at - now < LOOKS_EVERY {

@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use chrono::{DateTime, Utc};
-
 use crate::{
     app::{App, Origin, error::Error},
     domain::{
@@ -13,7 +11,7 @@ use crate::{
     },
     identity::{
         Admin, Caller, jwt,
-        throttle::Turn,
+        throttle::{Attempt, Turn},
         token::{self, Presented, Verified},
     },
     ids::TokenId,
@@ -95,11 +93,30 @@ impl App {
         }
         let refusal = Error::Forbidden { what, rights: rights.to_vec() };
         let event = Event::AccessRefused { what: what.to_owned(), code: refusal.code().to_owned() };
-        let mut tx = self.store.begin().await?;
-        tx.audit(&origin.entry(caller, self.clock.now(), event)).await?;
-        tx.commit().await?;
-        self.nudges.audit.notify_one();
+        self.record(origin.entry(caller, self.clock.now(), event)).await?;
         Err(refusal)
+    }
+
+    /// A try of this source's, before it costs anything: it counts as a failure unless it is seen to be good.
+    ///
+    /// # Errors
+    /// If the source failed too often, or tries too much at once.
+    pub(in crate::app) async fn may_try(&self, origin: &Origin) -> Result<Attempt<'_>, Error> {
+        let now = self.clock.now();
+        match self.throttle.begin(origin.source, now) {
+            Turn::Try(attempt) => Ok(attempt),
+            Turn::TooManyOpen => Err(Error::Busy),
+            Turn::MustWait { seconds, first } => {
+                self.metrics.token_refused("throttled");
+                if first {
+                    self.metrics.source_throttled();
+                    let failures_per_minute = self.throttle.failures_per_minute();
+                    let event = Event::SourceThrottled { failures_per_minute };
+                    self.record(origin.entry_by(Actor::Unknown, now, event)).await?;
+                }
+                Err(Error::Throttled { retry_after_seconds: seconds })
+            }
+        }
     }
 
     /// Checks a secret that was not seen before. The try counts as a failure from before it costs
@@ -110,19 +127,7 @@ impl App {
         presented: Option<Presented>,
         origin: &Origin,
     ) -> Result<Option<Verified>, Error> {
-        let now = self.clock.now();
-        let attempt = match self.throttle.begin(origin.source, now) {
-            Turn::Try(attempt) => attempt,
-            Turn::TooManyOpen => return Err(Error::Busy),
-            Turn::MustWait { seconds, first } => {
-                self.metrics.token_refused("throttled");
-                if first {
-                    self.metrics.source_throttled();
-                    self.note_throttled(origin, now).await?;
-                }
-                return Err(Error::Throttled { retry_after_seconds: seconds });
-            }
-        };
+        let attempt = self.may_try(origin).await?;
         let known = match &presented {
             Some(presented) => self.store.token(presented.id()).await?,
             None => None,
@@ -143,19 +148,6 @@ impl App {
             }
             Err(e) => Err(e.into()),
         }
-    }
-
-    pub(in crate::app) async fn note_throttled(
-        &self,
-        origin: &Origin,
-        now: DateTime<Utc>,
-    ) -> Result<(), Error> {
-        let failures_per_minute = self.throttle.failures_per_minute();
-        let event = Event::SourceThrottled { failures_per_minute };
-        let mut tx = self.store.begin().await?;
-        tx.audit(&origin.entry_by(Actor::Unknown, now, event)).await?;
-        tx.commit().await?;
-        Ok(())
     }
 
     /// The secret was right: does the token still hold?
@@ -196,12 +188,8 @@ impl App {
         origin: &Origin,
     ) -> Result<Caller, Error> {
         self.metrics.token_refused(why);
-        let now = self.clock.now();
-        let mut tx = self.store.begin().await?;
         let event = Event::TokenRefused { token_id, why: why.to_owned() };
-        tx.audit(&origin.entry_by(Actor::Unknown, now, event)).await?;
-        tx.commit().await?;
-        self.nudges.audit.notify_one();
+        self.record(origin.entry_by(Actor::Unknown, self.clock.now(), event)).await?;
         Err(Error::TokenRefused)
     }
 }

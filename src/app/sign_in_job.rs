@@ -14,7 +14,6 @@ use crate::{
         issuers::Address,
         job::{self, Refused, VerifiedJob},
         jwt::{self, Unverified},
-        throttle::Turn,
     },
     ids::LeaseId,
     store::{Tx, ci::KnownIssuer, issuing::Spent},
@@ -80,30 +79,15 @@ impl App {
         issuer: &str,
         origin: &Origin,
     ) -> Result<T, Error> {
-        let now = self.clock.now();
-        match self.throttle.begin(origin.source, now) {
-            // Dropped unsettled, it counts as a failure.
-            Turn::Try(attempt) => drop(attempt),
-            Turn::TooManyOpen => return Err(Error::Busy),
-            Turn::MustWait { seconds, first } => {
-                self.metrics.token_refused("throttled");
-                if first {
-                    self.metrics.source_throttled();
-                    self.note_throttled(origin, now).await?;
-                }
-                return Err(Error::Throttled { retry_after_seconds: seconds });
-            }
-        }
+        // Dropped unsettled, it counts as a failure.
+        drop(self.may_try(origin).await?);
         self.metrics.token_refused(refused.word());
         let why = match issuer {
             "" => format!("a CI job's token: {refused}"),
             issuer => format!("a CI job's token of {}: {refused}", cut(issuer)),
         };
         let event = Event::TokenRefused { token_id: None, why };
-        let mut tx = self.store.begin().await?;
-        tx.audit(&origin.entry_by(Actor::Unknown, now, event)).await?;
-        tx.commit().await?;
-        self.nudges.audit.notify_one();
+        self.record(origin.entry_by(Actor::Unknown, self.clock.now(), event)).await?;
         Err(Error::TokenRefused)
     }
 
@@ -159,10 +143,7 @@ impl App {
         self.metrics.token_refused("spent");
         let why = format!("it was spent before, by {}", job.seen.job);
         let event = Event::TokenRefused { token_id: None, why };
-        let mut tx = self.store.begin().await?;
-        tx.audit(&origin.entry(caller, self.clock.now(), event)).await?;
-        tx.commit().await?;
-        self.nudges.audit.notify_one();
+        self.record(origin.entry(caller, self.clock.now(), event)).await?;
         Ok(Some(Error::TokenSpent))
     }
 

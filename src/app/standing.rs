@@ -116,10 +116,7 @@ impl App {
             what: format!("reading the credential of standing role {name}"),
             code: "not_allowed".to_owned(),
         };
-        let mut tx = self.store.begin().await?;
-        tx.audit(&origin.entry(caller, self.clock.now(), event)).await?;
-        tx.commit().await?;
-        self.nudges.audit.notify_one();
+        self.record(origin.entry(caller, self.clock.now(), event)).await?;
         Ok(Error::NotReadable { standing_role: name.to_string() })
     }
 

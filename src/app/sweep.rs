@@ -97,11 +97,8 @@ impl App {
         let all = names.is_empty();
         targets.retain(|target| all || names.contains(&target.spec.name));
         let shown = targets.iter().map(|target| target.spec.name.to_string()).collect();
-        let mut tx = self.store.begin().await?;
         let event = Event::SweepAsked { targets: shown, plan };
-        tx.audit(&origin.entry(admin, self.clock.now(), event)).await?;
-        tx.commit().await?;
-        self.nudges.audit.notify_one();
+        self.record(origin.entry(admin, self.clock.now(), event)).await?;
         let caution = self.check_record().await?;
         self.sweep_targets(targets, all, !plan, caution).await
     }

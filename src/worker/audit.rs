@@ -13,7 +13,7 @@ use crate::{
     domain::audit::Sealed,
     lifecycle::{Hangups, TaskFailure, Tasks},
     telemetry::audit_log::AuditLog,
-    worker::{Ended, woken},
+    worker::{Ended, note, woken},
 };
 
 /// The name that the sealing loop has in logs and in `/readyz`.
@@ -98,14 +98,7 @@ pub async fn reopen(log: Arc<AuditLog>, mut hangups: Hangups, tasks: Tasks) -> E
 }
 
 async fn seal(app: &App) {
-    let done = app.seal_audit().await;
-    if let Err(error) = &done {
-        tracing::warn!(
-            error = error as &dyn std::error::Error,
-            "could not seal the audit; trying again"
-        );
-    }
-    app.note_pass(NAME, done.err().map(|error| error.detail()));
+    note(app, NAME, "seal the audit; trying again", app.seal_audit().await);
 }
 
 fn note_told(app: &App, done: Result<(), NotTold>) {

@@ -2,7 +2,11 @@
 
 use std::sync::Arc;
 
-use crate::{app::App, lifecycle::Tasks, worker::Ended};
+use crate::{
+    app::App,
+    lifecycle::Tasks,
+    worker::{Ended, note},
+};
 
 /// The name that the loop has in logs and in `/readyz`.
 const NAME: &str = "drift";
@@ -25,10 +29,6 @@ pub async fn run(app: Arc<App>, tasks: Tasks) -> Ended {
             () = stop.cancelled() => return Ok(()),
             done = app.look_for_drift_by_schedule() => done,
         };
-        if let Err(error) = &done {
-            let error = error as &dyn std::error::Error;
-            tracing::warn!(error, "could not look for drift; the schedule says when to try again");
-        }
-        app.note_pass(NAME, done.err().map(|error| error.detail()));
+        note(&app, NAME, "look for drift; the schedule says when to try again", done);
     }
 }

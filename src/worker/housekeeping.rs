@@ -7,7 +7,7 @@ use tokio::sync::Notify;
 use crate::{
     app::{App, error::Error},
     lifecycle::Tasks,
-    worker::{Ended, woken},
+    worker::{Ended, note, woken},
 };
 
 /// The name that the loop has in logs and in `/readyz`.
@@ -27,16 +27,7 @@ pub async fn run(app: Arc<App>, tasks: Tasks) -> Ended {
     let stop = tasks.stop_token();
     let nobody = Notify::new();
     for pass in (0..FORGET_EVERY).cycle() {
-        match tidy(&app, pass).await {
-            Ok(()) => app.note_pass(NAME, None),
-            Err(error) => {
-                tracing::warn!(
-                    error = &error as &dyn std::error::Error,
-                    "could not tidy up; trying again"
-                );
-                app.note_pass(NAME, Some(error.detail()));
-            }
-        }
+        note(&app, NAME, "tidy up; trying again", tidy(&app, pass).await);
         if !woken(&nobody, EVERY, &stop).await {
             break;
         }

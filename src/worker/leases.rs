@@ -16,7 +16,7 @@ use crate::{
     clock::Clock,
     ids::TargetId,
     lifecycle::Tasks,
-    worker::{Ended, woken},
+    worker::{Ended, note, woken},
 };
 
 /// The name that the loop has in logs and in `/readyz`.
@@ -84,20 +84,9 @@ pub async fn run(app: Arc<App>, clock: Clock, tasks: Tasks) -> Ended {
     // cannot be asked now, each removal asks its own target.
     let _ = app.check_record().await;
     loop {
-        let sleep = match pass(&app, clock, &tasks, &hands).await {
-            Ok(sleep) => {
-                app.note_pass(NAME, None);
-                sleep
-            }
-            Err(error) => {
-                tracing::warn!(
-                    error = &error as &dyn std::error::Error,
-                    "could not look for due leases; trying again"
-                );
-                app.note_pass(NAME, Some(error.detail()));
-                Duration::from_secs(1)
-            }
-        };
+        let done = pass(&app, clock, &tasks, &hands).await;
+        let sleep = *done.as_ref().unwrap_or(&Duration::from_secs(1));
+        note(&app, NAME, "look for due leases; trying again", done);
         if !woken(&nudge, sleep, &stop).await {
             return Ok(());
         }

@@ -8,7 +8,7 @@ use tokio::sync::Semaphore;
 use crate::{
     app::{App, error::Error},
     lifecycle::Tasks,
-    worker::{Ended, woken},
+    worker::{Ended, note, woken},
 };
 
 /// The name that the loop has in logs and in `/readyz`.
@@ -30,13 +30,7 @@ pub async fn run(app: Arc<App>, tasks: Tasks) -> Ended {
     let turns = Arc::new(Semaphore::new(AT_ONCE));
     loop {
         let done = pass(&app, &tasks, &turns).await;
-        if let Err(error) = &done {
-            tracing::warn!(
-                error = error as &dyn std::error::Error,
-                "could not look for due rotations; trying again"
-            );
-        }
-        app.note_pass(NAME, done.err().map(|error| error.detail()));
+        note(&app, NAME, "look for due rotations; trying again", done);
         if !woken(&nudge, LONGEST_SLEEP, &stop).await {
             return Ok(());
         }

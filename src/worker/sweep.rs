@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use crate::{
     app::{App, error::Error},
     lifecycle::Tasks,
-    worker::Ended,
+    worker::{Ended, note},
 };
 
 /// The name that the loop has in logs and in `/readyz`.
@@ -27,13 +27,7 @@ pub async fn run(app: Arc<App>, tasks: Tasks) -> Ended {
             () = stop.cancelled() => return Ok(()),
             done = pass(&app, is_time) => done,
         };
-        if let Err(error) = &done {
-            tracing::warn!(
-                error = error as &dyn std::error::Error,
-                "could not sweep; trying again"
-            );
-        }
-        app.note_pass(NAME, done.err().map(|error| error.detail()));
+        note(&app, NAME, "sweep; trying again", done);
         is_time = tokio::select! {
             () = stop.cancelled() => return Ok(()),
             () = nudge.notified() => true,

@@ -141,13 +141,7 @@ impl App {
     ) -> Result<Back, Error> {
         let sign_ins = self.sign_ins()?;
         let now = self.clock.now();
-        let attempt = match self.throttle.begin(origin.source, now) {
-            throttle::Turn::Try(attempt) => attempt,
-            throttle::Turn::TooManyOpen => return Err(Error::Busy),
-            throttle::Turn::MustWait { seconds, .. } => {
-                return Err(Error::Throttled { retry_after_seconds: seconds });
-            }
-        };
+        let attempt = self.may_try(origin).await?;
         let taken = self.store.take_sign_in(&key(&brought.state, keepsake), now).await?;
         let Some(sign_in) = taken else {
             drop(attempt);

@@ -104,13 +104,7 @@ impl App {
         let sign_ins = self.sign_ins()?;
         let (key, now) = (key_of(secret), self.clock.now());
         // Whoever guesses is slowed down as with tokens; whoever knows one is not.
-        let attempt = match self.throttle.begin(origin.source, now) {
-            throttle::Turn::Try(attempt) => attempt,
-            throttle::Turn::TooManyOpen => return Err(Error::Busy),
-            throttle::Turn::MustWait { seconds, .. } => {
-                return Err(Error::Throttled { retry_after_seconds: seconds });
-            }
-        };
+        let attempt = self.may_try(origin).await?;
         let sign_in = match self.store.poll_sign_in(&key, now).await? {
             Turn::Unknown => {
                 drop(attempt);

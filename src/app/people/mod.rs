@@ -224,17 +224,9 @@ impl App {
         (code, detail): (&'static str, String),
     ) -> Error {
         let event = Event::SignInRefused { client, code: code.to_owned(), why: detail.clone() };
-        let recorded = async {
-            let mut tx = self.store.begin().await?;
-            tx.audit(&origin.entry_by(Actor::Unknown, self.clock.now(), event)).await?;
-            tx.commit().await
-        };
-        match recorded.await {
-            Ok(()) => {
-                self.nudges.audit.notify_one();
-                Error::SignInRefused { code, detail }
-            }
-            Err(error) => error.into(),
+        match self.record(origin.entry_by(Actor::Unknown, self.clock.now(), event)).await {
+            Ok(()) => Error::SignInRefused { code, detail },
+            Err(error) => error,
         }
     }
 
