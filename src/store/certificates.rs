@@ -54,8 +54,8 @@ impl Store {
         names: &[String],
     ) -> Result<Vec<KnownCertificate>, Error> {
         let rows = sqlx::query!(
-            r#"SELECT i.subject AS name, i.last_seen_at, p.id, p.issuer, p.subject, p.kind, p.groups, p.admin,
-                      p.claims AS "claims: Json<BTreeMap<String, String>>", p.disabled_at,
+            r#"SELECT i.subject AS name, i.last_seen_at, p.id, p.issuer, p.subject, p.kind,
+                      p.groups || p.provider_groups AS "groups!", p.admin, p.claims AS "claims: Json<BTreeMap<String, String>>", p.disabled_at,
                       (SELECT jsonb_object_agg(role, allow) FROM administration) AS "administration: administration::Row"
                FROM identity i JOIN principal p ON p.id = i.principal_id
                WHERE i.issuer = $1 AND i.subject = ANY ($2) ORDER BY i.subject"#,
@@ -66,15 +66,7 @@ impl Store {
         .await?;
         let mut known = Vec::with_capacity(rows.len());
         for row in rows {
-            let principal = people::Row {
-                id: row.id,
-                issuer: row.issuer,
-                subject: row.subject,
-                kind: row.kind,
-                groups: row.groups,
-                admin: row.admin,
-                claims: row.claims,
-            };
+            let principal = people::principal_in!(row);
             let administration = administration::read(row.administration);
             known.push(KnownCertificate {
                 subject: row.name,

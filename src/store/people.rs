@@ -26,6 +26,22 @@ pub(in crate::store) struct Row {
     pub(in crate::store) claims: Json<BTreeMap<String, String>>,
 }
 
+/// The columns of a principal in a row that has others, too.
+macro_rules! principal_in {
+    ($row:ident) => {
+        $crate::store::people::Row {
+            id: $row.id,
+            issuer: $row.issuer,
+            subject: $row.subject,
+            kind: $row.kind,
+            groups: $row.groups,
+            admin: $row.admin,
+            claims: $row.claims,
+        }
+    };
+}
+pub(in crate::store) use principal_in;
+
 impl TryFrom<Row> for Principal {
     type Error = Error;
 
@@ -42,8 +58,10 @@ impl TryFrom<Row> for Principal {
     }
 }
 
-/// Names of groups, which were checked on their way in.
-fn names(texts: Vec<String>) -> Result<Vec<Name>, Error> {
+/// Names of groups, which were checked on their way in: those given here and the provider's, each once.
+fn names(mut texts: Vec<String>) -> Result<Vec<Name>, Error> {
+    texts.sort_unstable();
+    texts.dedup();
     let read = |text: String| text.parse().map_err(|_| Error::Unreadable("name of a group"));
     texts.into_iter().map(read).collect()
 }
@@ -159,7 +177,7 @@ impl Store {
     pub async fn principal(&self, id: PrincipalId) -> Result<Option<Principal>, Error> {
         let row = sqlx::query_as!(
             Row,
-            r#"SELECT id, issuer, subject, kind, ARRAY(SELECT DISTINCT g FROM unnest(groups || provider_groups) AS of_both (g) ORDER BY g) AS "groups!", admin,
+            r#"SELECT id, issuer, subject, kind, groups || provider_groups AS "groups!", admin,
                       claims AS "claims: Json<BTreeMap<String, String>>"
                FROM principal WHERE id = $1 AND disabled_at IS NULL"#,
             id.uuid()
@@ -180,7 +198,7 @@ impl Store {
         name: &PrincipalName,
     ) -> Result<Option<(Principal, bool)>, Error> {
         let row = sqlx::query!(
-            r#"SELECT id, issuer, subject, kind, ARRAY(SELECT DISTINCT g FROM unnest(groups || provider_groups) AS of_both (g) ORDER BY g) AS "groups!", admin,
+            r#"SELECT id, issuer, subject, kind, groups || provider_groups AS "groups!", admin,
                       claims AS "claims: Json<BTreeMap<String, String>>", disabled_at IS NOT NULL AS "disabled!"
                FROM principal WHERE kind = $1 AND subject = $2"#,
             name.kind.as_str(),
@@ -189,15 +207,7 @@ impl Store {
         .fetch_optional(&self.pool)
         .await?;
         let Some(row) = row else { return Ok(None) };
-        let principal = Row {
-            id: row.id,
-            issuer: row.issuer,
-            subject: row.subject,
-            kind: row.kind,
-            groups: row.groups,
-            admin: row.admin,
-            claims: row.claims,
-        };
+        let principal = principal_in!(row);
         Ok(Some((principal.try_into()?, row.disabled)))
     }
 }
@@ -225,7 +235,7 @@ impl Tx {
                ON CONFLICT ON CONSTRAINT principal_name DO UPDATE
                SET groups = coalesce($5::text[], principal.groups), admin = coalesce($6::boolean, principal.admin),
                    claims = coalesce($8::jsonb, principal.claims)
-               RETURNING id, issuer, subject, kind, ARRAY(SELECT DISTINCT g FROM unnest(principal.groups || principal.provider_groups) AS of_both (g) ORDER BY g) AS "groups!", admin,
+               RETURNING id, issuer, subject, kind, principal.groups || principal.provider_groups AS "groups!", admin,
                          claims AS "claims: Json<BTreeMap<String, String>>""#,
             PrincipalId::new().uuid(),
             issuer,
@@ -247,7 +257,7 @@ impl Tx {
     /// If the database does not answer.
     pub async fn lock_principal(&mut self, id: PrincipalId) -> Result<Option<Locked>, Error> {
         let row = sqlx::query!(
-            r#"SELECT id, issuer, subject, kind, ARRAY(SELECT DISTINCT g FROM unnest(groups || provider_groups) AS of_both (g) ORDER BY g) AS "groups!", admin,
+            r#"SELECT id, issuer, subject, kind, groups || provider_groups AS "groups!", admin,
                       claims AS "claims: Json<BTreeMap<String, String>>", disabled_at
                FROM principal WHERE id = $1 FOR UPDATE"#,
             id.uuid()
@@ -256,15 +266,7 @@ impl Tx {
         .await?;
         let Some(row) = row else { return Ok(None) };
         let disabled = row.disabled_at.is_some();
-        let row = Row {
-            id: row.id,
-            issuer: row.issuer,
-            subject: row.subject,
-            kind: row.kind,
-            groups: row.groups,
-            admin: row.admin,
-            claims: row.claims,
-        };
+        let row = principal_in!(row);
         Ok(Some((row.try_into()?, disabled)))
     }
 

@@ -140,7 +140,7 @@ async fn known_tokens(pool: &PgPool, ids: &[TokenId]) -> Result<Known, Error> {
     let rows = sqlx::query!(
         r#"SELECT t.id AS token_id, t.hash, t.expires_at, t.revoked_at, t.last_used_at, t.created_at, t.idle_seconds,
                   t.scopes, t.client, p.id, p.issuer, p.subject, p.kind, p.admin,
-                  ARRAY(SELECT DISTINCT g FROM unnest(p.groups || p.provider_groups) AS of_both (g) ORDER BY g) AS "groups!", p.claims AS "claims: Json<BTreeMap<String, String>>", p.disabled_at,
+                  p.groups || p.provider_groups AS "groups!", p.claims AS "claims: Json<BTreeMap<String, String>>", p.disabled_at,
                   (SELECT jsonb_object_agg(role, allow) FROM administration) AS "administration: administration::Row"
            FROM token t JOIN principal p ON p.id = t.principal_id
            WHERE t.id = ANY (ARRAY(SELECT id::uuid FROM jsonb_array_elements_text($1) AS asked (id)))"#,
@@ -150,15 +150,7 @@ async fn known_tokens(pool: &PgPool, ids: &[TokenId]) -> Result<Known, Error> {
     .await?;
     let mut known = HashMap::with_capacity(rows.len());
     for row in rows {
-        let principal = people::Row {
-            id: row.id,
-            issuer: row.issuer,
-            subject: row.subject,
-            kind: row.kind,
-            groups: row.groups,
-            admin: row.admin,
-            claims: row.claims,
-        };
+        let principal = people::principal_in!(row);
         let read = || {
             Some(KnownToken {
                 principal: Principal::try_from(principal).ok()?,
