@@ -10,6 +10,7 @@ pub mod identities;
 pub mod leases;
 pub mod people;
 pub mod problem;
+pub mod requests;
 pub mod standing;
 pub mod status;
 pub mod sweep;

@@ -23,6 +23,7 @@ pub mod logins;
 pub mod measure;
 pub mod people;
 pub mod profiles;
+pub mod requests;
 pub mod rotating;
 pub mod seal;
 pub mod sessions;

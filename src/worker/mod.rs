@@ -7,6 +7,7 @@ pub mod drift;
 pub mod housekeeping;
 pub mod leases;
 pub mod people;
+pub mod requests;
 pub mod rotations;
 pub mod schedule;
 pub mod sweep;
