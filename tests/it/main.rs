@@ -56,6 +56,7 @@ mod playground;
 mod policies;
 mod private_state;
 mod renewing;
+mod requests;
 mod restoring;
 mod revoking;
 mod rotating;
