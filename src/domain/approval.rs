@@ -124,8 +124,8 @@ pub struct Decider<'a> {
     pub principal: &'a Principal,
     /// By which way; none if what they came with decides nothing.
     pub via: Option<Via>,
-    /// Who made the token that they came with, if somebody else did.
-    pub token_made_by: Option<PrincipalId>,
+    /// Who made the token that they came with, if others did, and who made what it was made with.
+    pub token_makers: &'a [PrincipalId],
 }
 
 words! {
@@ -167,7 +167,7 @@ pub fn open_step(request: &Request) -> Option<(usize, &Step)> {
 /// # Errors
 /// Why not.
 pub fn may_decide(request: &Request, by: Decider<'_>) -> Result<usize, NotTheirs> {
-    let Decider { principal, via, token_made_by } = by;
+    let Decider { principal, via, token_makers } = by;
     let asker = request.principal_id;
     if principal.id == asker {
         return Err(NotTheirs::Own);
@@ -175,7 +175,7 @@ pub fn may_decide(request: &Request, by: Decider<'_>) -> Result<usize, NotTheirs
     if request.acts_for == Some(principal.id) || principal.acts_for == Some(asker) {
         return Err(NotTheirs::ActsForThem);
     }
-    if token_made_by.is_some_and(|maker| maker == asker || request.acts_for == Some(maker)) {
+    if token_makers.iter().any(|maker| *maker == asker || request.acts_for == Some(*maker)) {
         return Err(NotTheirs::OwnToken);
     }
     if principal.kind != Kind::Person {
@@ -280,7 +280,7 @@ mod tests {
     }
 
     fn by(principal: &Principal) -> Decider<'_> {
-        Decider { principal, via: Some(Via::Page), token_made_by: None }
+        Decider { principal, via: Some(Via::Page), token_makers: &[] }
     }
 
     #[test]
@@ -294,7 +294,8 @@ mod tests {
         assert_eq!(may_decide(&asked, without), Err(NotTheirs::NotByThis));
         let in_chat = Decider { via: Some(Via::Slack), ..by(&dora) };
         assert_eq!(may_decide(&asked, in_chat), Err(NotTheirs::NotByThis), "a link only");
-        let token = Decider { token_made_by: Some(ann.id), ..by(&dora) };
+        let makers = [person("eve", &[]).id, ann.id];
+        let token = Decider { token_makers: &makers, ..by(&dora) };
         assert_eq!(may_decide(&asked, token), Err(NotTheirs::OwnToken));
         let service = Principal { kind: Kind::Service, ..person("bot", &["dba"]) };
         assert_eq!(may_decide(&asked, by(&service)), Err(NotTheirs::NoPerson));
@@ -303,7 +304,8 @@ mod tests {
         let of_agent = request(&agent, vec![step(&["group:dba"], 1)]);
         assert_eq!(may_decide(&of_agent, by(&dora)), Err(NotTheirs::ActsForThem));
         assert_eq!(may_decide(&of_agent, by(&ann)), Ok(0));
-        let by_its_token = Decider { token_made_by: Some(dora.id), ..by(&ann) };
+        let makers = [dora.id];
+        let by_its_token = Decider { token_makers: &makers, ..by(&ann) };
         assert_eq!(may_decide(&of_agent, by_its_token), Err(NotTheirs::OwnToken));
 
         let over = Request { state: State::Lapsed, ..request(&ann, vec![step(&["anyone"], 1)]) };

@@ -129,10 +129,14 @@ async fn the_same_key_asks_once() {
     let other = ann.ask_with_key("once", &guarded, json!({ "reason": "x" })).await;
     other.expect_problem(422, "idempotency_key_reused");
     // What asks in a loop does not bury the others.
-    for _ in 0..19 {
-        request(&ann, &guarded, json!({})).await;
+    for n in 0..19 {
+        request(&ann, &guarded, json!({ "reason": n.to_string() })).await;
     }
-    ann.ask(&guarded, json!({})).await.expect_problem(429, "too_many_requests");
+    let more = json!({ "reason": "and one more" });
+    ann.ask(&guarded, more).await.expect_problem(429, "too_many_requests");
+    // The same wish again is the same request.
+    let same = ann.ask(&guarded, json!({})).await.expect(202);
+    assert_eq!(same["id"], first["id"]);
     world.finish().await;
 }
 
@@ -152,7 +156,7 @@ async fn what_fails_on_the_target_is_not_spent_and_ends_as_failed_when_its_time_
     ann.revoke(&lease_id(&issued)).await.expect(200);
 
     let again = request(&ann, &world.profile("guarded"), json!({})).await;
-    let never = request(&ann, &world.profile("guarded"), json!({})).await;
+    let never = request(&ann, &world.profile("guarded"), json!({ "reason": "never" })).await;
     approve(&dora, &again).await.expect(200);
     approve(&dora, &never).await.expect(200);
     world.target_path.set(Mode::Refuse);

@@ -97,6 +97,16 @@ async fn nobody_agrees_to_their_own_request_in_any_guise() {
     let puppet = full.post("/v1/tokens", &wish).await.expect(201);
     let puppet = world.admin.with_token(puppet["secret"].as_str().unwrap());
     approve(&puppet, &id).await.expect_problem(403, "own_token");
+    // Nor with one that was made with such a one.
+    let registrar = json!({ "name": "t", "principal": "person:puppet", "admin": true });
+    let registrar = full.post("/v1/tokens", &registrar).await.expect(201);
+    let registrar = world.admin.with_token(registrar["secret"].as_str().unwrap());
+    let wish = json!({
+        "name": "t", "principal": "person:another", "groups": ["dba"], "scopes": ["ask", "approve"],
+    });
+    let another = registrar.post("/v1/tokens", &wish).await.expect(201);
+    let another = world.admin.with_token(another["secret"].as_str().unwrap());
+    approve(&another, &id).await.expect_problem(403, "own_token");
 
     // Nor by an agent: services agree to nothing, and a person does not agree to what their agent asked for.
     let agent = json!({
@@ -122,7 +132,7 @@ async fn nobody_agrees_to_their_own_request_in_any_guise() {
 
     assert_eq!(state(&boss, &id).await, "pending");
     let refused = events(&world, "request.refused").await;
-    assert_eq!(refused.len(), 7, "{refused:?}");
+    assert_eq!(refused.len(), 8, "{refused:?}");
     world.finish().await;
 }
 
@@ -201,7 +211,7 @@ async fn what_waits_or_is_not_used_lapses_and_what_is_not_wanted_is_withdrawn() 
 
     guarded(&world).await;
     let waits = request(&ann, &world.profile("guarded"), json!({})).await;
-    let agreed = request(&ann, &world.profile("guarded"), json!({})).await;
+    let agreed = request(&ann, &world.profile("guarded"), json!({ "reason": "x" })).await;
     approve(&dora, &agreed).await.expect(200);
     act(&dora, &waits, "withdraw", json!({})).await.expect_problem(403, "not_your_request");
     for id in [&waits, &agreed, &agreed] {
