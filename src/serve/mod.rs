@@ -290,6 +290,7 @@ async fn build_app(
         sign_ins,
         longest_token: config.tokens.max_ttl,
         max_live_per_caller: config.lease.max_live_per_caller,
+        channels: Vec::new(),
         metrics,
         installation,
     });
@@ -337,9 +338,12 @@ fn spawn_loops(app: &Arc<App>, tasks: &Tasks, config: &Config) {
 }
 
 fn spawn_audit(app: &Arc<App>, tasks: &Tasks, log: &Arc<AuditLog>) -> Result<(), Error> {
-    let tell = Arc::new(Notify::new());
+    let (tell, sealed) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     let (sealing, telling) = (Arc::clone(app), Arc::clone(app));
-    tasks.spawn_loop("audit", worker::audit::run(sealing, Arc::clone(&tell), tasks.clone()));
+    let wakes = vec![Arc::clone(&tell), Arc::clone(&sealed)];
+    tasks.spawn_loop("audit", worker::audit::run(sealing, wakes, tasks.clone()));
+    tasks.spawn_loop("notices", worker::notices::dispatch(Arc::clone(app), sealed, tasks.clone()));
+    tasks.spawn_loop("send notices", worker::notices::send(Arc::clone(app), tasks.clone()));
     let log = Arc::clone(log);
     tasks.spawn_loop(
         "audit log",
