@@ -11,13 +11,14 @@ use crate::{
     domain::{
         audit::{Entry, Sealed},
         backoff,
-        notice::Notice,
+        notice::{Notice, line},
     },
     notify::{Channel, Sent, Way},
     store::{
         self,
         notices::{ClaimedNotice, NewNotice},
     },
+    telemetry::labels::Delivery,
 };
 
 /// Entries looked at in one go.
@@ -34,6 +35,16 @@ const LEFT_TO_OTHERS: TimeDelta = TimeDelta::minutes(10);
 
 /// The longest that a receiver may have us wait.
 const LONGEST_WAIT: TimeDelta = TimeDelta::hours(1);
+
+/// How long what was told is kept, and what was given up.
+const TOLD_KEPT: TimeDelta = TimeDelta::days(30);
+const DEAD_KEPT: TimeDelta = TimeDelta::days(90);
+
+/// What waits longer than any daemon would try is of a channel that none has any more.
+const ORPHANED: TimeDelta = TimeDelta::days(31);
+
+/// The most letters of what stood in the way.
+const LONGEST_WHY: usize = 300;
 
 /// What came of a pass over one channel.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -137,8 +148,39 @@ impl App {
             return Sent::Later { why, after: None };
         };
         match &channel.way {
+            Way::Webhook(webhook) => {
+                let (url, now) = (self.link(notice), self.clock.now());
+                webhook.send(claimed.id, claimed.audit_id, notice, url, now).await
+            }
+            Way::Mail(mail) => {
+                mail.send(claimed.id, claimed.audit_id, notice, self.link(notice)).await
+            }
             Way::Slack => self.tell_slack(claimed.id, notice).await,
         }
+    }
+
+    /// The page about it.
+    fn link(&self, notice: &Notice) -> Option<String> {
+        let path = notice.path.as_ref()?;
+        self.found_at.get().map(|address| format!("{address}{path}"))
+    }
+
+    /// Counts what waits and what was given up.
+    pub(in crate::app) async fn measure_notices(&self) -> Result<(), Error> {
+        let counts = self.store.count_notices().await?;
+        let oldest = counts.oldest.and_then(|since| (self.clock.now() - since).to_std().ok());
+        let count = |count: i64| u64::try_from(count).unwrap_or(0);
+        self.metrics.notices(count(counts.waiting), oldest.unwrap_or_default(), count(counts.dead));
+        Ok(())
+    }
+
+    /// Forgets what was told or given up long ago.
+    ///
+    /// # Errors
+    /// If our database does not answer.
+    pub async fn forget_old_notices(&self) -> Result<(), Error> {
+        let now = self.clock.now();
+        Ok(self.store.forget_notices(now - TOLD_KEPT, now - DEAD_KEPT, now - ORPHANED, now).await?)
     }
 
     async fn note_sent(
@@ -149,11 +191,18 @@ impl App {
     ) -> Result<(), store::error::Error> {
         let now = self.clock.now();
         let (why, after) = match sent {
-            Sent::Told => return self.store.notice_told(claimed, now).await,
+            Sent::Told => {
+                self.store.notice_told(claimed, now).await?;
+                self.metrics.notice_sent(channel.name.kind(), Delivery::Told);
+                return Ok(());
+            }
             Sent::Never { why } => (why, None),
             Sent::Later { why, after } => (why, Some(*after)),
         };
-        let waited = now - claimed.waits_since;
+        let why = &line(why, LONGEST_WHY);
+        let gives_up = after.is_none() || now - claimed.waits_since >= channel.give_up_after;
+        let outcome = if gives_up { Delivery::Dead } else { Delivery::Failed };
+        self.metrics.notice_sent(channel.name.kind(), outcome);
         tracing::warn!(
             notice.id = %claimed.id,
             channel = %channel.name,
@@ -161,15 +210,13 @@ impl App {
             why,
             "a notice did not arrive"
         );
-        match after {
-            Some(after) if waited < channel.give_up_after => {
-                let asked = after.and_then(|after| TimeDelta::from_std(after).ok());
-                let wait = backoff::wait_after(claimed.attempts.saturating_add(1), jitter());
-                let wait = asked.map_or(wait, |asked| asked.max(wait)).min(LONGEST_WAIT);
-                self.store.notice_failed(claimed, why, now + wait).await
-            }
-            _ => self.store.notice_given_up(claimed, why, now).await,
+        if gives_up {
+            return self.store.notice_given_up(claimed, why, now).await;
         }
+        let asked = after.flatten().and_then(|after| TimeDelta::from_std(after).ok());
+        let wait = backoff::wait_after(claimed.attempts.saturating_add(1), jitter());
+        let wait = asked.map_or(wait, |asked| asked.max(wait)).min(LONGEST_WAIT);
+        self.store.notice_failed(claimed, why, now + wait).await
     }
 }
 

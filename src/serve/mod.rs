@@ -28,7 +28,7 @@ use crate::{
         token::Tokens,
     },
     lifecycle::{Hangups, Signals, Tasks, Unfinished},
-    rng,
+    notify, rng,
     secret::Secret,
     serve::{
         listener::Service,
@@ -80,6 +80,10 @@ pub enum Error {
     DriftCron(String),
     #[error("sweep.schedule = {0:?} is not a cron expression of six fields, seconds first")]
     SweepCron(String),
+    #[error("notices.digest = {0:?} is not a cron expression of six fields, seconds first")]
+    DigestCron(String),
+    #[error("could not make what others are told with")]
+    Channels(#[from] notify::Unusable),
     #[error("could not begin to serve TLS")]
     Tls(#[from] TlsFault),
     #[error("could not listen on {0}")]
@@ -124,6 +128,8 @@ impl Daemon {
             .map_err(|_| Error::SweepCron(config.sweep.schedule.clone()))?;
         worker::schedule::check(&config.drift.schedule)
             .map_err(|_| Error::DriftCron(config.drift.schedule.clone()))?;
+        worker::schedule::check(&config.notices.digest)
+            .map_err(|_| Error::DigestCron(config.notices.digest.clone()))?;
         let keys = master_keys(&mut config).await?;
         let metrics = Metrics::start(&config.telemetry)?;
         let audit_log = Arc::new(AuditLog::open(&config.audit_log, &config.telemetry)?);
@@ -290,7 +296,7 @@ async fn build_app(
         sign_ins,
         longest_token: config.tokens.max_ttl,
         max_live_per_caller: config.lease.max_live_per_caller,
-        channels: Vec::new(),
+        channels: notify::channels(&config.notices)?,
         metrics,
         installation,
     });

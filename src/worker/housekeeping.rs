@@ -38,6 +38,7 @@ pub async fn run(app: Arc<App>, tasks: Tasks) -> Ended {
 async fn tidy(app: &App, pass: u32) -> Result<(), Error> {
     if pass == 0 {
         app.forget_old_keys().await?;
+        app.forget_old_notices().await?;
     }
     app.measure().await
 }

@@ -191,7 +191,8 @@ impl Notice {
 }
 
 /// One line of so many letters at most: nothing in it begins another, or turns the direction of reading round.
-fn line(text: &str, most: usize) -> String {
+#[must_use]
+pub fn line(text: &str, most: usize) -> String {
     let plain = |letter: char| if is_plain(letter) { letter } else { ' ' };
     cut(text.trim().chars().map(plain), most)
 }
