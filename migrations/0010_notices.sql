@@ -4,7 +4,7 @@
 CREATE TABLE notice_cursor (
     only_row  boolean PRIMARY KEY DEFAULT true,
     position  bigint NOT NULL,
-    -- The instant of the schedule for which the last digest was made.
+    -- When the last digest was made.
     digest_at timestamptz NOT NULL,
     CONSTRAINT notice_cursor_only_row CHECK (only_row)
 );

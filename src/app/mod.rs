@@ -82,6 +82,8 @@ pub use crate::store::certificates::ListedCertificate;
 pub use crate::store::leases::LeaseFilter;
 /// Work on a login that is ours until its claim ends.
 pub use crate::store::logins::Claimed;
+/// A notice as it is listed, and which are meant.
+pub use crate::store::notices::{ListedNotice, NoticeFilter};
 /// A rotation that is ours until the claim ends.
 pub use crate::store::rotating::ClaimedStandingRole;
 /// A token as it is shown.

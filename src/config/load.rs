@@ -29,8 +29,7 @@ const WRITE_URL: &str =
     "the beginning of an http or https address, such as \"https://pgvalet.example\"";
 const WRITE_STATE: &str = "an address such as \"postgres://user:password@host/database\"";
 const WRITE_FILTER: &str = "directives such as \"info\" or \"info,pgvalet=debug\"";
-pub(in crate::config) const WRITE_NUDGE: &str =
-    "six fields, seconds first, such as \"*/10 * * * * *\"";
+const WRITE_NUDGE: &str = "six fields, seconds first, such as \"*/10 * * * * *\"";
 
 pub(in crate::config) const SECOND: Duration = Duration::from_secs(1);
 pub(in crate::config) const MINUTE: Duration = Duration::from_secs(60);
@@ -437,7 +436,7 @@ fn parse_filter(text: &str) -> Result<String, tracing_subscriber::filter::ParseE
 }
 
 /// Only the shape: the scheduler, which is not this module's business, has the last word.
-pub(in crate::config) fn parse_nudge(text: &str) -> Result<String, &'static str> {
+fn parse_nudge(text: &str) -> Result<String, &'static str> {
     let allowed = |c: char| c.is_ascii_alphanumeric() || "*/,-?#".contains(c);
     let fields: Vec<_> = text.split_whitespace().collect();
     if fields.len() != 6 {

@@ -9,14 +9,19 @@ use zeroize::Zeroizing;
 
 use crate::{
     config::{
-        load::{HOUR, MINUTE, SECOND, WRITE_NUDGE, parse_nudge},
+        load::{HOUR, MINUTE, SECOND},
         secrets,
     },
     document::{Table, did_you_mean},
-    domain::{name::Name, network::is_public, notice::Topic},
+    domain::{name::Name, network::is_public, notice::Topic, schedule::Schedule},
     secret::Secret,
 };
 
+/// When the digest is made, if nobody says otherwise.
+const DIGEST: &str = "0 0 8 * * *";
+
+const WRITE_DIGEST: &str =
+    "a cron expression of six fields, seconds first, such as \"0 0 8 * * *\", or \"never\"";
 const WRITE_WEBHOOK: &str = "an https address, such as \"https://hooks.example.org/pgvalet\"";
 const WRITE_SERVER: &str = "the address of a mail server, such as \"smtps://pgvalet@mail.example.org\" (TLS) or \"smtp://mail.example.org:587\" (STARTTLS)";
 const WRITE_ADDRESS: &str = "an address, such as \"dba@example.org\"";
@@ -24,8 +29,8 @@ const WRITE_ADDRESS: &str = "an address, such as \"dba@example.org\"";
 /// Who is told of what happens.
 #[derive(Debug)]
 pub struct NoticesConfig {
-    /// When the digest is made: a cron expression of six fields, in UTC.
-    pub digest: String,
+    /// When the digest is made.
+    pub digest: Schedule,
     /// How long a notice that does not arrive is sent again.
     pub give_up_after: Duration,
     /// Where notices are posted.
@@ -97,7 +102,7 @@ pub struct Recipient {
 impl Default for NoticesConfig {
     fn default() -> Self {
         Self {
-            digest: "0 0 8 * * *".to_owned(),
+            digest: DIGEST.parse().unwrap_or(Schedule::Never),
             give_up_after: 24 * HOUR,
             webhooks: Vec::new(),
             mail: None,
@@ -109,7 +114,7 @@ impl Default for NoticesConfig {
 pub(in crate::config) fn read(root: &mut Table, folder: &Path) -> NoticesConfig {
     let mut config = NoticesConfig::default();
     if let Some(mut table) = root.table("notices") {
-        if let Some(digest) = table.parsed("digest", WRITE_NUDGE, parse_nudge) {
+        if let Some(digest) = table.parsed("digest", WRITE_DIGEST, str::parse::<Schedule>) {
             config.digest = digest;
         }
         if let Some(length) = table.duration_in("give_up_after", MINUTE..=30 * 24 * HOUR) {
@@ -279,7 +284,7 @@ impl NoticesConfig {
     /// What is in force, as the text of a file.
     pub(in crate::config) fn write_to(&self, out: &mut String) -> std::fmt::Result {
         let words = humantime::format_duration;
-        writeln!(out, "\n[notices]\ndigest = {:?}", self.digest)?;
+        writeln!(out, "\n[notices]\ndigest = \"{}\"", self.digest)?;
         writeln!(out, "give_up_after = \"{}\"", words(self.give_up_after))?;
         for webhook in &self.webhooks {
             writeln!(out, "\n[[webhook]]\nname = \"{}\"\nurl = \"{}\"", webhook.name, webhook.url)?;

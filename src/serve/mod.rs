@@ -80,8 +80,6 @@ pub enum Error {
     DriftCron(String),
     #[error("sweep.schedule = {0:?} is not a cron expression of six fields, seconds first")]
     SweepCron(String),
-    #[error("notices.digest = {0:?} is not a cron expression of six fields, seconds first")]
-    DigestCron(String),
     #[error("could not make what others are told with")]
     Channels(#[from] notify::Unusable),
     #[error("could not begin to serve TLS")]
@@ -128,8 +126,6 @@ impl Daemon {
             .map_err(|_| Error::SweepCron(config.sweep.schedule.clone()))?;
         worker::schedule::check(&config.drift.schedule)
             .map_err(|_| Error::DriftCron(config.drift.schedule.clone()))?;
-        worker::schedule::check(&config.notices.digest)
-            .map_err(|_| Error::DigestCron(config.notices.digest.clone()))?;
         let keys = master_keys(&mut config).await?;
         let metrics = Metrics::start(&config.telemetry)?;
         let audit_log = Arc::new(AuditLog::open(&config.audit_log, &config.telemetry)?);
@@ -328,7 +324,11 @@ fn sign_ins(issuers: Arc<Issuers>, mut oidc: OidcConfig) -> SignIns {
 
 fn spawn_loops(app: &Arc<App>, tasks: &Tasks, config: &Config) {
     tasks.spawn_loop("leases", worker::leases::run(Arc::clone(app), Clock, tasks.clone()));
-    tasks.spawn_loop("housekeeping", worker::housekeeping::run(Arc::clone(app), tasks.clone()));
+    let digest = config.notices.digest.clone();
+    tasks.spawn_loop(
+        "housekeeping",
+        worker::housekeeping::run(Arc::clone(app), digest, tasks.clone()),
+    );
     tasks.spawn_loop("rotations", worker::rotations::run(Arc::clone(app), tasks.clone()));
     tasks.spawn_loop("sweep", worker::sweep::run(Arc::clone(app), tasks.clone()));
     tasks.spawn_loop("people", worker::people::run(Arc::clone(app), tasks.clone()));

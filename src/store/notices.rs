@@ -6,7 +6,7 @@ use sqlx::types::Json;
 use uuid::Uuid;
 
 use crate::{
-    domain::notice::{ChannelName, Notice},
+    domain::notice::{ChannelName, Notice, NoticeState},
     ids::{AuditId, NoticeId},
     store::{Store, Tx, error::Error, exactly_one},
 };
@@ -68,11 +68,23 @@ pub struct ListedNotice {
     pub last_error: Option<String>,
 }
 
+impl ListedNotice {
+    /// How it stands.
+    #[must_use]
+    pub const fn state(&self) -> NoticeState {
+        match (self.told_at, self.dead_at) {
+            (Some(_), _) => NoticeState::Told,
+            (None, Some(_)) => NoticeState::Dead,
+            (None, None) => NoticeState::Waiting,
+        }
+    }
+}
+
 /// Which notices are meant.
 #[derive(Debug, Clone, Default)]
 pub struct NoticeFilter {
-    /// `waiting`, `told` or `dead`.
-    pub state: Option<&'static str>,
+    /// In one state.
+    pub state: Option<NoticeState>,
     /// Of one channel.
     pub channel: Option<String>,
     /// Older than this one.
@@ -244,7 +256,7 @@ impl Store {
                                  ELSE told_at IS NULL AND dead_at IS NULL END)
                  AND ($2::text IS NULL OR channel = $2) AND ($3::uuid IS NULL OR id < $3)
                ORDER BY id DESC LIMIT $4"#,
-            filter.state as Option<&str>,
+            filter.state.map(NoticeState::as_str) as Option<&str>,
             filter.channel.as_deref() as Option<&str>,
             filter.before.map(NoticeId::uuid) as Option<Uuid>,
             limit
@@ -253,6 +265,40 @@ impl Store {
         .await?;
         tx.commit().await?;
         Ok(notices)
+    }
+
+    /// Is there such a notice?
+    ///
+    /// # Errors
+    /// If the database does not answer.
+    pub async fn has_notice(&self, id: NoticeId) -> Result<bool, Error> {
+        Ok(sqlx::query_scalar!(
+            r#"SELECT EXISTS (SELECT FROM notice WHERE id = $1) AS "there!""#,
+            id.uuid()
+        )
+        .fetch_one(&self.pool)
+        .await?)
+    }
+
+    /// When the last digest was made, or would have been had there been anything to say.
+    ///
+    /// # Errors
+    /// If the database does not answer.
+    pub async fn digest_at(&self) -> Result<DateTime<Utc>, Error> {
+        Ok(sqlx::query_scalar!("SELECT digest_at FROM notice_cursor").fetch_one(&self.pool).await?)
+    }
+
+    /// The roles of up to `limit` logins whose removal was tried again and again in vain.
+    ///
+    /// # Errors
+    /// If the database does not answer.
+    pub async fn stuck_logins(&self, limit: i64) -> Result<Vec<String>, Error> {
+        Ok(sqlx::query_scalar!(
+            "SELECT role_name FROM login WHERE state <> 'revoked' AND attempts > 3 ORDER BY ends_at LIMIT $1",
+            limit
+        )
+        .fetch_all(&self.pool)
+        .await?)
     }
 
     /// How many wait, and how many were given up.
@@ -365,13 +411,17 @@ impl Tx {
         Ok(done.rows_affected())
     }
 
-    /// Marks that the digest of an instant is made. False if it was made before.
+    /// Records that a digest is made after the one of an instant. False if another daemon was faster.
     ///
     /// # Errors
     /// If the database does not answer.
-    pub async fn take_digest(&mut self, due_at: DateTime<Utc>) -> Result<bool, Error> {
+    pub async fn take_digest(
+        &mut self,
+        last: DateTime<Utc>,
+        now: DateTime<Utc>,
+    ) -> Result<bool, Error> {
         let done =
-            sqlx::query!("UPDATE notice_cursor SET digest_at = $1 WHERE digest_at < $1", due_at)
+            sqlx::query!("UPDATE notice_cursor SET digest_at = $2 WHERE digest_at = $1", last, now)
                 .execute(&mut *self.inner)
                 .await?;
         Ok(done.rows_affected() == 1)

@@ -26,6 +26,7 @@ pub(in crate::domain::notice) fn words_of(
         .or_else(|| of_targets(event))
         .or_else(|| of_rotations(event))
         .or_else(|| of_people(event, by, source))
+        .or_else(|| of_digest(event))
 }
 
 fn words(
@@ -243,6 +244,29 @@ fn of_people(event: &Event, by: &str, source: Option<&str>) -> Option<Words> {
         ),
         _ => None,
     }
+}
+
+/// What still waits for somebody.
+fn of_digest(event: &Event) -> Option<Words> {
+    let Event::DigestMade { rotations_overdue, logins_stuck, notices_dead } = event else {
+        return None;
+    };
+    let mut text = String::new();
+    for (what, names) in [
+        ("Rotations that are overdue", rotations_overdue),
+        ("Logins that could not be removed", logins_stuck),
+    ] {
+        if !names.is_empty() {
+            text.push_str(&format!("{what}:\n{}", list(names)));
+        }
+    }
+    if *notices_dead > 0 {
+        text.push_str(&format!(
+            "Notices that were given up: {notices_dead} (pgvalet notices --dead)\n"
+        ));
+    }
+    let title = "What still waits for somebody".to_owned();
+    words(Topic::Digest, Severity::Warning, "digest".to_owned(), title, text)
 }
 
 fn instant(at: DateTime<Utc>) -> String {

@@ -53,6 +53,18 @@ words! {
     }
 }
 
+words! {
+    /// How a notice stands.
+    NoticeState {
+        /// It was not told yet.
+        Waiting = "waiting",
+        /// It was told.
+        Told = "told",
+        /// It was given up.
+        Dead = "dead",
+    }
+}
+
 /// Where notices go.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ChannelName {
@@ -162,6 +174,23 @@ const LONGEST_TEXT: usize = 3000;
 const LONGEST_FACT: usize = 500;
 
 impl Notice {
+    /// What a channel is told that is tried.
+    #[must_use]
+    pub fn test(channel: &ChannelName, by: &str, at: DateTime<Utc>) -> Self {
+        Self {
+            kind: "notice.tested".to_owned(),
+            at,
+            by: by.to_owned(),
+            topic: Topic::Digest,
+            severity: Severity::Info,
+            subject: "test".to_owned(),
+            title: format!("A test of {channel}"),
+            text: "Nothing happened: somebody wants to know whether this arrives.".to_owned(),
+            path: None,
+            facts: BTreeMap::new(),
+        }
+    }
+
     /// What is to be told of an entry, if anything.
     #[must_use]
     pub fn of(entry: &Entry) -> Option<Self> {

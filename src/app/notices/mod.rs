@@ -3,6 +3,9 @@
 //! No use case writes notices: one transaction holds a change and its audit entry, and what is told follows from the
 //! chain. The dispatcher moves its cursor and records the notices in one transaction, so that each is recorded once.
 
+pub mod by_hand;
+pub mod digest;
+
 use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::future::join_all;
 
@@ -13,6 +16,7 @@ use crate::{
         backoff,
         notice::{Notice, line},
     },
+    ids::{AuditId, NoticeId},
     notify::{Channel, Sent, Way},
     store::{
         self,
@@ -123,8 +127,9 @@ impl App {
         let limit = if probe { 1 } else { AT_ONCE };
         let claimed = self.store.claim_notices(&channel.name, now, now + CLAIM, limit).await?;
         let mut pass = Pass::default();
-        let sending =
-            claimed.iter().map(async |claimed| (claimed, self.send(channel, claimed).await));
+        let sending = claimed
+            .iter()
+            .map(async |claimed| (claimed, self.send_claimed(channel, claimed).await));
         for (claimed, sent) in join_all(sending).await {
             match self.note_sent(channel, claimed, &sent).await {
                 // The claim had ended, and whoever has it now goes on.
@@ -142,20 +147,30 @@ impl App {
         Ok(pass)
     }
 
-    async fn send(&self, channel: &Channel, claimed: &ClaimedNotice) -> Sent {
-        let Some(notice) = &claimed.notice else {
-            let why = "another release of pgvalet wrote it, and this one cannot read it".to_owned();
-            return Sent::Later { why, after: None };
-        };
+    async fn send_claimed(&self, channel: &Channel, claimed: &ClaimedNotice) -> Sent {
+        match &claimed.notice {
+            Some(notice) => self.send(channel, claimed.id, claimed.audit_id, notice).await,
+            None => {
+                let why = "another release of pgvalet wrote it, and this one cannot read it";
+                Sent::Later { why: why.to_owned(), after: None }
+            }
+        }
+    }
+
+    async fn send(
+        &self,
+        channel: &Channel,
+        id: NoticeId,
+        audit_id: AuditId,
+        notice: &Notice,
+    ) -> Sent {
         match &channel.way {
             Way::Webhook(webhook) => {
                 let (url, now) = (self.link(notice), self.clock.now());
-                webhook.send(claimed.id, claimed.audit_id, notice, url, now).await
+                webhook.send(id, audit_id, notice, url, now).await
             }
-            Way::Mail(mail) => {
-                mail.send(claimed.id, claimed.audit_id, notice, self.link(notice)).await
-            }
-            Way::Slack => self.tell_slack(claimed.id, notice).await,
+            Way::Mail(mail) => mail.send(id, audit_id, notice, self.link(notice)).await,
+            Way::Slack => self.tell_slack(id, notice).await,
         }
     }
 
