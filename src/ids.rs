@@ -113,6 +113,10 @@ id!(
     LeaseId, "lse", "lease"
 );
 id!(
+    /// A request for access that others must agree to. (A [`RequestId`] is one of HTTP.)
+    AccessRequestId, "acc", "access request"
+);
+id!(
     /// One login role of a lease; rotation gives a lease another.
     LoginId, "lgn", "login"
 );

@@ -255,10 +255,15 @@ pub struct CreateToken {
     /// May the principal administer from now on? As it was, if left out. Administrators only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub admin: Option<bool>,
+    /// The person that the service acts for from now on (`person:alice`), as an AI tool does: that person agrees to
+    /// none of its requests. As it was, if left out. Administrators only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub acts_for: Option<String>,
     /// For how long (`90d`); 90 days if left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ttl: Option<String>,
-    /// What it is to carry of its principal's rights: `ask`, and the rights to administer; as much as the
+    /// What it is to carry of its principal's rights: `ask`, `approve` (agreeing to other people's requests, which
+    /// no token carries that does not say so), and the rights to administer; as much as the
     /// token it is made with, if left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scopes: Option<Vec<String>>,

@@ -29,6 +29,9 @@ pub struct AskForLease {
     /// The ticket it belongs to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ticket: Option<String>,
+    /// From when it is wanted, where others must agree first: at most 30 days ahead.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start_at: Option<DateTime<Utc>>,
 }
 
 /// A lease. Never a secret.

@@ -11,6 +11,7 @@ pub mod leases;
 pub mod notices;
 pub mod people;
 pub mod problem;
+pub mod requests;
 pub mod standing;
 pub mod status;
 pub mod sweep;

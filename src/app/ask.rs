@@ -1,4 +1,4 @@
-//! Ask for access: decide, then issue. Every refusal is an event.
+//! Ask for access: decide, then issue, or record the request that others must agree to. Every refusal is an event.
 
 use std::collections::BTreeMap;
 
@@ -10,23 +10,31 @@ use crate::{
         error::Error,
         issue::{Answer, Wish},
         offers::Offer,
+        requests::{Needing, Outcome},
     },
     domain::{
-        access::Asked,
+        access::{Asked, Fault},
         audit::Event,
         name::Name,
-        policy::{self, Approval, Circumstances, Condition, Decision, Finding, Refusal},
+        policy::{self, Approval, Circumstances, Condition, Decision, Finding, Refusal, Wanting},
         profile::Profile,
     },
     identity::Caller,
+    store::idempotency::Before,
     telemetry::labels::{IssueStep, Ruling},
 };
 
 /// Nothing takes the place of what the templates of a profile make.
 static NO_CLAIMS: BTreeMap<String, String> = BTreeMap::new();
 
+/// What was decided of a wish.
+enum Decided {
+    Allowed(Approval),
+    NeedsAgreement(Wanting),
+}
+
 impl App {
-    /// A lease, or why not.
+    /// A lease, or what waits for others to agree, or why not.
     ///
     /// # Errors
     /// If the policy says no, the target refuses or does not answer, or our database does not. What
@@ -37,7 +45,7 @@ impl App {
         origin: &Origin,
         asked: Asked,
         idempotency_key: Option<&str>,
-    ) -> Result<Answer, Error> {
+    ) -> Result<Outcome, Error> {
         let asking = Box::pin(self.decide_and_issue(caller, origin, asked, idempotency_key));
         self.metrics.issuing(IssueStep::Total, asking).await
     }
@@ -48,14 +56,14 @@ impl App {
         origin: &Origin,
         asked: Asked,
         idempotency_key: Option<&str>,
-    ) -> Result<Answer, Error> {
+    ) -> Result<Outcome, Error> {
         let request_hash = hash_of(&asked);
         let idempotency_key = idempotency_key.map(|key| Self::own_key(caller, key));
         let idempotency_key = idempotency_key.as_deref();
         if let Some(key) = idempotency_key
-            && let Some(answer) = self.answered_before(caller, key, &request_hash).await?
+            && let Some(outcome) = self.answered_before(caller, key, &request_hash).await?
         {
-            return Ok(answer);
+            return Ok(outcome);
         }
         let key = idempotency_key.map(|key| (key, request_hash.as_slice()));
         // What was read before will do to say yes: the record takes no intent that was decided on
@@ -73,12 +81,20 @@ impl App {
                 Wish { caller, origin, asked: &asked, offer: &offer, key, claims: &NO_CLAIMS };
             if let Some(answer) = self.issue(approval, wish).await? {
                 self.metrics.decided(Ruling::Allowed);
-                return Ok(answer);
+                return Ok(Outcome::Issued(Box::new(answer)));
             }
         }
         self.offers.forget(&asked.profile);
         let deciding = self.decide(caller, origin, &asked);
-        let (approval, mut profile) = self.metrics.issuing(IssueStep::Decide, deciding).await?;
+        let (decided, mut profile) = self.metrics.issuing(IssueStep::Decide, deciding).await?;
+        let approval = match decided {
+            Decided::Allowed(approval) => approval,
+            Decided::NeedsAgreement(wanting) => {
+                return self
+                    .wait_for_agreement(caller, origin, (&asked, wanting, &profile), key)
+                    .await;
+            }
+        };
         let (target, handle) = self.handle(profile.target_id).await?;
         self.prepare_if_needed(origin, Some(caller), &mut profile, &handle).await?;
         let offer = Offer { profile, target };
@@ -87,11 +103,32 @@ impl App {
             return Err(self.why_not_recorded(caller, origin, &asked, &offer).await?);
         };
         self.offers.keep(offer);
-        Ok(answer)
+        Ok(Outcome::Issued(Box::new(answer)))
+    }
+
+    async fn wait_for_agreement(
+        &self,
+        caller: &Caller,
+        origin: &Origin,
+        (asked, wanting, profile): (&Asked, Wanting, &Profile),
+        key: Option<(&str, &[u8])>,
+    ) -> Result<Outcome, Error> {
+        let target = self.store.target(profile.target_id).await?;
+        let target =
+            target.ok_or_else(|| Error::not_found("target", profile.spec.target.as_str()))?;
+        let needing = Needing { asked, wanting, profile, target: &target, extends: None, key };
+        if let Some(request) = self.request_agreement(caller, origin, needing).await? {
+            return Ok(Outcome::Waits(Box::new(request)));
+        }
+        let before = match key {
+            Some((key, hash)) => self.answered_before(caller, key, hash).await?,
+            None => None,
+        };
+        before.ok_or(Error::StillInProgress)
     }
 
     /// An intent was not recorded: a limit is reached, or the profile was changed in this moment.
-    async fn why_not_recorded(
+    pub(in crate::app) async fn why_not_recorded(
         &self,
         caller: &Caller,
         origin: &Origin,
@@ -115,12 +152,20 @@ impl App {
         caller: &Caller,
         origin: &Origin,
         asked: &Asked,
-    ) -> Result<(Approval, Profile), Error> {
+    ) -> Result<(Decided, Profile), Error> {
         let profile = self.profile_to_ask_for(caller, asked).await?;
         match self.ruling(caller, origin, asked, &profile) {
+            Decision::Allow(_) if asked.start_at.is_some() => {
+                let message = "is for what others must agree to: ask when it is time".to_owned();
+                Err(Error::Invalid(vec![Fault { field: "start_at".into(), message }]))
+            }
             Decision::Allow(approval) => {
                 self.metrics.decided(Ruling::Allowed);
-                Ok((approval, profile))
+                Ok((Decided::Allowed(approval), profile))
+            }
+            Decision::NeedsAgreement(wanting) => {
+                self.metrics.decided(Ruling::NeedsAgreement);
+                Ok((Decided::NeedsAgreement(wanting), profile))
             }
             Decision::Refuse(refusal, trace) => {
                 self.metrics.decided(match refusal {
@@ -129,7 +174,10 @@ impl App {
                     Refusal::Hours(_) => Ruling::Hours,
                     Refusal::Limit(_) => Ruling::Limit,
                     Refusal::NotForAsking => Ruling::NotForAsking,
-                    Refusal::ReasonNeeded => Ruling::ReasonRequired,
+                    Refusal::ReasonNeeded | Refusal::TicketNeeded => Ruling::ReasonRequired,
+                    Refusal::NotAsAgreed(_) | Refusal::RequestOver(_) | Refusal::TooEarly(_) => {
+                        Ruling::NeedsAgreement
+                    }
                     Refusal::ClaimMissing(_) => Ruling::ClaimMissing,
                     Refusal::ChecksFailed(_) => Ruling::ChecksFailed,
                 });
@@ -144,20 +192,26 @@ impl App {
         caller: &Caller,
         key: &str,
         request_hash: &[u8],
-    ) -> Result<Option<Answer>, Error> {
-        let Some((hash, lease_id)) = self.store.answered_before(caller.principal().id, key).await?
+    ) -> Result<Option<Outcome>, Error> {
+        let Some((hash, before)) = self.store.answered_before(caller.principal().id, key).await?
         else {
             return Ok(None);
         };
         if hash != request_hash {
             return Err(Error::KeyReused);
         }
+        let lease_id = match before {
+            Before::Lease(id) => id,
+            Before::Request(id) => {
+                return Ok(Some(Outcome::Waits(Box::new(self.request(caller, id).await?))));
+            }
+        };
         let lease = self.lease(caller, lease_id).await?;
         match (lease.state, lease.cause) {
             (crate::domain::lease::State::Provisioning, _) => Err(Error::StillInProgress),
             // The first try came to nothing, so this one is a new try, under the same key.
             (_, Some(crate::domain::lease::Cause::Failed)) => Ok(None),
-            _ => Ok(Some(Answer { lease, ttl: None, credential: None })),
+            _ => Ok(Some(Outcome::Issued(Box::new(Answer { lease, ttl: None, credential: None })))),
         }
     }
 

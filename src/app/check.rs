@@ -123,6 +123,7 @@ impl App {
             tool: TOOL.parse().map_err(Error::internal)?,
             reason: Some("the checks of the profile".to_owned()),
             ticket: None,
+            start_at: None,
         };
         let wish = Wish { caller: admin, origin, asked: &asked, offer, key: None, claims };
         let answer = match self.issue(approval, wish).await {

@@ -9,7 +9,7 @@ use crate::{
     domain::{
         administration::Right,
         name::Name,
-        policy::{self, Circumstances, Condition, Finding},
+        policy::{self, Circumstances, Condition, Finding, Said},
         principal::{Principal, PrincipalName},
     },
     identity::Caller,
@@ -71,7 +71,7 @@ impl App {
             let why = format!("{principal} is disabled");
             findings.push(Finding { condition: Condition::Principal, holds: false, why });
         }
-        findings.extend(policy::explain(true, of, &profile));
+        findings.extend(policy::explain(Said { reason: true, ticket: true }, of, &profile));
         let (target, _) = self.handle(profile.target_id).await?;
         let counts = self.counts(principal.id, &Offer { profile, target }).await?;
         findings.extend(counts.iter().map(|count| told(count, at)));

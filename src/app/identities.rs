@@ -69,7 +69,11 @@ impl App {
         }
         crate::app::tokens::check_claims(wish.claims.as_ref())?;
         let now = self.clock.now();
-        let change = PrincipalChange { groups: wish.groups, admin: None, claims: wish.claims };
+        let change = PrincipalChange {
+            groups: wish.groups,
+            claims: wish.claims,
+            ..PrincipalChange::default()
+        };
         let mut tx = self.store.begin().await?;
         let principal = tx.ensure_principal(LOCAL_ISSUER, *kind, name, &change, now).await?;
         self.refuse_beyond(admin, origin, &principal).await?;

@@ -11,7 +11,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use tokio::{task::JoinHandle, time::Instant};
 
 use crate::{
-    app::{App, Origin, error::Error, offers::Offer},
+    app::{App, Origin, error::Error, offers::Offer, requests::Outcome},
     domain::{
         access::Asked,
         audit::Event,
@@ -105,6 +105,43 @@ pub(in crate::app) struct Made {
     pub(in crate::app) credential: Credential,
 }
 
+impl Wish<'_> {
+    /// The lease as it will be once it is active.
+    fn lease(
+        &self,
+        (lease_id, role): (LeaseId, &LoginName),
+        approval: &Approval,
+        now: DateTime<Utc>,
+    ) -> Lease {
+        let Offer { profile, target } = self.offer;
+        let (spec, principal) = (&profile.spec, self.caller.principal());
+        Lease {
+            id: lease_id,
+            state: State::Active,
+            cause: None,
+            profile_id: Some(approval.profile()),
+            profile: spec.name.to_string(),
+            target_id: target.id,
+            target: target.spec.name.to_string(),
+            database: spec.database.clone(),
+            group_role: spec.group_role(),
+            principal_id: approval.principal(),
+            principal: principal.to_string(),
+            tool: self.asked.tool.to_string(),
+            reason: self.asked.reason.clone(),
+            ticket: self.asked.ticket.clone(),
+            job: self.caller.job().map(|job| job.seen.job.clone()),
+            role_name: Some(role.to_string()),
+            created_at: now,
+            expires_at: now + approval.granted().granted.delta(),
+            max_expires_at: now + spec.max_ttl.delta(),
+            ended_at: None,
+            blocked_by: None,
+            proof: None,
+        }
+    }
+}
+
 /// Between the deadline of issuing and the instant at which it is given up: long enough that
 /// whatever was sent to the target before the deadline is over (`statement_timeout` there is shorter).
 const MARGIN: TimeDelta = TimeDelta::seconds(3);
@@ -140,34 +177,17 @@ impl App {
         };
         let filled = context::fill(profile, &facts);
         let filled = filled.map_err(|missing| Error::claim_missing(&spec.name, missing))?;
-        let lease = Lease {
-            id: lease_id,
-            state: State::Active,
-            cause: None,
-            profile_id: Some(approval.profile()),
-            profile: spec.name.to_string(),
-            target_id: target.id,
-            target: target.spec.name.to_string(),
-            database: spec.database.clone(),
-            group_role: spec.group_role(),
-            principal_id: approval.principal(),
-            principal: principal.to_string(),
-            tool: wish.asked.tool.to_string(),
-            reason: wish.asked.reason.clone(),
-            ticket: wish.asked.ticket.clone(),
-            job: wish.caller.job().map(|job| job.seen.job.clone()),
-            role_name: Some(role.to_string()),
-            created_at: now,
-            expires_at,
-            max_expires_at: now + spec.max_ttl.delta(),
-            ended_at: None,
-            blocked_by: None,
-            proof: None,
-        };
+        let lease = wish.lease((lease_id, &role), &approval, now);
         let recording = self.record_intent(&wish, &approval, &lease, (login_id, &role), &filled);
         if !self.metrics.issuing(IssueStep::Intent, recording).await? {
-            return match wish.key {
-                Some((key, hash)) => self.answered_before(wish.caller, key, hash).await,
+            let before = match wish.key {
+                Some((key, hash)) => self.answered_before(wish.caller, key, hash).await?,
+                None => None,
+            };
+            return match before {
+                Some(Outcome::Issued(answer)) => Ok(Some(*answer)),
+                // The key is a request's, which a wish that needs nobody's agreement is not.
+                Some(Outcome::Waits(_)) => Err(Error::KeyReused),
                 None => Ok(None),
             };
         }
@@ -239,6 +259,7 @@ impl App {
             context: filled.context.clone(),
             break_glass: wish.offer.profile.spec.preset == Preset::BreakGlass,
             job: wish.caller.job().map(|job| Box::new(job.seen.clone())),
+            request_id: approval.request(),
         };
         let intent = Intent {
             lease,
@@ -259,6 +280,7 @@ impl App {
             },
             key: wish.key,
             spent: Self::spending(wish.caller),
+            request: approval.request(),
             entry: &wish.origin.entry(wish.caller, now, event),
         };
         let recorded = self.store.record_intent(&intent).await?;

@@ -30,6 +30,7 @@ pub mod profiles;
 pub mod readiness;
 pub mod reconcile;
 pub mod renew;
+pub mod requests;
 pub mod revoke;
 pub mod rotate;
 pub mod rotate_admin;

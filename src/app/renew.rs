@@ -6,19 +6,31 @@
 use chrono::{DateTime, Utc};
 
 use crate::{
-    app::{App, Origin, error::Error},
+    app::{App, Origin, error::Error, requests::Needing},
     domain::{
-        audit::Event,
+        access::Asked,
+        approval::Needs,
+        audit::{Event, RequestEvent},
         duration::Seconds,
-        lease::{self, Cause, Lease, Renewal, State, TtlRule},
-        policy,
+        lease::{self, Cause, Lease, State, TtlRule},
+        policy::{self, Wanted, Wanting},
         profile::Profile,
+        request::Request,
     },
     identity::Caller,
-    ids::LeaseId,
+    ids::{AccessRequestId, LeaseId},
     store::{self, leases::LoginTerms},
     telemetry::labels::RenewStep,
 };
+
+/// What comes of a wish that a lease lasts longer.
+#[derive(Debug)]
+pub enum Renewal {
+    /// It does.
+    Renewed(Box<Renewed>),
+    /// Others must agree first.
+    Waits(Box<Request>),
+}
 
 /// A lease with its new end.
 #[derive(Debug)]
@@ -29,6 +41,26 @@ pub struct Renewed {
     pub rule: TtlRule,
     /// The rule in words.
     pub because: String,
+}
+
+/// Did others agree that a lease lasts longer?
+#[derive(Debug, Clone, Copy)]
+enum Agreed {
+    /// Nobody had to.
+    ToNothing,
+    /// They did, to this request.
+    To(AccessRequestId),
+    /// They did, and it came to nothing: it is theirs to use again.
+    InVain(AccessRequestId),
+}
+
+impl Agreed {
+    const fn in_vain(self) -> Self {
+        match self {
+            Self::To(request) => Self::InVain(request),
+            other => other,
+        }
+    }
 }
 
 impl App {
@@ -42,7 +74,7 @@ impl App {
         origin: &Origin,
         id: LeaseId,
         ttl: Option<Seconds>,
-    ) -> Result<Renewed, Error> {
+    ) -> Result<Renewal, Error> {
         let renewing = Box::pin(self.renew_lease(caller, origin, id, ttl));
         self.metrics.renewing(RenewStep::Total, renewing).await
     }
@@ -53,20 +85,88 @@ impl App {
         origin: &Origin,
         id: LeaseId,
         ttl: Option<Seconds>,
-    ) -> Result<Renewed, Error> {
+    ) -> Result<Renewal, Error> {
         let before = self.lease_to_change(caller, origin, id).await?;
         if before.state != State::Active {
             return Err(Error::LeaseOver { state: before.state, cause: before.cause });
         }
-        self.check_still_allowed(caller, origin, &before).await?;
-        let length = match ttl {
-            Some(length) => length,
-            None => self.length_as_issued(&before).await?,
-        };
+        let profile = self.check_still_allowed(caller, origin, &before).await?;
+        let length = ttl.unwrap_or(profile.spec.ttl);
+        if let Some(needs) = &profile.spec.conditions.approval {
+            let request =
+                self.request_extension(caller, origin, (&before, length), (&profile, needs));
+            return Ok(Renewal::Waits(Box::new(request.await?)));
+        }
+        let renewed = self.renew_by(caller, origin, (before, length), Agreed::ToNothing).await?;
+        Ok(Renewal::Renewed(Box::new(renewed)))
+    }
+
+    /// Asks that a lease lasts longer, under a profile for which others must agree.
+    async fn request_extension(
+        &self,
+        caller: &Caller,
+        origin: &Origin,
+        (lease, length): (&Lease, Seconds),
+        (profile, needs): (&Profile, &Needs),
+    ) -> Result<Request, Error> {
+        if lease.principal_id != caller.principal().id {
+            let detail = "others must agree before it lasts longer: whoever has it asks for that";
+            return Err(Error::Conflict { code: "needs_agreement", detail: detail.to_owned() });
+        }
         let now = self.clock.now();
+        if let lease::Renewal::Exhausted { max_expires_at } =
+            lease::renew(lease.expires_at, lease.max_expires_at, length, now)
+        {
+            return Err(Error::RenewalExhausted { max_expires_at });
+        }
+        let target = self.store.target(profile.target_id).await?;
+        let target = target.ok_or_else(|| Error::not_found("target", lease.target.clone()))?;
+        let asked = Asked {
+            profile: profile.spec.name.clone(),
+            ttl: Some(length),
+            tool: lease.tool.parse().map_err(Error::internal)?,
+            reason: lease.reason.clone(),
+            ticket: lease.ticket.clone(),
+            start_at: None,
+        };
+        let granted = lease::grant_ttl(Some(length), profile.spec.ttl, profile.spec.max_ttl);
+        let wanting = Wanting { needs: needs.clone(), granted, trace: Vec::new() };
+        let extends = Some(lease);
+        let needing =
+            Needing { asked: &asked, wanting, profile, target: &target, extends, key: None };
+        let request = self.request_agreement(caller, origin, needing).await?;
+        request.ok_or(Error::StillInProgress)
+    }
+
+    /// Makes a lease last longer as others agreed to.
+    pub(in crate::app) async fn claim_extension(
+        &self,
+        caller: &Caller,
+        origin: &Origin,
+        request: &Request,
+        wanted: &Wanted,
+    ) -> Result<Renewed, Error> {
+        let (approval, _) = self.decide_claim(caller, origin, request, wanted).await?;
+        let id = request.extends.ok_or_else(|| Error::not_found("lease", String::new()))?;
+        let before = self.lease(caller, id).await?;
+        if before.state != State::Active {
+            return Err(Error::LeaseOver { state: before.state, cause: before.cause });
+        }
+        let length = approval.granted().granted;
+        self.renew_by(caller, origin, (before, length), Agreed::To(request.id)).await
+    }
+
+    async fn renew_by(
+        &self,
+        caller: &Caller,
+        origin: &Origin,
+        (before, length): (Lease, Seconds),
+        agreed: Agreed,
+    ) -> Result<Renewed, Error> {
+        let (id, now) = (before.id, self.clock.now());
         let (to, rule) = match lease::renew(before.expires_at, before.max_expires_at, length, now) {
-            Renewal::Until { expires_at, rule } => (expires_at, rule),
-            Renewal::Exhausted { max_expires_at } => {
+            lease::Renewal::Until { expires_at, rule } => (expires_at, rule),
+            lease::Renewal::Exhausted { max_expires_at } => {
                 return Err(Error::RenewalExhausted { max_expires_at });
             }
         };
@@ -74,16 +174,16 @@ impl App {
             TtlRule::ProfileMaxTtl => {
                 format!("the profile's max_ttl ends it at {}", to.format("%Y-%m-%d %H:%M:%S UTC"))
             }
-            TtlRule::Asked | TtlRule::ProfileTtl | TtlRule::StandingRole => {
+            TtlRule::Asked | TtlRule::ProfileTtl | TtlRule::StandingRole | TtlRule::Agreed => {
                 format!("{length} from now")
             }
         };
 
-        let recording = self.move_end(caller, origin, id, before.expires_at, to);
+        let recording = self.move_end(caller, origin, id, (before.expires_at, to, agreed));
         let terms = self.metrics.renewing(RenewStep::Record, recording).await?;
         let telling = self.tell_target(&before, &terms, to);
         if let Err(error) = self.metrics.renewing(RenewStep::Target, telling).await {
-            self.move_end(caller, origin, id, to, before.expires_at).await?;
+            self.move_end(caller, origin, id, (to, before.expires_at, agreed.in_vain())).await?;
             return Err(error);
         }
         let lease = self.lease(caller, id).await?;
@@ -125,25 +225,12 @@ impl App {
         Err(self.refuse(caller, origin, &name, refusal, &trace).await?)
     }
 
-    /// Without a wish, a renewal gives the profile's `ttl` again; of a profile that is gone, what is
-    /// left of the cap.
-    async fn length_as_issued(&self, lease: &Lease) -> Result<Seconds, Error> {
-        if let Ok(name) = lease.profile.parse()
-            && let Some(profile) = self.store.profile(&name).await?
-        {
-            return Ok(profile.spec.ttl);
-        }
-        Seconds::new((lease.max_expires_at - lease.created_at).num_seconds().max(1))
-            .map_err(Error::internal)
-    }
-
     async fn move_end(
         &self,
         caller: &Caller,
         origin: &Origin,
         id: LeaseId,
-        from: DateTime<Utc>,
-        to: DateTime<Utc>,
+        (from, to, agreed): (DateTime<Utc>, DateTime<Utc>, Agreed),
     ) -> Result<LoginTerms, Error> {
         let now = self.clock.now();
         let mut tx = self.store.begin().await?;
@@ -160,6 +247,22 @@ impl App {
                 });
             }
             moved => moved?,
+        }
+        match agreed {
+            Agreed::ToNothing => {}
+            Agreed::To(request_id) => {
+                match tx.claim_extension(request_id, now).await {
+                    Err(store::error::Error::NotOneRow(_)) => {
+                        let detail = "what was agreed to is used up, or its time is over";
+                        let code = "request_over";
+                        return Err(Error::Conflict { code, detail: detail.to_owned() });
+                    }
+                    claimed => claimed?,
+                }
+                let event = RequestEvent::Claimed { request_id, lease_id: id };
+                tx.audit(&origin.entry(caller, now, Event::Request(event))).await?;
+            }
+            Agreed::InVain(request_id) => tx.give_extension_back(request_id).await?,
         }
         tx.move_login_end(terms.login_id, to).await?;
         tx.audit(&origin.entry(caller, now, Event::LeaseRenewed { lease_id: id, from, to }))

@@ -10,7 +10,7 @@ use crate::{
         session::Client,
     },
     identity::{
-        Admin, Caller, jwt,
+        Admin, Caller, Held, jwt,
         throttle::{Attempt, Turn},
         token::{self, Presented, Verified},
     },
@@ -177,8 +177,9 @@ impl App {
             self.store.note_token_used(id, now).await?;
         }
         let rights = (&known.administration, &known.scopes);
-        let session = (known.expires_at, known.client);
-        Ok(Caller::by_token(verified, known.principal.clone(), session, rights))
+        let held =
+            Held { expires_at: known.expires_at, session: known.client, made_by: known.made_by };
+        Ok(Caller::by_token(verified, known.principal.clone(), held, rights))
     }
 
     async fn refuse_token(

@@ -8,7 +8,7 @@ use crate::{
     app::{App, ListedToken, Origin, error::Error},
     domain::{
         access::Fault,
-        administration::{Right, Scopes},
+        administration::{Right, Scope, Scopes},
         audit::Event,
         duration::Seconds,
         name::Name,
@@ -16,7 +16,7 @@ use crate::{
         rights::context::is_claim_name,
     },
     identity::Caller,
-    ids::TokenId,
+    ids::{PrincipalId, TokenId},
     secret::Secret,
     store::{self, people::PrincipalChange},
 };
@@ -34,6 +34,8 @@ pub struct TokenWish {
     pub admin: Option<bool>,
     /// What is claimed of the principal from now on, by name.
     pub claims: Option<BTreeMap<String, String>>,
+    /// The person that the service acts for from now on.
+    pub acts_for: Option<PrincipalName>,
     /// For how long.
     pub ttl: Option<Seconds>,
     /// What it is to carry of its principal's rights.
@@ -87,6 +89,25 @@ fn check_kinds(caller: &Caller, wish: &TokenWish) -> Result<(), Error> {
     Err(Error::Invalid(vec![Fault { field: "principal".into(), message }]))
 }
 
+/// What a token is to carry: no more than what it is made with, and agreeing to requests only if that does.
+fn scopes_for(caller: &Caller, wish: &TokenWish) -> Result<Scopes, Error> {
+    let scopes = match &wish.scopes {
+        Scopes(None) if wish.principal.is_none() => caller.scopes().clone(),
+        wished => wished.clone(),
+    };
+    if !scopes.are_within(caller.scopes()) {
+        let message = "a token cannot carry more than the one it is made with".to_owned();
+        return Err(Error::Invalid(vec![Fault { field: "scopes".into(), message }]));
+    }
+    let is_own = wish.principal.as_ref().is_none_or(|name| *name == caller.principal().name());
+    if is_own && scopes.name(Scope::Approve) && caller.via().is_none() {
+        let message = "what you came with agrees to nothing, and makes no token that does: sign in (`pgvalet login`), or have somebody else make it";
+        let message = message.to_owned();
+        return Err(Error::Invalid(vec![Fault { field: "scopes".into(), message }]));
+    }
+    Ok(scopes)
+}
+
 impl App {
     /// Makes a token: for the caller itself, never lasting longer than the one it came with; or, by an
     /// administrator, for anyone.
@@ -100,7 +121,10 @@ impl App {
         wish: TokenWish,
     ) -> Result<NewToken, Error> {
         check_kinds(caller, &wish)?;
-        let of_principal = wish.groups.is_some() || wish.admin.is_some() || wish.claims.is_some();
+        let of_principal = wish.groups.is_some()
+            || wish.admin.is_some()
+            || wish.claims.is_some()
+            || wish.acts_for.is_some();
         if wish.principal.is_some() || of_principal {
             let what = "a token for another principal, or with groups, claims or rights";
             self.admin(caller, origin, (&[Right::People], what)).await?;
@@ -109,21 +133,12 @@ impl App {
             self.admin(caller, origin, (&[Right::Roles], "making somebody an administrator"))
                 .await?;
         }
-        let scopes = match wish.scopes.0 {
-            None if wish.principal.is_none() => caller.scopes().clone(),
-            _ => wish.scopes,
-        };
-        if !scopes.are_within(caller.scopes()) {
-            let message = "a token cannot carry more than the one it is made with".to_owned();
-            return Err(Error::Invalid(vec![Fault { field: "scopes".into(), message }]));
-        }
+        let scopes = scopes_for(caller, &wish)?;
         if wish.principal.is_none() && of_principal {
             let message =
                 "say whose groups, claims and rights these are: `person:NAME` or `service:NAME`";
-            return Err(Error::Invalid(vec![Fault {
-                field: "principal".into(),
-                message: message.to_owned(),
-            }]));
+            let fault = Fault { field: "principal".into(), message: message.to_owned() };
+            return Err(Error::Invalid(vec![fault]));
         }
         check_claims(wish.claims.as_ref())?;
         let name = wish.name.trim();
@@ -145,8 +160,13 @@ impl App {
         let principal = match &wish.principal {
             None => caller.principal().clone(),
             Some(PrincipalName { kind, subject }) => {
-                let change =
-                    PrincipalChange { groups: wish.groups, admin: wish.admin, claims: wish.claims };
+                let acts_for = self.person_acted_for(*kind, wish.acts_for.as_ref()).await?;
+                let change = PrincipalChange {
+                    groups: wish.groups,
+                    admin: wish.admin,
+                    claims: wish.claims,
+                    acts_for,
+                };
                 let principal =
                     tx.ensure_principal(LOCAL_ISSUER, *kind, subject, &change, now).await?;
                 self.refuse_beyond(caller, origin, &principal).await?;
@@ -160,6 +180,7 @@ impl App {
             hash: &minted.hash,
             expires_at: Some(expires_at),
             made_with: caller.token_id().filter(|_| !is_free),
+            made_by: (principal.id != caller.principal().id).then_some(caller.principal().id),
             scopes,
         };
         tx.create_token(&new, now).await?;
@@ -179,6 +200,26 @@ impl App {
         tx.commit().await?;
         self.nudges.audit.notify_one();
         Ok(NewToken { token, secret: minted.text })
+    }
+
+    /// The person that a service is to act for.
+    async fn person_acted_for(
+        &self,
+        kind: Kind,
+        person: Option<&PrincipalName>,
+    ) -> Result<Option<PrincipalId>, Error> {
+        let Some(name) = person else { return Ok(None) };
+        let invalid = |message: &str| {
+            Error::Invalid(vec![Fault { field: "acts_for".into(), message: message.to_owned() }])
+        };
+        if kind != Kind::Service || name.kind != Kind::Person {
+            return Err(invalid("a service acts for a person: write `person:NAME`"));
+        }
+        match self.store.principal_named(name).await? {
+            Some((person, false)) => Ok(Some(person.id)),
+            Some((_, true)) => Err(invalid("this person is disabled")),
+            None => Err(Error::not_found("person", name.subject.to_string())),
+        }
     }
 
     /// How long a token is to last.

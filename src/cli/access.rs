@@ -19,7 +19,7 @@ use crate::{
         format::{Access, Format},
         kept_lease::{self, KeptLease},
         output::{ends_in, instant, plain, watched},
-        session,
+        requests, session,
     },
     domain::{lease::State, name::Name},
     ids::LeaseId,
@@ -45,13 +45,23 @@ pub async fn get(given: Get, globals: &Globals, io: &mut Io<'_>) -> Result<u8, F
     }
     let client = session::sign_in(globals, io)?;
     let destination = Destination::open(&given.form, globals, io)?;
-    let key = given.idempotency_key.unwrap_or_else(fresh_key);
+    let how = (given.idempotency_key, given.wish.wait);
     let wish = ask_for(given.wish, PRINTED);
-    let answer = watched(io, "waiting for the lease", client.ask(&wish, &key)).await?;
-    let written = hand_out(&answer, &given.form, destination, globals, io);
+    let answer = requests::ask(&wish, how, &client, io).await?;
+    hand_out_or_give_back(&answer, (&given.form, destination), &client, globals, io).await
+}
+
+/// Prints a credential. One that cannot be written is nobody's, so that nobody should be able to use it.
+pub(in crate::cli) async fn hand_out_or_give_back(
+    answer: &Answer<ReceivedIssued>,
+    (form, destination): (&Form, Destination),
+    client: &Client,
+    globals: &Globals,
+    io: &mut Io<'_>,
+) -> Result<u8, Failure> {
+    let written = hand_out(answer, form, destination, globals, io);
     if written.is_err() && answer.value.credential.is_some() {
-        // Nobody has the credential now, so that nobody should be able to use it.
-        give_back(&client, &answer.value.lease, io).await;
+        give_back(client, &answer.value.lease, io).await;
     }
     written
 }
@@ -288,8 +298,9 @@ pub(in crate::cli) fn root_certificate(
 
 /// What is asked for; the tool is this one if none is named.
 pub(in crate::cli) fn ask_for(wish: Wish, tool: &str) -> AskForLease {
-    let Wish { profile, ttl, tool: named, reason, ticket } = wish;
-    AskForLease { profile, ttl, tool: named.or_else(|| Some(tool.to_owned())), reason, ticket }
+    let Wish { profile, ttl, tool: named, reason, ticket, start, wait: _ } = wish;
+    let tool = named.or_else(|| Some(tool.to_owned()));
+    AskForLease { profile, ttl, tool, reason, ticket, start_at: start }
 }
 
 /// A key that nobody used.

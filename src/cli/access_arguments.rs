@@ -2,6 +2,8 @@
 
 use std::{ffi::OsString, path::PathBuf};
 
+use chrono::{DateTime, Utc};
+
 use crate::cli::format::{Field, Format};
 
 /// What `pgvalet get --help` ends with.
@@ -73,6 +75,13 @@ pub struct Wish {
     /// The ticket that it belongs to.
     #[arg(long)]
     pub ticket: Option<String>,
+    /// From when it is wanted, such as `2026-12-24T08:00:00Z`, where others must agree first.
+    #[arg(long, value_name = "INSTANT")]
+    pub start: Option<DateTime<Utc>>,
+    /// Wait until the others who must agree did. Without it the exit status is then 4, and
+    /// `pgvalet claim` fetches the lease later.
+    #[arg(long)]
+    pub wait: bool,
 }
 
 /// How and where a credential is printed.

@@ -64,14 +64,19 @@ pub struct CreateToken {
     /// be given several times.
     #[arg(long = "claim", value_name = "NAME=VALUE", value_parser = claim)]
     pub claims: Vec<(String, String)>,
+    /// The person that the service acts for from now on, such as `person:alice`: it is an AI tool of theirs, say,
+    /// and they agree to none of its requests.
+    #[arg(long, value_name = "PERSON")]
+    pub acts_for: Option<String>,
     /// They may administer from now on.
     #[arg(long)]
     pub admin: bool,
     /// For how long, such as `90d` (which it is if left out).
     #[arg(long)]
     pub ttl: Option<String>,
-    /// What it is to carry of their rights: `ask` for leases, or a right to administer; may be given several
-    /// times. As much as your own token, if left out.
+    /// What it is to carry of their rights: `ask` for leases, `approve` other people's requests (which no token
+    /// carries that does not say so), or a right to administer; may be given several times. As much as your own
+    /// token, if left out.
     #[arg(long = "scope", value_name = "SCOPE", value_parser = PossibleValuesParser::new(Scope::ALL))]
     pub scopes: Vec<String>,
 }

@@ -16,9 +16,10 @@ use crate::{
         notices::Notices,
         people::People,
         profile_arguments::{self, Check, Explain, ExplainAccess},
+        request_arguments::{self, Approve, Claim, Deny, Requests},
         target_setup::{BootstrapTarget, Doctor},
     },
-    ids::LeaseId,
+    ids::{AccessRequestId, LeaseId},
 };
 
 /// What `pgvalet --help` ends with.
@@ -120,6 +121,26 @@ The daemon is the one that is asked from then on, unless another is named. The t
     /// Run a program with the PG* variables of a lease, renewed while it runs, revoked after
     #[command(after_help = access_arguments::RUN_EXAMPLES)]
     Run(Run),
+    /// List requests that others must agree to, or show one with what was said
+    #[command(visible_alias = "request", after_help = request_arguments::REQUESTS_EXAMPLES)]
+    Requests(Requests),
+    /// Agree to somebody else's request
+    #[command(after_help = request_arguments::APPROVE_EXAMPLES)]
+    Approve(Approve),
+    /// Deny somebody's request, and say why
+    #[command(after_help = "\
+Examples:
+  pgvalet deny acc_0190c5d3e1a27c41b1f5d0c2a1b3c4d5 --comment 'shop-read will do'")]
+    Deny(Deny),
+    /// Withdraw a request of yours, or give back what was agreed to and not fetched
+    #[command(after_help = "Examples:\n  pgvalet withdraw acc_0190c5d3e1a27c41b1f5d0c2a1b3c4d5")]
+    Withdraw {
+        /// The request.
+        id: AccessRequestId,
+    },
+    /// Fetch the lease that others agreed to
+    #[command(after_help = request_arguments::CLAIM_EXAMPLES)]
+    Claim(Claim),
     /// List leases, or show one with its proof
     #[command(
         visible_alias = "lease",
@@ -325,6 +346,7 @@ mod tests {
 
     use crate::cli::Arguments;
 
+    const REQUEST: &str = "acc_0190c5d3e1a27c41b1f5d0c2a1b3c4d5";
     const LEASE: &str = "lse_0190c5d3e1a27c41b1f5d0c2a1b3c4d5";
 
     /// Help is what people read first: a change of it is seen in review.
@@ -365,6 +387,10 @@ mod tests {
             &["apply"],
             &["rotate"],
             &["rotate", LEASE, "--due"],
+            &["deny", REQUEST],
+            &["requests", "--own", "--to-decide"],
+            &["claim", REQUEST, "--format", "uri", "--", "psql"],
+            &["claim", LEASE],
             &["standing", "rotate"],
             &["standing", "rotate", "orders-api", "--due"],
         ] {
@@ -384,6 +410,9 @@ mod tests {
             &["dev", "--", "psql", "-c", "select 1"],
             &["serve", "--check"],
             &["rotate", "--due"],
+            &["request", REQUEST],
+            &["claim", REQUEST, "--", "psql"],
+            &["get", "shop-write", "--wait", "--start", "2026-12-24T08:00:00Z"],
             &["standing", "rotate", "--all"],
             &["standing", "get", "orders-api", "--format", "dotenv"],
             &["target", "rotate-admin", "shop"],

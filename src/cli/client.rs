@@ -15,6 +15,7 @@ use crate::{
         audit::Verification,
         leases::{AskForLease, Lease, ReceivedIssued, Renew, Renewed, Revocation, RevokeSet},
         problem::{PROBLEM_JSON, Problem},
+        requests::{Claim, Request},
         status::Status,
     },
     cli::{
@@ -24,7 +25,7 @@ use crate::{
         failure::Failure,
         job_token::GithubRunner,
     },
-    ids::{LeaseId, TokenId},
+    ids::{AccessRequestId, LeaseId, TokenId},
     secret::Secret,
 };
 
@@ -52,6 +53,15 @@ pub struct Answer<T> {
     pub value: T,
     /// Its bytes. They may hold a credential.
     pub body: Secret<Vec<u8>>,
+}
+
+/// What was fetched of what others agreed to.
+#[derive(Debug)]
+pub enum Claimed {
+    /// The lease.
+    Issued(Box<Answer<ReceivedIssued>>),
+    /// A lease that lasts longer.
+    Renewed(Box<Answer<Renewed>>),
 }
 
 impl Client {
@@ -127,9 +137,30 @@ impl Client {
         let call = Call { key: Some(key), ..Call::post(&["v1", "leases"], wish)?.repeatable() };
         let raw = self.send(call).await?;
         if raw.status == StatusCode::ACCEPTED.as_u16() {
-            return Err(Failure::Pending);
+            return Err(Failure::Pending(Box::new(parse(raw)?.value)));
         }
         parse(raw)
+    }
+
+    /// One request that others must agree to.
+    ///
+    /// # Errors
+    /// Also if there is none of that id.
+    pub async fn access_request(&self, id: AccessRequestId) -> Result<Answer<Request>, Failure> {
+        self.read(Call::get(&["v1", "requests", &id.to_string()])).await
+    }
+
+    /// Fetches what others agreed to. Not twice: the credential is handed out once.
+    ///
+    /// # Errors
+    /// Also if it was not agreed to, or not this, or not any more.
+    pub async fn claim(&self, id: AccessRequestId, claim: &Claim) -> Result<Claimed, Failure> {
+        let id = id.to_string();
+        let raw = self.send(Call::post(&["v1", "requests", &id, "claim"], claim)?).await?;
+        if raw.status == StatusCode::CREATED.as_u16() {
+            return Ok(Claimed::Issued(Box::new(parse(raw)?)));
+        }
+        Ok(Claimed::Renewed(Box::new(parse(raw)?)))
     }
 
     /// One lease.
@@ -147,7 +178,12 @@ impl Client {
     pub async fn renew(&self, id: LeaseId, renew: &Renew) -> Result<Answer<Renewed>, Failure> {
         let id = id.to_string();
         // A second renewal counts from its own instant too, so that it does no harm.
-        self.read(Call::post(&["v1", "leases", &id, "renew"], renew)?.repeatable()).await
+        let path = ["v1", "leases", &id, "renew"];
+        let raw = self.send(Call::post(&path, renew)?.repeatable()).await?;
+        if raw.status == StatusCode::ACCEPTED.as_u16() {
+            return Err(Failure::Pending(Box::new(parse(raw)?.value)));
+        }
+        parse(raw)
     }
 
     /// Gives a lease a fresh login.

@@ -2,7 +2,11 @@
 
 use std::io::{self, Write};
 
-use crate::{api::problem::Problem, cli::output::plain};
+use crate::{
+    api::{problem::Problem, requests::Request},
+    cli::output::{instant, plain},
+    domain::request::State,
+};
 
 /// Why a command did not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -44,9 +48,9 @@ pub enum Failure {
     /// The answer is longer than any answer should be.
     #[error("the daemon's answer is longer than {0} bytes")]
     TooLong(usize),
-    /// The lease waits for somebody's approval.
-    #[error("the request waits for approval: ask again once it is given")]
-    Pending,
+    /// The lease waits for others to agree, or for its time.
+    #[error("request {} {}", .0.id, waits(.0))]
+    Pending(Box<Request>),
     /// A file or stream could not be read or written.
     #[error("{what}")]
     File {
@@ -75,7 +79,7 @@ impl Failure {
             Self::NotSo(_) | Self::File { .. } | Self::Output(_) => 1,
             Self::Usage(_) => 2,
             Self::NotSignedIn(_) => 3,
-            Self::Pending => 4,
+            Self::Pending(_) => 4,
             Self::Unreachable { .. } | Self::Unreadable(_) | Self::TooLong(_) => 5,
             Self::Refused(problem) => status_of(problem.status),
             Self::Foreign { status, .. } => match status_of(*status) {
@@ -110,9 +114,10 @@ impl Failure {
             let (code, request) = (plain(&problem.code), plain(&problem.request_id));
             writeln!(err, "  code {code}, request {request}")?;
         }
-        match self.next_step() {
-            Some(next) => writeln!(err, "  {next}"),
-            None => Ok(()),
+        match (self, self.next_step()) {
+            (Self::Pending(request), _) => writeln!(err, "  next: pgvalet claim {}", request.id),
+            (_, Some(next)) => writeln!(err, "  {next}"),
+            (_, None) => Ok(()),
         }
     }
 
@@ -140,6 +145,18 @@ const fn status_of(http: u16) -> u8 {
         401 | 403 => 3,
         429 | 502 | 503 | 504 => 5,
         _ => 1,
+    }
+}
+
+/// What a request waits for.
+fn waits(request: &Request) -> String {
+    match (request.state, request.start_at) {
+        (State::Approved, Some(start)) => format!("is approved, from {} on", instant(start)),
+        _ => format!(
+            "waits for {} to agree, until {}",
+            request.needs.in_words(),
+            instant(request.lapse_at)
+        ),
     }
 }
 
@@ -179,7 +196,6 @@ mod tests {
         }
         assert_eq!(Failure::Usage(String::new()).exit_status(), 2);
         assert_eq!(Failure::NotSignedIn(String::new()).exit_status(), 3);
-        assert_eq!(Failure::Pending.exit_status(), 4);
     }
 
     #[test]

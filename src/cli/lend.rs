@@ -3,25 +3,33 @@
 //! They are short, and renewed meanwhile: what cannot be caught, such as SIGKILL, leaves one behind for no
 //! longer than that.
 
-use std::{ffi::OsStr, io::Write, time::Duration};
+use std::{
+    ffi::{OsStr, OsString},
+    io::Write,
+    time::Duration,
+};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use tokio::process::Command;
 
 use crate::{
-    api::leases::{AskForLease, Lease, ReceivedIssued, Renew},
+    api::{
+        leases::{AskForLease, Lease, ReceivedIssued, Renew},
+        requests::Claim,
+    },
     cli::{
         Globals, Io,
-        access::{self, ask_for, fresh_key, give_back},
+        access::{self, ask_for, give_back},
         access_arguments::{Connect, Run, Wish},
         child::{self, Manners, Signals},
-        client::Client,
+        client::{Answer, Claimed, Client},
         failure::Failure,
         output::{ends_in, instant, watched},
-        session,
+        requests, session,
     },
     clock::Clock,
-    domain::name::Name,
+    domain::{lease::TtlRule, name::Name},
+    ids::AccessRequestId,
 };
 
 /// For how long at a time, if nobody says. Long enough for a daemon that is started again meanwhile: renewing
@@ -43,7 +51,9 @@ pub async fn connect(given: Connect, globals: &Globals, io: &mut Io<'_>) -> Resu
     }
     let mut command = Command::new("psql");
     command.args(given.psql);
-    lend(brief(given.wish, "psql"), command, Manners::Interactive, globals, io).await
+    let wait = given.wish.wait;
+    let from = From::Asked(brief(given.wish, "psql"), wait);
+    lend(from, command, Manners::Interactive, globals, io).await
 }
 
 /// `pgvalet run`.
@@ -51,12 +61,72 @@ pub async fn connect(given: Connect, globals: &Globals, io: &mut Io<'_>) -> Resu
 /// # Errors
 /// If there is no lease, or the program cannot be started.
 pub async fn run(given: Run, globals: &Globals, io: &mut Io<'_>) -> Result<u8, Failure> {
-    let mut words = given.command.into_iter();
+    let (command, tool) = program(given.command)?;
+    let wait = given.wish.wait;
+    let from = From::Asked(brief(given.wish, &tool), wait);
+    lend(from, command, Manners::Passing, globals, io).await
+}
+
+/// `pgvalet claim ID -- CMD`: in the lease that others agreed to, for as long as they did.
+///
+/// # Errors
+/// If there is no lease, or the program cannot be started.
+pub(in crate::cli) async fn run_claimed(
+    (id, claim): (AccessRequestId, Claim),
+    command: Vec<OsString>,
+    globals: &Globals,
+    io: &mut Io<'_>,
+) -> Result<u8, Failure> {
+    let (command, tool) = program(command)?;
+    let manners = if tool == "psql" { Manners::Interactive } else { Manners::Passing };
+    lend(From::Agreed(id, claim), command, manners, globals, io).await
+}
+
+/// A program with its arguments, and the tool that it is.
+fn program(words: Vec<OsString>) -> Result<(Command, String), Failure> {
+    let mut words = words.into_iter();
     let program = words.next().ok_or_else(|| Failure::Usage("a program is needed".to_owned()))?;
     let tool = tool_of(&program);
     let mut command = Command::new(program);
     command.args(words);
-    lend(brief(given.wish, &tool), command, Manners::Passing, globals, io).await
+    Ok((command, tool))
+}
+
+/// Where a lease comes from.
+enum From {
+    /// It is asked for; and waited for, if others must agree and that is wished.
+    Asked(AskForLease, bool),
+    /// Others agreed to it.
+    Agreed(AccessRequestId, Claim),
+}
+
+impl From {
+    async fn lease(
+        &self,
+        client: &Client,
+        io: &mut Io<'_>,
+    ) -> Result<Answer<ReceivedIssued>, Failure> {
+        match self {
+            Self::Asked(wish, wait) => requests::ask(wish, (None, *wait), client, io).await,
+            Self::Agreed(id, claim) => {
+                match watched(io, "waiting for the lease", client.claim(*id, claim)).await? {
+                    Claimed::Issued(answer) => Ok(*answer),
+                    Claimed::Renewed(_) => Err(Failure::NotSo(format!(
+                        "{id} made a lease last longer; there is no program to run in it"
+                    ))),
+                }
+            }
+        }
+    }
+
+    /// How it is renewed. What others agreed to lasts as long as they did.
+    fn renew(&self, issued: &ReceivedIssued) -> Option<Renew> {
+        let agreed = issued.ttl.as_ref().is_some_and(|ttl| ttl.rule == TtlRule::Agreed);
+        match self {
+            Self::Asked(wish, _) if !agreed => Some(Renew { ttl: wish.ttl.clone() }),
+            Self::Asked(..) | Self::Agreed(..) => None,
+        }
+    }
 }
 
 fn brief(wish: Wish, tool: &str) -> AskForLease {
@@ -67,7 +137,7 @@ fn brief(wish: Wish, tool: &str) -> AskForLease {
 /// A lease for as long as a program runs. Signals are caught from before it is asked for until after
 /// it is revoked, so that none of them leaves it behind.
 async fn lend(
-    wish: AskForLease,
+    from: From,
     mut command: Command,
     manners: Manners,
     globals: &Globals,
@@ -76,14 +146,13 @@ async fn lend(
     let client = session::sign_in(globals, io)?;
     let mut signals =
         Signals::catch_and_watch_the_parent().map_err(Failure::file("catch signals"))?;
-    let key = fresh_key();
-    let answer = watched(io, "waiting for the lease", client.ask(&wish, &key)).await?;
+    let answer = from.lease(&client, io).await?;
     let lease = &answer.value.lease;
     let outcome = match signals.came().await {
         Some(status) => Ok(status),
         None => {
             command.env("PGVALET_LEASE_ID", lease.id.to_string());
-            let how = Attendance { client: &client, wish: &wish, manners };
+            let how = Attendance { client: &client, from: &from, manners };
             how.attend(&answer.value, command, &mut signals, io).await
         }
     };
@@ -94,7 +163,7 @@ async fn lend(
 /// A program in its lease.
 struct Attendance<'a> {
     client: &'a Client,
-    wish: &'a AskForLease,
+    from: &'a From,
     manners: Manners,
 }
 
@@ -117,10 +186,15 @@ impl Attendance<'_> {
         if io.terminals.err {
             access::tell(issued, io)?;
         }
-        let renew = Renew { ttl: self.wish.ttl.clone() };
+        let renew = self.from.renew(issued);
         let (clock, is_told) = (io.clock, io.terminals.err);
         let beside = async {
-            let ends = keep_renewed(self.client, lease.clone(), renew, clock, &mut *io.err).await;
+            let ends = match renew {
+                Some(renew) => {
+                    keep_renewed(self.client, lease.clone(), renew, clock, &mut *io.err).await
+                }
+                None => lease.expires_at,
+            };
             if is_told {
                 tell_before(ends, clock, &mut *io.err).await;
             }

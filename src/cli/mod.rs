@@ -45,6 +45,8 @@ pub mod people;
 pub mod profile_arguments;
 pub mod records;
 pub mod reference;
+pub mod request_arguments;
+pub mod requests;
 pub mod revoke;
 pub mod session;
 pub mod standing;
@@ -197,6 +199,11 @@ async fn dispatch(
         RemoteCommand::Get(given) => Box::pin(access::get(given, globals, io)).await,
         RemoteCommand::Connect(given) => Box::pin(lend::connect(given, globals, io)).await,
         RemoteCommand::Run(given) => Box::pin(lend::run(given, globals, io)).await,
+        RemoteCommand::Requests(given) => Box::pin(requests::requests(given, globals, io)).await,
+        RemoteCommand::Approve(given) => Box::pin(requests::approve(given, globals, io)).await,
+        RemoteCommand::Deny(given) => Box::pin(requests::deny(given, globals, io)).await,
+        RemoteCommand::Withdraw { id } => Box::pin(requests::withdraw(id, globals, io)).await,
+        RemoteCommand::Claim(given) => Box::pin(requests::claim(given, globals, io)).await,
         RemoteCommand::Leases(given) => Box::pin(leases::leases(given, globals, io)).await,
         RemoteCommand::Renew(given) => Box::pin(leases::renew(given, globals, io)).await,
         RemoteCommand::Rotate(given) => Box::pin(standing::rotate(given, globals, io)).await,

@@ -44,6 +44,7 @@ async fn create(
         groups: (!given.groups.is_empty()).then_some(given.groups),
         claims: (!given.claims.is_empty()).then(|| given.claims.into_iter().collect()),
         admin: given.admin.then_some(true),
+        acts_for: given.acts_for,
         ttl: given.ttl,
         scopes: (!given.scopes.is_empty()).then_some(given.scopes),
     };

@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 
+use chrono::{DateTime, Utc};
+
 use crate::domain::{
     duration::Seconds,
     name::{Name, NotAName},
@@ -20,6 +22,8 @@ pub struct Asked {
     pub reason: Option<String>,
     /// The ticket it belongs to.
     pub ticket: Option<String>,
+    /// From when it is wanted: at once, if not said. Only where others must agree first.
+    pub start_at: Option<DateTime<Utc>>,
 }
 
 /// What a wish is before it is checked.
@@ -35,6 +39,8 @@ pub struct Wish<'a> {
     pub reason: Option<String>,
     /// The ticket.
     pub ticket: Option<String>,
+    /// From when.
+    pub start_at: Option<DateTime<Utc>>,
 }
 
 /// One thing wrong with a wish.
@@ -92,6 +98,7 @@ impl Asked {
                 tool,
                 reason: filled(wish.reason),
                 ticket: filled(wish.ticket),
+                start_at: wish.start_at,
             }),
             _ => Err(faults),
         }
@@ -123,6 +130,7 @@ mod tests {
             tool: Some("psql"),
             reason: Some("  ".to_owned()),
             ticket: None,
+            start_at: None,
         })
         .unwrap();
         assert_eq!(asked.ttl.map(Seconds::get), Some(1800));
@@ -137,6 +145,7 @@ mod tests {
             tool: Some("a\"b"),
             reason: Some("x".repeat(1001)),
             ticket: Some("a\u{7}".to_owned()),
+            start_at: None,
         })
         .unwrap_err();
         let fields: Vec<_> = faults.iter().map(|fault| fault.field.as_ref()).collect();

@@ -102,20 +102,24 @@ pub struct Scopes(pub Option<Vec<Scope>>);
 pub enum Scope {
     /// Asking for leases, and whatever its principal may do with its own.
     Ask,
+    /// Agreeing to other people's requests. A token that carries everything does not carry this: an agent may
+    /// have got hold of it.
+    Approve,
     /// A part of administering.
     Right(Right),
 }
 
 impl Scope {
     /// All of them, as they are written.
-    pub const ALL: [&'static str; 8] =
-        ["ask", "targets", "profiles", "people", "leases", "audit", "read", "roles"];
+    pub const ALL: [&'static str; 9] =
+        ["ask", "approve", "targets", "profiles", "people", "leases", "audit", "read", "roles"];
 
     /// As it is written.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Ask => "ask",
+            Self::Approve => "approve",
             Self::Right(right) => right.as_str(),
         }
     }
@@ -130,8 +134,10 @@ impl FromStr for Scope {
     type Err = NotAScope;
 
     fn from_str(text: &str) -> Result<Self, NotAScope> {
-        if text == "ask" {
-            return Ok(Self::Ask);
+        match text {
+            "ask" => return Ok(Self::Ask),
+            "approve" => return Ok(Self::Approve),
+            _ => {}
         }
         let right = Right::from_text(text).map(Self::Right);
         right.ok_or_else(|| NotAScope(text.chars().take(64).collect()))
@@ -156,10 +162,19 @@ impl Scopes {
         }
     }
 
+    /// Do these say so by name?
+    #[must_use]
+    pub fn name(&self, scope: Scope) -> bool {
+        self.0.as_ref().is_some_and(|scopes| scopes.contains(&scope))
+    }
+
     /// Is this one of them?
     #[must_use]
     pub fn carry(&self, scope: Scope) -> bool {
-        self.0.as_ref().is_none_or(|scopes| scopes.contains(&scope))
+        match &self.0 {
+            Some(scopes) => scopes.contains(&scope),
+            None => scope != Scope::Approve,
+        }
     }
 }
 

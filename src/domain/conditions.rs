@@ -7,7 +7,7 @@ use chrono::{DateTime, Datelike as _, Timelike as _, Utc};
 use chrono_tz::Tz;
 use ipnet::IpNet;
 
-use crate::domain::{duration::Seconds, words::words};
+use crate::domain::{approval::Needs, duration::Seconds, profile::Reason, words::words};
 
 /// What a profile's `access` says beside who may ask.
 #[derive(
@@ -32,6 +32,16 @@ pub struct Conditions {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub rate: Option<Rate>,
+    /// Must the caller name a ticket?
+    #[serde(default, skip_serializing_if = "is_optional")]
+    pub ticket: Reason,
+    /// Who must agree. Nobody, if it is not said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approval: Option<Needs>,
+}
+
+fn is_optional(ticket: &Reason) -> bool {
+    *ticket == Reason::Optional
 }
 
 /// What bounds the leases of one request: what its profile, its target and the daemon say.
@@ -281,6 +291,7 @@ pub fn faults(conditions: &Conditions) -> Vec<(&'static str, String)> {
     for (key, _) in limits.iter().filter(|(_, limit)| limit.is_some_and(|limit| limit < 1)) {
         faults.push((key, "must be at least 1; to let nobody in, leave `allow` empty".to_owned()));
     }
+    faults.extend(conditions.approval.iter().flat_map(Needs::faults));
     faults
 }
 

@@ -29,6 +29,9 @@ impl Seconds {
     /// An hour.
     pub const HOUR: Self = Self(3600);
 
+    /// Four hours: about as long as somebody who may agree is away at the most.
+    pub const FOUR_HOURS: Self = Self(4 * 3600);
+
     /// Ninety days: how often passwords that programs use are commonly renewed.
     pub const NINETY_DAYS: Self = Self(90 * 86_400);
 

@@ -323,6 +323,8 @@ pub enum TtlRule {
     ProfileMaxTtl,
     /// The schedule of its standing role.
     StandingRole,
+    /// Those who had to agree.
+    Agreed,
 }
 
 /// How long a lease was given, and by which rule.

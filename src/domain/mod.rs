@@ -4,6 +4,7 @@
 pub mod access;
 pub mod admin_source;
 pub mod administration;
+pub mod approval;
 pub mod audit;
 pub mod backoff;
 pub mod breaker;
@@ -25,6 +26,7 @@ pub mod principal;
 pub mod profile;
 pub mod profile_file;
 pub mod reconcile;
+pub mod request;
 pub mod rights;
 pub mod role;
 pub mod schedule;

@@ -40,11 +40,29 @@ pub struct Principal {
     pub admin: bool,
     /// What is claimed of it (`tenant_id`): what templates of a profile's context are filled with.
     pub claims: BTreeMap<String, String>,
+    /// The person that it acts for, if it is a service that does: an AI tool, say.
+    pub acts_for: Option<PrincipalId>,
 }
 
 impl fmt::Display for Principal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}", self.kind.as_str(), self.subject)
+    }
+}
+
+impl Principal {
+    /// Every rule that holds for it.
+    #[must_use]
+    pub fn rules(&self) -> Vec<String> {
+        let groups = self.groups.iter().map(|group| AllowRule::Group(group.clone()).to_string());
+        let anyone = (self.kind != Kind::Ci).then(|| AllowRule::Anyone.to_string());
+        groups.chain([self.to_string()]).chain(anyone).collect()
+    }
+
+    /// How it is named.
+    #[must_use]
+    pub fn name(&self) -> PrincipalName {
+        PrincipalName { kind: self.kind, subject: self.subject.clone() }
     }
 }
 
@@ -159,6 +177,7 @@ mod tests {
             groups: vec!["engineering".parse().unwrap()],
             admin: false,
             claims: BTreeMap::new(),
+            acts_for: None,
         }
     }
 

@@ -232,6 +232,12 @@ pub fn faults(spec: &ProfileSpec) -> Vec<(String, String)> {
                 "must be \"required\" with the preset `break-glass`".to_owned(),
             ));
         }
+        if spec.conditions.approval.is_some() {
+            faults.push((
+                "access.approval",
+                "stands in the way of an emergency: leave it out with the preset `break-glass`; what is done is looked at afterwards".to_owned(),
+            ));
+        }
         if spec.max_ttl.get() > LONGEST_BREAK_GLASS {
             faults.push(("max_ttl", "is at most \"1h\" with the preset `break-glass`".to_owned()));
         }

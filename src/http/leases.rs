@@ -17,10 +17,13 @@ use crate::{
         Page,
         leases::{AskForLease, Credential, Issued, Lease, Renew, Renewed, Revocation, RevokeSet},
         problem::ProblemFault,
+        requests::Request,
     },
     app::{
         App, LeaseFilter,
         issue::{self, Answer},
+        renew::{self, Renewal},
+        requests::Outcome,
     },
     domain::{
         access::{Asked, Wish},
@@ -33,6 +36,7 @@ use crate::{
         json::Json,
         parameters::{IdempotencyKey, Limit, Nothing, Path, Query, parse},
         problem::Failure,
+        requests::waiting,
     },
     ids::LeaseId,
 };
@@ -120,6 +124,7 @@ impl StateWish {
     responses(
         (status = 201, description = "The lease and its credential, which is shown only here", body = Issued),
         (status = 200, description = "This very request was answered before", body = Issued),
+        (status = 202, description = "Others must agree first: what waits for them", body = Request),
     )
 )]
 async fn ask(
@@ -135,10 +140,15 @@ async fn ask(
         tool: body.tool.as_deref(),
         reason: body.reason,
         ticket: body.ticket,
+        start_at: body.start_at,
     };
     let asked = Asked::check(wish)
         .map_err(|faults| Failure::invalid(faults.into_iter().map(ProblemFault::from).collect()))?;
-    let answer = app.ask(&signed_in.caller, &signed_in.origin, asked, key.as_deref()).await?;
+    let outcome = app.ask(&signed_in.caller, &signed_in.origin, asked, key.as_deref()).await?;
+    let answer = match outcome {
+        Outcome::Issued(answer) => *answer,
+        Outcome::Waits(request) => return Ok(waiting(*request)),
+    };
     let location = format!("/v1/leases/{}", answer.lease.id);
     let is_new = answer.credential.is_some();
     let status = if is_new { StatusCode::CREATED } else { StatusCode::OK };
@@ -197,14 +207,18 @@ async fn show(
 
 /// Renew a lease.
 ///
-/// It then ends `ttl` from now, at most at its profile's `max_ttl`. The body may be left out.
+/// It then ends `ttl` from now, at most at its profile's `max_ttl`. The body may be left out. Under a profile for
+/// which others must agree, they must agree to this, too.
 #[utoipa::path(
     post,
     path = "/v1/leases/{id}/renew",
     tag = "leases", operation_id = "renewLease",
     params(("id" = LeaseId, Path, description = "The lease")),
     request_body(content = Option<Renew>, example = json!({"ttl": "30m"})),
-    responses((status = 200, body = Renewed))
+    responses(
+        (status = 200, body = Renewed),
+        (status = 202, description = "Others must agree first: what waits for them", body = Request),
+    )
 )]
 async fn renew(
     State(app): State<Arc<App>>,
@@ -212,15 +226,22 @@ async fn renew(
     Path(id): Path<LeaseId>,
     Query(Nothing {}): Query<Nothing>,
     body: Option<Json<Renew>>,
-) -> Result<Json<Renewed>, Failure> {
+) -> Result<Response, Failure> {
     let ttl = body.and_then(|Json(body)| body.ttl);
     let mut faults = Vec::new();
     let ttl = parse("ttl", ttl.as_deref(), &mut faults);
     if !faults.is_empty() {
         return Err(Failure::invalid(faults));
     }
-    let renewed = app.renew(&signed_in.caller, &signed_in.origin, id, ttl).await?;
-    Ok(Json(Renewed { lease: shown(renewed.lease), rule: renewed.rule, because: renewed.because }))
+    Ok(match app.renew(&signed_in.caller, &signed_in.origin, id, ttl).await? {
+        Renewal::Renewed(lease) => renewed(*lease).into_response(),
+        Renewal::Waits(request) => waiting(*request),
+    })
+}
+
+pub(in crate::http) fn renewed(renewed: renew::Renewed) -> Json<Renewed> {
+    let renew::Renewed { lease, rule, because } = renewed;
+    Json(Renewed { lease: shown(lease), rule, because })
 }
 
 /// Rotate a lease.
@@ -307,7 +328,7 @@ pub(in crate::http) fn shown_credential(credential: issue::Credential) -> Creden
     .with_uri()
 }
 
-fn issued(answer: Answer) -> Json<Issued> {
+pub(in crate::http) fn issued(answer: Answer) -> Json<Issued> {
     let credential = answer.credential.map(shown_credential);
     Json(Issued { lease: shown(answer.lease), ttl: answer.ttl, credential })
 }

@@ -21,6 +21,7 @@ mod pages;
 mod parameters;
 mod people;
 mod problem;
+mod requests;
 mod rights;
 mod scim;
 mod sign_in;
@@ -96,6 +97,7 @@ fn api() -> OpenApiRouter<Arc<App>> {
     OpenApiRouter::with_openapi(openapi::Base::openapi())
         .merge(caller::routes())
         .merge(leases::routes())
+        .merge(requests::routes())
         .merge(admin::routes())
         .merge(hba::routes())
         .merge(standing::routes())

@@ -40,6 +40,7 @@ use crate::{
     components(schemas(Problem, AuditId)),
     tags(
         (name = "leases", description = "Ask for access, renew it, end it"),
+        (name = "requests", description = "What others must agree to first"),
         (name = "profiles", description = "What one kind of caller may get"),
         (name = "targets", description = "The PostgreSQL clusters that logins are made on"),
         (name = "standing roles", description = "Long-lived application logins, rotated on a schedule"),

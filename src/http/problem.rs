@@ -281,6 +281,9 @@ fn error_faults(error: &Error) -> Vec<ProblemFault> {
         | Error::Provider(_)
         | Error::Forbidden { .. }
         | Error::NotYours
+        | Error::NotYourRequest
+        | Error::NotTheirsToDecide { .. }
+        | Error::TooManyRequests
         | Error::NotFound { .. }
         | Error::Refused { .. }
         | Error::NotReadable { .. }

@@ -109,6 +109,7 @@ fn wish(body: CreateToken) -> Result<TokenWish, Failure> {
     let mut faults = Vec::new();
     let principal = parse("principal", body.principal.as_deref(), &mut faults);
     let ttl = parse("ttl", body.ttl.as_deref(), &mut faults);
+    let acts_for = parse("acts_for", body.acts_for.as_deref(), &mut faults);
     let scopes = body.scopes.map(|scopes| {
         let scope = |(n, text): (usize, &String)| {
             parse(&format!("scopes[{n}]"), Some(text.as_str()), &mut faults)
@@ -128,6 +129,7 @@ fn wish(body: CreateToken) -> Result<TokenWish, Failure> {
             groups,
             admin: body.admin,
             claims: body.claims,
+            acts_for,
             ttl,
             scopes: Scopes(scopes),
         })

@@ -17,11 +17,13 @@ use chrono::{DateTime, Utc};
 use crate::{
     domain::{
         administration::{Administration, Right, Rights, Scope, Scopes},
+        approval::Decider,
         principal::{AllowRule, Principal},
+        request::Via,
         session::Client,
     },
     identity::{certificate::ClientCertificate, job::VerifiedJob, token::Verified},
-    ids::TokenId,
+    ids::{PrincipalId, TokenId},
 };
 
 /// A principal that proved who it is.
@@ -40,10 +42,8 @@ pub enum Proof {
     Token {
         /// Which.
         id: TokenId,
-        /// When it ends.
-        expires_at: Option<DateTime<Utc>>,
-        /// What for, if a sign-in made it.
-        session: Option<Client>,
+        /// What is known of it.
+        held: Held,
     },
     /// By a client's certificate.
     Certificate {
@@ -56,16 +56,27 @@ pub enum Proof {
     Job(Box<VerifiedJob>),
 }
 
+/// What is known of a token.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Held {
+    /// When it ends.
+    pub expires_at: Option<DateTime<Utc>>,
+    /// What for, if a sign-in made it.
+    pub session: Option<Client>,
+    /// Who made it, if somebody else did than whose it is.
+    pub made_by: Option<PrincipalId>,
+}
+
 impl Caller {
     /// The principal whose token was verified.
     #[must_use]
     pub fn by_token(
         verified: Verified,
         principal: Principal,
-        (expires_at, session): (Option<DateTime<Utc>>, Option<Client>),
+        held: Held,
         (administration, scopes): (&Administration, &Scopes),
     ) -> Self {
-        let proof = Proof::Token { id: verified.token_id(), expires_at, session };
+        let proof = Proof::Token { id: verified.token_id(), held };
         let rights = administration.rights_of(&principal, scopes);
         Self { principal, proof, rights, scopes: scopes.clone() }
     }
@@ -137,6 +148,28 @@ impl Caller {
         self.scopes.carry(Scope::Ask)
     }
 
+    /// By which way it agrees to other people's requests, if what it came with is for that: what a person signed
+    /// in with, or a token that says so by name. One that carries everything does not: an agent may have it.
+    #[must_use]
+    pub fn via(&self) -> Option<Via> {
+        let Proof::Token { held, .. } = &self.proof else { return None };
+        match held.session {
+            Some(Client::CommandLine) => Some(Via::CommandLine),
+            Some(Client::Browser) => Some(Via::Page),
+            None => self.scopes.name(Scope::Approve).then_some(Via::Api),
+        }
+    }
+
+    /// It, as somebody who wants to decide about a request.
+    #[must_use]
+    pub fn as_decider(&self) -> Decider<'_> {
+        let token_made_by = match self.proof {
+            Proof::Token { held, .. } => held.made_by,
+            Proof::Certificate { .. } | Proof::Job(_) => None,
+        };
+        Decider { principal: &self.principal, via: self.via(), token_made_by }
+    }
+
     /// What that carries of its rights.
     #[must_use]
     pub const fn scopes(&self) -> &Scopes {
@@ -156,7 +189,7 @@ impl Caller {
     #[must_use]
     pub const fn session(&self) -> Option<Client> {
         match self.proof {
-            Proof::Token { session, .. } => session,
+            Proof::Token { held, .. } => held.session,
             Proof::Certificate { .. } | Proof::Job(_) => None,
         }
     }
@@ -165,7 +198,7 @@ impl Caller {
     #[must_use]
     pub const fn proof_ends_at(&self) -> Option<DateTime<Utc>> {
         match &self.proof {
-            Proof::Token { expires_at, .. } => *expires_at,
+            Proof::Token { held, .. } => held.expires_at,
             Proof::Certificate { ends_at, .. } => Some(*ends_at),
             Proof::Job(job) => Some(job.ends_at()),
         }

@@ -105,10 +105,11 @@ pub fn channels(config: &NoticesConfig) -> Result<Vec<Arc<Channel>>, Unusable> {
 }
 
 impl Channel {
-    /// Is it told of this?
+    /// Is it told of this? Of emergencies every channel is.
     #[must_use]
     pub fn wants(&self, topic: Topic) -> bool {
-        self.topics.as_ref().is_none_or(|topics| topics.contains(&topic))
+        topic == Topic::Emergencies
+            || self.topics.as_ref().is_none_or(|topics| topics.contains(&topic))
     }
 }
 

@@ -332,6 +332,7 @@ fn spawn_loops(app: &Arc<App>, tasks: &Tasks, config: &Config) {
     tasks.spawn_loop("rotations", worker::rotations::run(Arc::clone(app), tasks.clone()));
     tasks.spawn_loop("sweep", worker::sweep::run(Arc::clone(app), tasks.clone()));
     tasks.spawn_loop("people", worker::people::run(Arc::clone(app), tasks.clone()));
+    tasks.spawn_loop("requests", worker::requests::run(Arc::clone(app), tasks.clone()));
     tasks.spawn_loop("drift", worker::drift::run(Arc::clone(app), tasks.clone()));
     let schedules = worker::schedule::Schedules {
         nudge: config.lease.nudge.clone(),

@@ -55,7 +55,7 @@ impl Store {
     ) -> Result<Vec<KnownCertificate>, Error> {
         let rows = sqlx::query!(
             r#"SELECT i.subject AS name, i.last_seen_at, p.id, p.issuer, p.subject, p.kind,
-                      p.groups || p.provider_groups AS "groups!", p.admin, p.claims AS "claims: Json<BTreeMap<String, String>>", p.disabled_at,
+                      p.groups || p.provider_groups AS "groups!", p.acts_for, p.admin, p.claims AS "claims: Json<BTreeMap<String, String>>", p.disabled_at,
                       (SELECT jsonb_object_agg(role, allow) FROM administration) AS "administration: administration::Row"
                FROM identity i JOIN principal p ON p.id = i.principal_id
                WHERE i.issuer = $1 AND i.subject = ANY ($2) ORDER BY i.subject"#,

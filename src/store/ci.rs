@@ -93,6 +93,7 @@ async fn known_issuers(
             groups: row.groups.unwrap_or_default(),
             admin: row.admin.unwrap_or_default(),
             claims: row.claims.unwrap_or_default(),
+            acts_for: None,
         };
         issuer.rules.push((rule.0, principal.try_into()?));
     }

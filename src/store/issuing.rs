@@ -20,7 +20,7 @@ use crate::{
         role::LoginName,
     },
     gather::{Bounds, Gather, NotDone},
-    ids::{LeaseId, LoginId, PrincipalId},
+    ids::{AccessRequestId, LeaseId, LoginId, PrincipalId},
     store::{Store, audit, error::Error, limits},
     telemetry::{labels, metrics::Metrics},
 };
@@ -79,6 +79,8 @@ pub struct Intent<'a> {
     pub key: Option<(&'a str, &'a [u8])>,
     /// The job's token that is spent on it.
     pub spent: Option<Spent<'a>>,
+    /// What others agreed to, which is used up by it.
+    pub request: Option<AccessRequestId>,
     /// What the audit says.
     pub entry: &'a Entry,
 }
@@ -128,7 +130,8 @@ impl Issuing {
 impl Store {
     /// Records the intent to issue a lease: the lease, its first login, its key, its audit entry. False
     /// if it is not to be issued so: the profile or target is not any more what was decided on, the profile's
-    /// checks failed meanwhile, or the key or the job's token belongs to a lease that did not fail.
+    /// checks failed meanwhile, the key or the job's token belongs to a lease that did not fail, or what others
+    /// agreed to was used up.
     ///
     /// # Errors
     /// If the database does not answer.
@@ -175,6 +178,7 @@ impl Store {
             "job": lease.job,
             "spent": intent.spent.map(|spent| hexadecimal(spent.hash)),
             "spent_until": intent.spent.map(|spent| spent.ends_at),
+            "request_id": intent.request.map(AccessRequestId::uuid),
             "audit_id": intent.entry.id.uuid(),
             "audit_at": intent.entry.at,
             "audit_body": audit::body(intent.entry)?,
@@ -298,8 +302,8 @@ impl Statement {
 }
 
 /// The profile is locked against changes until the commit: what is issued is what was decided on. A
-/// key whose lease failed goes over to the new one, and so does the token of a job; a token that was spent before
-/// spends no key.
+/// key whose lease failed goes over to the new one, and so does the token of a job, and what others agreed to; a
+/// token that was spent before spends no key.
 pub(in crate::store) async fn intents(
     on: impl sqlx::PgExecutor<'_>,
     records: &[&Record],
@@ -312,7 +316,7 @@ pub(in crate::store) async fn intents(
                    database text, group_role text, connection_limit int, settings jsonb, context jsonb, principal_id uuid, tool text,
                    reason text, ticket text, ttl jsonb, created_at timestamptz, expires_at timestamptz,
                    max_expires_at timestamptz, login_id uuid, role_name text, give_up_at timestamptz, key text,
-                   request_hash text, job text, spent text, spent_until timestamptz, audit_id uuid, audit_at timestamptz,
+                   request_hash text, job text, spent text, spent_until timestamptz, request_id uuid, audit_id uuid, audit_at timestamptz,
                    audit_body text)),
            decided_on AS (
                SELECT p.id, p.version, p.owned_objects,
@@ -332,8 +336,17 @@ pub(in crate::store) async fn intents(
                ON CONFLICT (hash) DO UPDATE SET lease_id = excluded.lease_id, ends_at = excluded.ends_at
                WHERE EXISTS (SELECT FROM lease l WHERE l.id = s.lease_id AND l.cause = 'failed')
                RETURNING s.lease_id),
+           claimed AS (
+               UPDATE request r SET state = 'claimed', lease_id = a.id
+               FROM sound a
+               WHERE r.id = a.request_id AND r.use_by > a.created_at AND r.extends IS NULL AND r.ended_at IS NULL
+                 AND (r.state = 'approved' OR r.state = 'claimed'
+                      AND EXISTS (SELECT FROM lease l WHERE l.id = r.lease_id AND l.cause = 'failed'))
+               RETURNING r.lease_id),
            paid AS (
-               SELECT * FROM sound WHERE spent IS NULL OR id IN (SELECT lease_id FROM spent)),
+               SELECT * FROM sound
+               WHERE (spent IS NULL OR id IN (SELECT lease_id FROM spent))
+                 AND (request_id IS NULL OR id IN (SELECT lease_id FROM claimed))),
            keyed AS (
                INSERT INTO idempotency AS i (principal_id, key, request_hash, lease_id, created_at)
                SELECT principal_id, key, decode(request_hash, 'hex'), id, created_at FROM paid WHERE key IS NOT NULL

@@ -24,6 +24,7 @@ pub mod measure;
 pub mod notices;
 pub mod people;
 pub mod profiles;
+pub mod requests;
 pub mod rotating;
 pub mod seal;
 pub mod sessions;

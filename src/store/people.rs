@@ -24,6 +24,7 @@ pub(in crate::store) struct Row {
     pub(in crate::store) groups: Vec<String>,
     pub(in crate::store) admin: bool,
     pub(in crate::store) claims: Json<BTreeMap<String, String>>,
+    pub(in crate::store) acts_for: Option<uuid::Uuid>,
 }
 
 /// The columns of a principal in a row that has others, too.
@@ -37,6 +38,7 @@ macro_rules! principal_in {
             groups: $row.groups,
             admin: $row.admin,
             claims: $row.claims,
+            acts_for: $row.acts_for,
         }
     };
 }
@@ -54,6 +56,7 @@ impl TryFrom<Row> for Principal {
             groups: names(row.groups)?,
             admin: row.admin,
             claims: row.claims.0,
+            acts_for: row.acts_for.map(PrincipalId::from),
         })
     }
 }
@@ -75,6 +78,8 @@ pub struct PrincipalChange {
     pub admin: Option<bool>,
     /// What is claimed of it.
     pub claims: Option<BTreeMap<String, String>>,
+    /// The person that it acts for.
+    pub acts_for: Option<PrincipalId>,
 }
 
 /// A principal as it is listed.
@@ -177,7 +182,7 @@ impl Store {
     pub async fn principal(&self, id: PrincipalId) -> Result<Option<Principal>, Error> {
         let row = sqlx::query_as!(
             Row,
-            r#"SELECT id, issuer, subject, kind, groups || provider_groups AS "groups!", admin,
+            r#"SELECT id, issuer, subject, kind, groups || provider_groups AS "groups!", admin, acts_for,
                       claims AS "claims: Json<BTreeMap<String, String>>"
                FROM principal WHERE id = $1 AND disabled_at IS NULL"#,
             id.uuid()
@@ -198,7 +203,7 @@ impl Store {
         name: &PrincipalName,
     ) -> Result<Option<(Principal, bool)>, Error> {
         let row = sqlx::query!(
-            r#"SELECT id, issuer, subject, kind, groups || provider_groups AS "groups!", admin,
+            r#"SELECT id, issuer, subject, kind, groups || provider_groups AS "groups!", admin, acts_for,
                       claims AS "claims: Json<BTreeMap<String, String>>", disabled_at IS NOT NULL AS "disabled!"
                FROM principal WHERE kind = $1 AND subject = $2"#,
             name.kind.as_str(),
@@ -229,13 +234,13 @@ impl Tx {
             change.groups.as_ref().map(|groups| groups.iter().map(Name::to_string).collect());
         let row = sqlx::query_as!(
             Row,
-            r#"INSERT INTO principal (id, issuer, subject, kind, groups, admin, created_at, claims)
+            r#"INSERT INTO principal (id, issuer, subject, kind, groups, admin, created_at, claims, acts_for)
                VALUES ($1, $2, $3, $4, coalesce($5::text[], '{}'), coalesce($6::boolean, false), $7,
-                       coalesce($8::jsonb, '{}'))
+                       coalesce($8::jsonb, '{}'), $9)
                ON CONFLICT ON CONSTRAINT principal_name DO UPDATE
                SET groups = coalesce($5::text[], principal.groups), admin = coalesce($6::boolean, principal.admin),
-                   claims = coalesce($8::jsonb, principal.claims)
-               RETURNING id, issuer, subject, kind, principal.groups || principal.provider_groups AS "groups!", admin,
+                   claims = coalesce($8::jsonb, principal.claims), acts_for = coalesce($9, principal.acts_for)
+               RETURNING id, issuer, subject, kind, principal.groups || principal.provider_groups AS "groups!", admin, acts_for,
                          claims AS "claims: Json<BTreeMap<String, String>>""#,
             PrincipalId::new().uuid(),
             issuer,
@@ -244,7 +249,8 @@ impl Tx {
             groups.as_deref() as Option<&[String]>,
             change.admin as Option<bool>,
             now,
-            change.claims.as_ref().map(Json) as _
+            change.claims.as_ref().map(Json) as _,
+            change.acts_for.map(PrincipalId::uuid) as Option<uuid::Uuid>
         )
         .fetch_one(&mut *self.inner)
         .await?;
@@ -257,7 +263,7 @@ impl Tx {
     /// If the database does not answer.
     pub async fn lock_principal(&mut self, id: PrincipalId) -> Result<Option<Locked>, Error> {
         let row = sqlx::query!(
-            r#"SELECT id, issuer, subject, kind, groups || provider_groups AS "groups!", admin,
+            r#"SELECT id, issuer, subject, kind, groups || provider_groups AS "groups!", admin, acts_for,
                       claims AS "claims: Json<BTreeMap<String, String>>", disabled_at
                FROM principal WHERE id = $1 FOR UPDATE"#,
             id.uuid()

@@ -123,6 +123,8 @@ impl Outcome {
 pub enum Ruling {
     /// A rule allowed it.
     Allowed,
+    /// Others must agree.
+    NeedsAgreement,
     /// No rule holds for the caller.
     NoRule,
     /// The request came from elsewhere.
@@ -142,8 +144,9 @@ pub enum Ruling {
 }
 
 impl Ruling {
-    pub(in crate::telemetry) const ALL: [Self; 9] = [
+    pub(in crate::telemetry) const ALL: [Self; 10] = [
         Self::Allowed,
+        Self::NeedsAgreement,
         Self::NoRule,
         Self::Network,
         Self::Hours,
@@ -157,6 +160,7 @@ impl Ruling {
     pub(in crate::telemetry) const fn word(self) -> &'static str {
         match self {
             Self::Allowed => "allowed",
+            Self::NeedsAgreement => "needs_agreement",
             Self::NoRule => "no_rule",
             Self::Network => "network",
             Self::Hours => "hours",

@@ -8,6 +8,7 @@ pub mod housekeeping;
 pub mod leases;
 pub mod notices;
 pub mod people;
+pub mod requests;
 pub mod rotations;
 pub mod schedule;
 pub mod sweep;

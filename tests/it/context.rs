@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use sqlx::{Executor as _, PgConnection};
 
 use crate::support::{
-    people::lease_id,
+    people::{Person, lease_id},
     sessions::{psql, sign_in, text, try_text},
     versions::on_every_version,
     world::{Plan, World},
@@ -57,10 +57,14 @@ async fn walled(plan: Plan) -> (World, Value, Value) {
 }
 
 async fn of_tenant(world: &World, name: &str, tenant: &str) -> Value {
+    let person = person_of_tenant(world, name, tenant).await;
+    person.ask(&world.profile("tenant"), json!({ "ttl": "10m" })).await.expect(201)
+}
+
+async fn person_of_tenant(world: &World, name: &str, tenant: &str) -> Person {
     let body = json!({ "name": "test", "principal": format!("person:{name}"), "claims": { "tenant_id": tenant } });
     let made = world.admin.post("/v1/tokens", &body).await.expect(201);
-    let person = world.admin.with_token(made["secret"].as_str().unwrap());
-    person.ask(&world.profile("tenant"), json!({ "ttl": "10m" })).await.expect(201)
+    world.admin.with_token(made["secret"].as_str().unwrap())
 }
 
 /// What a session tries before it looks. Each may be refused; none may help.
@@ -254,7 +258,8 @@ async fn an_answer_is_empty_when_the_login_is_shut_out_or_its_time_is_over_and_g
             }
         }
         assert_eq!(try_text(&mut superuser, "SELECT pgvalet.tenant_id()").await.unwrap_or_default(), "");
-        let fresh = world.admin.rotate(&lease_id(&one)).await.expect(200);
+        let ann = person_of_tenant(&world, "ann", "1").await;
+        let fresh = ann.rotate(&lease_id(&one)).await.expect(200);
         let mut rotated = sign_in(&fresh).await.unwrap();
         assert_eq!(text(&mut rotated, told).await, whole);
         for issued in [&one, &two] {

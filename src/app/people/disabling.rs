@@ -39,6 +39,7 @@ impl App {
         tx.set_disabled(id, Some(now)).await?;
         tx.audit(&author.entry(now, event)).await?;
         self.end_sessions_of(&mut tx, author, &principal).await?;
+        self.withdraw_all(&mut tx, author, id).await?;
         let leases = tx.live_leases_of(id).await?;
         self.end_leases(&mut tx, author, &leases).await?;
         tx.commit().await?;

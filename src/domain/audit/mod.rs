@@ -19,14 +19,16 @@ use crate::{
         session::Client,
     },
     ids::{
-        AuditId, LeaseId, LoginId, NoticeId, PrincipalId, ProfileId, RequestId, StandingRoleId,
-        TargetId, TokenId,
+        AccessRequestId, AuditId, LeaseId, LoginId, NoticeId, PrincipalId, ProfileId, RequestId,
+        StandingRoleId, TargetId, TokenId,
     },
 };
 
 mod chain;
+mod request;
 
 pub use self::chain::{Broken, Hash, NotAHash, Sealed, Walk, chain, checkpoint_bytes};
+pub use self::request::RequestEvent;
 
 /// Who did it.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
@@ -256,6 +258,9 @@ pub enum Event {
         /// The CI job that asked, as its token tells of it.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         job: Option<Box<JobSeen>>,
+        /// The request that others agreed to, if it came of one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        request_id: Option<AccessRequestId>,
     },
     /// The login was made and its credential handed out.
     #[serde(rename = "lease.activated")]
@@ -407,6 +412,9 @@ pub enum Event {
     /// An administrator saw what would be removed, and said yes.
     #[serde(rename = "caution.ended")]
     CautionEnded { plan: String },
+    /// Something happened to a request.
+    #[serde(untagged)]
+    Request(RequestEvent),
 }
 
 /// One entry of the audit, before it is written.

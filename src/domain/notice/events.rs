@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 
 use crate::domain::{
     audit::Event,
-    notice::{LONGEST_FACT, Severity, Topic, line},
+    notice::{LONGEST_FACT, Severity, Topic, line, requests::of_request},
 };
 
 /// The words of one notice, before they are cut.
@@ -14,6 +14,8 @@ pub(in crate::domain::notice) struct Words {
     pub(in crate::domain::notice) subject: String,
     pub(in crate::domain::notice) title: String,
     pub(in crate::domain::notice) text: String,
+    /// The page about it.
+    pub(in crate::domain::notice) path: Option<String>,
 }
 
 /// What is to be told of an event, if anything.
@@ -22,6 +24,9 @@ pub(in crate::domain::notice) fn words_of(
     by: &str,
     source: Option<&str>,
 ) -> Option<Words> {
+    if let Event::Request(event) = event {
+        return of_request(event, by);
+    }
     of_access(event, by)
         .or_else(|| of_targets(event))
         .or_else(|| of_rotations(event))
@@ -36,7 +41,7 @@ fn words(
     title: String,
     text: impl Into<String>,
 ) -> Option<Words> {
-    Some(Words { topic, severity, subject, title, text: text.into() })
+    Some(Words { topic, severity, subject, title, text: text.into(), path: None })
 }
 
 /// Leases and logins.
@@ -269,7 +274,7 @@ fn of_digest(event: &Event) -> Option<Words> {
     words(Topic::Digest, Severity::Warning, "digest".to_owned(), title, text)
 }
 
-fn instant(at: DateTime<Utc>) -> String {
+pub(in crate::domain::notice) fn instant(at: DateTime<Utc>) -> String {
     at.format("%Y-%m-%d %H:%M UTC").to_string()
 }
 

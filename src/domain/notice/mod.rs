@@ -6,6 +6,7 @@
 //! means.
 
 mod events;
+mod requests;
 
 use std::{collections::BTreeMap, fmt, str::FromStr};
 
@@ -20,7 +21,9 @@ use crate::domain::{
 words! {
     /// What notices are about: channels choose by this.
     Topic {
-        /// Access under profiles for emergencies.
+        /// Requests that others must agree to, from the wish to its end.
+        Requests = "requests",
+        /// Access in emergencies. Every channel is told of these, whatever else it wants.
         Emergencies = "emergencies",
         /// Logins that could not be removed yet.
         StuckRevocations = "stuck-revocations",
@@ -213,7 +216,7 @@ impl Notice {
             subject: said.subject,
             title: line(&said.title, LONGEST_TITLE),
             text: lines(&said.text, LONGEST_TEXT),
-            path: None,
+            path: said.path,
             facts: FACTS.into_iter().filter_map(fact).collect(),
         })
     }

@@ -6,7 +6,10 @@ use crate::{
     document::Table,
     domain::{
         administration::{Administration, Role},
+        approval::{InChat, Needs, Step},
         conditions::{Conditions, Day, Hours},
+        duration::Seconds,
+        profile::Reason,
         profile_file::read_rules,
     },
 };
@@ -25,7 +28,39 @@ pub(super) fn read_conditions(access: &mut Table) -> Conditions {
     let max_live_each = access.integer_in("max_live_each", 1..=1_000_000);
     let rate = access.parsed("rate", "how many in how long, such as \"10/1h\"", str::parse);
     let hours = access.tables("hours").into_iter().filter_map(read_hours).collect();
-    Conditions { networks, hours, max_live, max_live_each, rate }
+    let ticket = access.one_of("ticket", Reason::ALL).and_then(Reason::from_text);
+    let approval = access.table("approval").map(read_approval);
+    let ticket = ticket.unwrap_or_default();
+    Conditions { networks, hours, max_live, max_live_each, rate, ticket, approval }
+}
+
+/// `from` and `count` stand for one step; more than one are `steps`.
+fn read_approval(mut table: Table) -> Needs {
+    let mut steps: Vec<Step> = table.tables("steps").into_iter().map(read_step).collect();
+    if table.has("from") || table.has("count") {
+        if !steps.is_empty() {
+            table.fault("from", "belongs into one of the `steps` when there are some");
+        }
+        let from = read_rules(&mut table, "from");
+        let count = table.integer_in("count", 1..=1000);
+        steps.insert(0, Step { from, count: count.unwrap_or(1) });
+    }
+    let mut length =
+        |key| table.parsed(key, "a length of time such as \"4h\"", str::parse::<Seconds>);
+    let (lapse_after, use_within) = (length("lapse_after"), length("use_within"));
+    let in_chat = table.one_of("in_chat", InChat::ALL).and_then(InChat::from_text);
+    Needs {
+        steps,
+        lapse_after: lapse_after.unwrap_or(Seconds::FOUR_HOURS),
+        use_within: use_within.unwrap_or(Seconds::HOUR),
+        in_chat: in_chat.unwrap_or_default(),
+    }
+}
+
+fn read_step(mut table: Table) -> Step {
+    let from = read_rules(&mut table, "from");
+    let count = table.integer_in("count", 1..=1000);
+    Step { from, count: count.unwrap_or(1) }
 }
 
 fn read_hours(mut table: Table) -> Option<Hours> {

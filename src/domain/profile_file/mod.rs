@@ -144,7 +144,6 @@ fn read_access(profile: &mut Table) -> (Vec<AllowRule>, Reason, Conditions) {
     let Some(mut access) = profile.table("access") else {
         return (Vec::new(), Reason::Optional, Conditions::default());
     };
-    access.not_yet("approval", LATER);
     let allow = read_allow(&mut access);
     let reason =
         access.one_of("reason", Reason::ALL).and_then(Reason::from_text).unwrap_or_default();

@@ -3,6 +3,7 @@
 use crate::domain::{
     admin_source::{AdminSource, AwsRds},
     administration::{Administration, Role},
+    approval::{Needs, Step},
     ci::{IssuerSpec, rule::RuleSpec},
     conditions::Conditions,
     principal::AllowRule,
@@ -218,6 +219,10 @@ fn write_conditions(profile: &str, conditions: &Conditions, out: &mut Vec<String
     let limits = [("max_live", conditions.max_live), ("max_live_each", conditions.max_live_each)];
     out.extend(limits.iter().filter_map(|(key, limit)| Some(format!("{key} = {}", (*limit)?))));
     out.extend(conditions.rate.map(|rate| format!("rate = {}", quoted(&rate.to_string()))));
+    if conditions.ticket != Reason::default() {
+        out.push(format!("ticket = {}", quoted(conditions.ticket.as_str())));
+    }
+    out.extend(conditions.approval.as_ref().map(written_approval));
     for hours in &conditions.hours {
         out.push(format!("\n[[profile.{profile}.access.hours]]"));
         if !hours.days.is_empty() {
@@ -228,6 +233,23 @@ fn write_conditions(profile: &str, conditions: &Conditions, out: &mut Vec<String
         out.push(format!("to = {}", quoted(&hours.to.to_string())));
         out.push(format!("timezone = {}", quoted(&hours.timezone.to_string())));
     }
+}
+
+fn written_approval(needs: &Needs) -> String {
+    let step = |step: &Step| format!("from = {}, count = {}", rule_list(&step.from), step.count);
+    let steps = match needs.steps.as_slice() {
+        [one] => step(one),
+        several => {
+            let steps: Vec<_> = several.iter().map(|one| format!("{{ {} }}", step(one))).collect();
+            format!("steps = [{}]", steps.join(", "))
+        }
+    };
+    format!(
+        "approval = {{ {steps}, lapse_after = {}, use_within = {}, in_chat = {} }}",
+        quoted(&needs.lapse_after.to_string()),
+        quoted(&needs.use_within.to_string()),
+        quoted(needs.in_chat.as_str())
+    )
 }
 
 fn rule_list(rules: &[AllowRule]) -> String {

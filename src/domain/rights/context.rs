@@ -296,6 +296,7 @@ mod tests {
             groups: vec!["dba".parse().unwrap(), "ops".parse().unwrap()],
             admin: false,
             claims: [("tenant_id".to_owned(), "7".to_owned())].into(),
+            acts_for: None,
         };
         let facts = Facts {
             principal: &principal,

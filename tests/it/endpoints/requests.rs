@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use pgvalet::dev::provider::Provider;
+use pgvalet::{dev::provider::Provider, ids::NoticeId};
 use serde_json::{Value, json};
 
 use crate::{
@@ -26,11 +26,33 @@ pub(super) async fn request(
 ) -> (String, Value) {
     if is_about_people(path) {
         about_people(world, provider, method, path).await
+    } else if path.starts_with("/v1/notices/") {
+        about_notices(world, path).await
     } else if path.starts_with("/v1/identities") {
         about_certificates(world, method, path).await
     } else {
         about_the_rest(world, caller, method, path).await
     }
+}
+
+/// For a channel that no daemon has: so that what is sent again stays where it is.
+async fn about_notices(world: &World, path: &str) -> (String, Value) {
+    let id = NoticeId::new();
+    let mut state = world.on_state().await;
+    sqlx::query(
+        "INSERT INTO notice (id, channel, subject, topic, position, audit_id, body, created_at, waits_since, due_at, dead_at)
+         VALUES ($1, 'webhook:nowhere', 'test', 'digest', 0, $1, '{}', now(), now(), now(), now())",
+    )
+    .bind(id.uuid())
+    .execute(&mut state)
+    .await
+    .unwrap();
+    let body = match path {
+        "/v1/notices/replay" => json!({ "channel": "webhook:nowhere" }),
+        "/v1/notices/test" => json!({ "channel": "webhook:walk" }),
+        _ => Value::Null,
+    };
+    (path.replace("{id}", &id.to_string()), body)
 }
 
 async fn about_certificates(world: &World, method: &str, path: &str) -> (String, Value) {

@@ -2,7 +2,10 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use aws_lc_rs::hmac;
@@ -42,6 +45,7 @@ pub(crate) struct Hooks {
     /// What is answered when nothing else is said.
     usual: Arc<Mutex<Answer>>,
     calls: Arc<Mutex<Vec<(Call, Answer)>>>,
+    connections: Arc<AtomicUsize>,
 }
 
 impl Hooks {
@@ -52,10 +56,12 @@ impl Hooks {
             next: Arc::default(),
             usual: Arc::new(Mutex::new(Answer::Status(204, ""))),
             calls: Arc::default(),
+            connections: Arc::default(),
         };
         let serving = hooks.clone();
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
+                serving.connections.fetch_add(1, Ordering::Relaxed);
                 tokio::spawn(serving.clone().serve(stream));
             }
         });
@@ -79,6 +85,11 @@ impl Hooks {
     /// Answers so from now on.
     pub(crate) fn always(&self, answer: Answer) {
         *self.usual.lock().unwrap() = answer;
+    }
+
+    /// Connections that began.
+    pub(crate) fn connections(&self) -> usize {
+        self.connections.load(Ordering::Relaxed)
     }
 
     /// All that came.
@@ -158,8 +169,7 @@ impl Call {
 
     /// Is it signed by 32 bytes of this value, as the specification has it?
     pub(crate) fn is_signed_by(&self, secret: u8) -> bool {
-        let signed =
-            format!("{}.{}.{}", self.id(), self.headers["webhook-timestamp"], self.body);
+        let signed = format!("{}.{}.{}", self.id(), self.headers["webhook-timestamp"], self.body);
         let key = hmac::Key::new(hmac::HMAC_SHA256, &[secret; 32]);
         self.headers["webhook-signature"].split(' ').any(|signature| {
             let (version, value) = signature.split_once(',').unwrap();

@@ -1,6 +1,8 @@
 //! What a use case can answer instead; each with a stable code, and words for the caller that say
 //! what to do. What is only for the operator stays in the source chain.
 
+mod words;
+
 use chrono::{DateTime, Utc};
 
 use crate::{
@@ -8,9 +10,11 @@ use crate::{
     domain::{
         access::Fault,
         administration::{self, Right},
+        approval::NotTheirs,
         lease::{Cause, State},
         name::Name,
         policy::Refusal,
+        request,
         rights::context::MissingClaim,
     },
     identity::{self, issuers},
@@ -105,6 +109,20 @@ pub enum Error {
         /// For which profile.
         profile: String,
     },
+    /// A request is claimed and withdrawn by whoever asked.
+    #[error("somebody else's request")]
+    NotYourRequest,
+    /// They may not decide about this request.
+    #[error("not theirs to decide: {}", why.as_str())]
+    NotTheirsToDecide {
+        /// Why.
+        why: NotTheirs,
+        /// Where the request is in its life.
+        state: request::State,
+    },
+    /// As many requests of theirs are open as may be.
+    #[error("too many requests are open")]
+    TooManyRequests,
     /// No rule of the standing role allows the caller.
     #[error("the credential of `{standing_role}` is not the caller's to read")]
     NotReadable {
@@ -249,6 +267,7 @@ impl Error {
             Self::Provider(_) => "provider_unavailable",
             Self::Forbidden { .. } => "admin_only",
             Self::NotYours => "not_yours",
+            Self::NotYourRequest => "not_your_request",
             Self::NotFound { .. } => "not_found",
             Self::Invalid(_) => "invalid_request",
             Self::File(_) => "invalid_file",
@@ -260,6 +279,20 @@ impl Error {
             Self::Refused { refusal: Refusal::Limit(_), .. } => "limit_reached",
             Self::Refused { refusal: Refusal::NotForAsking, .. } => "token_not_for_asking",
             Self::Refused { refusal: Refusal::ReasonNeeded, .. } => "reason_required",
+            Self::Refused { refusal: Refusal::TicketNeeded, .. } => "ticket_required",
+            Self::Refused { refusal: Refusal::NotAsAgreed(_), .. } => "not_as_agreed",
+            Self::Refused { refusal: Refusal::RequestOver(state), .. } => match state {
+                request::State::Pending => "request_pending",
+                request::State::Approved
+                | request::State::Denied
+                | request::State::Withdrawn
+                | request::State::Lapsed
+                | request::State::Claimed
+                | request::State::Failed => "request_over",
+            },
+            Self::Refused { refusal: Refusal::TooEarly(_), .. } => "too_early",
+            Self::NotTheirsToDecide { why, .. } => why.as_str(),
+            Self::TooManyRequests => "too_many_requests",
             Self::Refused { refusal: Refusal::ClaimMissing(_), .. } => "claim_missing",
             Self::Refused { refusal: Refusal::ChecksFailed(_), .. } => "checks_failed",
             Self::KeyReused => "idempotency_key_reused",
@@ -284,20 +317,27 @@ impl Error {
             | Self::TokenSpent
             | Self::TokenTooOld
             | Self::CertificateRefused { .. } => Kind::Unauthenticated,
-            Self::Throttled { .. } | Self::Refused { refusal: Refusal::Limit(_), .. } => {
-                Kind::Throttled
+            Self::Throttled { .. }
+            | Self::TooManyRequests
+            | Self::Refused { refusal: Refusal::Limit(_), .. } => Kind::Throttled,
+            Self::NotTheirsToDecide { why: NotTheirs::Over | NotTheirs::SaidAlready, .. }
+            | Self::Refused { refusal: Refusal::RequestOver(_) | Refusal::TooEarly(_), .. } => {
+                Kind::Conflict
             }
             Self::Forbidden { .. }
             | Self::NotYours
+            | Self::NotYourRequest
             | Self::SignInRefused { .. }
             | Self::NotReadable { .. }
             | Self::NotForJobs { .. }
+            | Self::NotTheirsToDecide { .. }
             | Self::Refused {
                 refusal:
                     Refusal::NoRule { .. }
                     | Refusal::ClaimMissing(_)
                     | Refusal::Network(_)
                     | Refusal::Hours(_)
+                    | Refusal::NotAsAgreed(_)
                     | Refusal::NotForAsking,
                 ..
             } => Kind::Forbidden,
@@ -306,7 +346,9 @@ impl Error {
             Self::Invalid(_)
             | Self::File(_)
             | Self::KeyReused
-            | Self::Refused { refusal: Refusal::ReasonNeeded, .. } => Kind::Invalid,
+            | Self::Refused { refusal: Refusal::ReasonNeeded | Refusal::TicketNeeded, .. } => {
+                Kind::Invalid
+            }
             Self::StillInProgress
             | Self::LeaseOver { .. }
             | Self::RenewalExhausted { .. }
@@ -322,91 +364,6 @@ impl Error {
         }
     }
 
-    /// What is wrong and what to do, for the caller.
-    #[must_use]
-    pub fn detail(&self) -> String {
-        match self {
-            Self::TokenMissing => "send a token: `Authorization: Bearer pgv_…`".to_owned(),
-            Self::TokenRefused => "the token is unknown, expired or revoked: ask an administrator for a new one".to_owned(),
-            Self::CertificateRefused { why, names } if names.is_empty() => format!(
-                "the client's certificate is refused ({why}): it has no name of a host, URI or address in its subject alternative name; the common name is never looked at"
-            ),
-            Self::CertificateRefused { why, names } => format!(
-                "the client's certificate is refused ({why}); it names {}: exactly one of them must be recorded, `pgvalet identity add PRINCIPAL --certificate NAME`",
-                names.join(", ")
-            ),
-            Self::TokenSpent => "this token handed out a credential before, and hands out one: ask the CI system for a fresh token".to_owned(),
-            Self::TokenTooOld => "this token is too old to ask for a credential with: ask the CI system for a fresh one".to_owned(),
-            Self::NotForJobs { what } => format!("{what} is not for CI jobs: theirs are the leases that they asked for"),
-            Self::IssuerUnavailable(_) => "the token's issuer does not answer, so that it cannot be checked: try again".to_owned(),
-            Self::Throttled { retry_after_seconds } => {
-                format!("too many wrong tokens from this address: try again in {retry_after_seconds} s")
-            }
-            Self::Busy => "too many callers sign in for the first time at once: try again in a second".to_owned(),
-            Self::SignInRefused { detail, .. } => detail.clone(),
-            Self::Provider(_) => "the identity provider cannot be asked: try again; the request's id is in the daemon's log, with the reason".to_owned(),
-            Self::Forbidden { what, rights } => format!("{what} needs {}", administration::in_words(rights)),
-            Self::NotYours => "the lease is somebody else's, and its credential goes to them alone: revoke it, or ask for one of your own".to_owned(),
-            Self::NotFound { what, name, near } => match near {
-                Some(near) => format!("there is no {what} `{name}`; did you mean `{near}`?"),
-                None => format!("there is no {what} `{name}`"),
-            },
-            Self::Invalid(faults) => plural(faults.len(), "the request"),
-            Self::File(faults) => plural(faults.len(), "the file"),
-            Self::Refused { refusal: Refusal::NoRule { rules: 0 }, profile } => {
-                format!("profile `{profile}` allows nobody: an administrator must name who may ask in its access.allow")
-            }
-            Self::Refused { refusal: Refusal::NoRule { .. }, profile } => {
-                format!("profile `{profile}` does not allow you: ask an administrator to add you to its access.allow")
-            }
-            Self::Refused { refusal: Refusal::Network(source), profile } => {
-                let from = source.map_or_else(|| "an address that is not known".to_owned(), |ip| ip.to_string());
-                format!("profile `{profile}` is not given out to {from}: ask from one of the networks that it names")
-            }
-            Self::Refused { refusal: Refusal::Hours(hours), profile } => {
-                format!("profile `{profile}` is given out {hours} only: ask then")
-            }
-            Self::Refused { refusal: Refusal::Limit(reached), profile } => format!(
-                "there are as many leases as may be ({} = {}), which stands in the way of one more under profile `{profile}`: revoke one, or try again in {} s",
-                reached.limit.as_str(), reached.most, reached.retry_after_seconds
-            ),
-            Self::Refused { refusal: Refusal::NotForAsking, .. } => {
-                "the token's scopes do not include `ask`: it is not for asking for leases".to_owned()
-            }
-            Self::Refused { refusal: Refusal::ReasonNeeded, profile } => {
-                format!("profile `{profile}` wants a reason: send `reason`")
-            }
-            Self::Refused { refusal: Refusal::ClaimMissing(claim), profile } => format!(
-                "profile `{profile}` is for those of whom `{claim}` is claimed, and nothing is of you: ask an administrator (`pgvalet token create … --claim {claim}=VALUE`)"
-            ),
-            Self::Refused { refusal: Refusal::ChecksFailed(check), profile } => format!(
-                "profile `{profile}` gives no leases, because its check `{check}` failed: an administrator mends it and runs `pgvalet check {profile}`"
-            ),
-            Self::NotReadable { standing_role } => format!(
-                "standing role `{standing_role}` does not allow you: its access.allow must name who may read it, administrators too"
-            ),
-            Self::KeyReused => "this Idempotency-Key was used for another request: use a new key for a new wish".to_owned(),
-            Self::StillInProgress => "the first request with this Idempotency-Key is not answered yet: try again in a second".to_owned(),
-            Self::LeaseOver { state: State::Revoked, cause: Some(cause) } => {
-                format!("the lease is over ({cause}): ask for a new one")
-            }
-            Self::LeaseOver { state, cause: Some(cause) } => {
-                format!("the lease is {} ({cause}): ask for a new one", state.as_str())
-            }
-            Self::LeaseOver { state, cause: None } => format!("the lease is {}: try again when it is active", state.as_str()),
-            Self::RenewalExhausted { max_expires_at } => format!(
-                "the lease lasts as long as its profile's max_ttl allows, until {}: ask for a new one",
-                max_expires_at.format("%Y-%m-%d %H:%M:%S UTC")
-            ),
-            Self::Conflict { detail, .. } => detail.clone(),
-            Self::Target { target, source, .. } => format!("target `{target}`: {source}"),
-            Self::TimedOut { what, .. } => format!("{what} took too long; nothing is left behind: try again"),
-            Self::StateUnavailable(_) => "the state database does not answer: nothing is left behind, try again".to_owned(),
-            Self::Sealed(_) => "a sealed credential cannot be opened: the daemon's master key is not the one it was sealed under".to_owned(),
-            Self::Internal(_) => "something went wrong in pgvalet; the request's id is in its log".to_owned(),
-        }
-    }
-
     /// When to try again.
     #[must_use]
     pub fn retry_after_seconds(&self) -> Option<u64> {
@@ -415,6 +372,7 @@ impl Error {
             Self::Refused { refusal: Refusal::Limit(reached), .. } => {
                 Some(reached.retry_after_seconds)
             }
+            Self::TooManyRequests => Some(60),
             Self::StillInProgress | Self::Busy => Some(1),
             Self::StateUnavailable(_) | Self::TimedOut { .. } | Self::IssuerUnavailable(_) => {
                 Some(2)
@@ -434,13 +392,6 @@ impl Error {
             Self::Target { lease, .. } | Self::TimedOut { lease, .. } => *lease,
             _ => None,
         }
-    }
-}
-
-fn plural(faults: usize, what: &str) -> String {
-    match faults {
-        1 => format!("one thing is wrong with {what}"),
-        n => format!("{n} things are wrong with {what}"),
     }
 }
 

@@ -1,6 +1,8 @@
 //! `decide()`: may this caller have this, and for how long. Default deny: a profile without rules is
 //! for nobody, administrators included.
 
+mod claim;
+
 use std::net::IpAddr;
 
 use chrono::{DateTime, Utc};
@@ -9,15 +11,19 @@ use crate::{
     domain::{
         access::Asked,
         administration::{Right, Rights},
+        approval::Needs,
         duration::Seconds,
         lease::{Granted, grant_ttl},
         principal::{AllowRule, Principal},
         profile::{Profile, Reason},
+        request,
         rights::context::{self, MissingClaim},
         words::words,
     },
-    ids::{PrincipalId, ProfileId},
+    ids::{AccessRequestId, PrincipalId, ProfileId},
 };
+
+pub use self::claim::{Wanted, decide_claim};
 
 /// What was decided.
 #[derive(Debug)]
@@ -25,8 +31,21 @@ use crate::{
 pub enum Decision {
     /// No; and everything that was looked at.
     Refuse(Refusal, Vec<Finding>),
+    /// Not before others agree.
+    NeedsAgreement(Wanting),
     /// Yes.
     Allow(Approval),
+}
+
+/// What waits for others to agree.
+#[derive(Debug)]
+pub struct Wanting {
+    /// Who must.
+    pub needs: Needs,
+    /// How long it would be, and by which rule.
+    pub granted: Granted,
+    /// Everything that was looked at.
+    pub trace: Vec<Finding>,
 }
 
 /// Why not.
@@ -47,6 +66,14 @@ pub enum Refusal {
     NotForAsking,
     /// The profile wants a reason.
     ReasonNeeded,
+    /// The profile wants a ticket.
+    TicketNeeded,
+    /// It is not what others agreed to: what differs.
+    NotAsAgreed(String),
+    /// What others agreed to is over, or was never agreed to.
+    RequestOver(request::State),
+    /// It was asked for from then on.
+    TooEarly(DateTime<Utc>),
     /// The profile's context names a claim that the caller does not have.
     ClaimMissing(String),
     /// The profile's checks failed, and it is not to be used until they pass. This is the first of them.
@@ -90,6 +117,8 @@ pub struct Approval {
     granted: Granted,
     /// None for a check.
     rule: Option<AllowRule>,
+    /// What others agreed to, if they had to.
+    request: Option<AccessRequestId>,
     trace: Vec<Finding>,
 }
 
@@ -116,6 +145,12 @@ impl Approval {
     #[must_use]
     pub const fn granted(&self) -> &Granted {
         &self.granted
+    }
+
+    /// The request that others agreed to, which it is used up by.
+    #[must_use]
+    pub const fn request(&self) -> Option<AccessRequestId> {
+        self.request
     }
 
     /// Is it for a check of the profile?
@@ -163,6 +198,10 @@ words! {
         Hours = "hours",
         /// The reason that was given.
         Reason = "reason",
+        /// The ticket that was given.
+        Ticket = "ticket",
+        /// Who must agree.
+        Approval = "approval",
         /// What is claimed of the caller.
         Claims = "claims",
         /// The profile's checks.
@@ -185,29 +224,56 @@ pub struct Circumstances<'a> {
 
 /// Decides. How many leases live is not looked at here: only the transaction that records one more can know.
 pub fn decide(asked: &Asked, of: Circumstances<'_>, profile: &Profile) -> Decision {
-    let seen = look(asked.reason.is_some(), of, profile);
-    let trace: Vec<Finding> = seen.iter().map(|(finding, _)| finding.clone()).collect();
-    if let Some(refusal) = seen.into_iter().find_map(|(_, refusal)| refusal) {
-        return Decision::Refuse(refusal, trace);
-    }
-    let spec = &profile.spec;
-    let Some(rule) = rule_for(of.principal, &spec.allow) else {
-        return Decision::Refuse(Refusal::NoRule { rules: spec.allow.len() }, trace);
+    let said = Said { reason: asked.reason.is_some(), ticket: asked.ticket.is_some() };
+    let (rule, trace) = match allowed(look(said, of, profile), of, profile) {
+        Ok(allowed) => allowed,
+        Err((refusal, trace)) => return Decision::Refuse(refusal, trace),
     };
+    let spec = &profile.spec;
+    let granted = grant_ttl(asked.ttl, spec.ttl, spec.max_ttl);
+    if let Some(needs) = &spec.conditions.approval {
+        return Decision::NeedsAgreement(Wanting { needs: needs.clone(), granted, trace });
+    }
     Decision::Allow(Approval {
         profile: profile.id,
         profile_version: profile.version,
         principal: of.principal.id,
-        granted: grant_ttl(asked.ttl, spec.ttl, spec.max_ttl),
-        rule: Some(rule.clone()),
+        granted,
+        rule: Some(rule),
+        request: None,
         trace,
     })
 }
 
+/// What was said with a wish.
+#[derive(Debug, Clone, Copy)]
+pub struct Said {
+    /// Is there a reason?
+    pub reason: bool,
+    /// Is there a ticket?
+    pub ticket: bool,
+}
+
 /// Everything that [`decide`] looks at, whether or not the first of it says no already.
 #[must_use]
-pub fn explain(has_reason: bool, of: Circumstances<'_>, profile: &Profile) -> Vec<Finding> {
-    look(has_reason, of, profile).into_iter().map(|(finding, _)| finding).collect()
+pub fn explain(said: Said, of: Circumstances<'_>, profile: &Profile) -> Vec<Finding> {
+    look(said, of, profile).into_iter().map(|(finding, _)| finding).collect()
+}
+
+/// The rule that holds, if nothing that was seen says no.
+fn allowed(
+    seen: Vec<Seen>,
+    of: Circumstances<'_>,
+    profile: &Profile,
+) -> Result<(AllowRule, Vec<Finding>), (Refusal, Vec<Finding>)> {
+    let trace: Vec<Finding> = seen.iter().map(|(finding, _)| finding.clone()).collect();
+    if let Some(refusal) = seen.into_iter().find_map(|(_, refusal)| refusal) {
+        return Err((refusal, trace));
+    }
+    match rule_for(of.principal, &profile.spec.allow) {
+        Some(rule) => Ok((rule.clone(), trace)),
+        None => Err((Refusal::NoRule { rules: profile.spec.allow.len() }, trace)),
+    }
 }
 
 fn rule_for<'a>(principal: &Principal, allow: &'a [AllowRule]) -> Option<&'a AllowRule> {
@@ -249,13 +315,20 @@ fn found(condition: Condition, why: String, refusal: Option<Refusal>) -> Seen {
     (Finding { condition, holds: refusal.is_none(), why }, refusal)
 }
 
-fn look(has_reason: bool, of: Circumstances<'_>, profile: &Profile) -> Vec<Seen> {
+fn look(said: Said, of: Circumstances<'_>, profile: &Profile) -> Vec<Seen> {
     let spec = &profile.spec;
     let mut seen = look_at_asker(of, profile);
     let mut note = |condition, why, refusal| seen.push(found(condition, why, refusal));
     if spec.reason == Reason::Required {
-        let why = if has_reason { "one is given" } else { "one is needed, and none is given" };
-        note(Condition::Reason, why.to_owned(), (!has_reason).then_some(Refusal::ReasonNeeded));
+        let refusal = (!said.reason).then_some(Refusal::ReasonNeeded);
+        note(Condition::Reason, given_or_not(said.reason), refusal);
+    }
+    if spec.conditions.ticket == Reason::Required {
+        let refusal = (!said.ticket).then_some(Refusal::TicketNeeded);
+        note(Condition::Ticket, given_or_not(said.ticket), refusal);
+    }
+    if let Some(needs) = &spec.conditions.approval {
+        note(Condition::Approval, format!("{} must agree", needs.in_words()), None);
     }
     match context::missing(spec, of.principal) {
         Some(MissingClaim(claim)) => {
@@ -272,6 +345,10 @@ fn look(has_reason: bool, of: Circumstances<'_>, profile: &Profile) -> Vec<Seen>
         note(Condition::Checks, format!("its check `{check}` failed"), Some(refusal));
     }
     seen
+}
+
+fn given_or_not(is_given: bool) -> String {
+    if is_given { "one is given" } else { "one is needed, and none is given" }.to_owned()
 }
 
 fn listed<T: std::fmt::Display>(things: &[T]) -> String {
@@ -293,6 +370,7 @@ pub fn approve_check(caller: &Principal, rights: &Rights, profile: &Profile) -> 
         principal: caller.id,
         granted: grant_ttl(Some(ttl), profile.spec.ttl, profile.spec.max_ttl),
         rule: None,
+        request: None,
         trace: Vec::new(),
     })
 }
@@ -316,179 +394,4 @@ pub fn still_refused(
 }
 
 #[cfg(test)]
-mod tests {
-    use std::collections::BTreeMap;
-
-    use super::*;
-    use crate::{
-        domain::{
-            administration::{Administration, Scopes},
-            conditions::{Conditions, Day, Hours},
-            principal::{Kind, LOCAL_ISSUER},
-            profile::{OwnedObjects, Preset, ProfileSpec},
-        },
-        ids::TargetId,
-    };
-
-    fn caller(admin: bool) -> Principal {
-        Principal {
-            id: PrincipalId::new(),
-            issuer: LOCAL_ISSUER.to_owned(),
-            subject: "alice".parse().unwrap(),
-            kind: Kind::Person,
-            groups: vec!["engineering".parse().unwrap()],
-            admin,
-            claims: BTreeMap::new(),
-        }
-    }
-
-    fn profile(allow: &[&str], reason: Reason) -> Profile {
-        Profile {
-            id: ProfileId::new(),
-            target_id: TargetId::new(),
-            version: 3,
-            prepared_version: Some(3),
-            failed_checks: Vec::new(),
-            settable: Vec::new(),
-            spec: ProfileSpec {
-                name: "shop-read".parse().unwrap(),
-                description: String::new(),
-                target: "shop".parse().unwrap(),
-                database: "shop".to_owned(),
-                preset: Preset::Readonly,
-                schemas: vec!["public".to_owned()],
-                group_role: None,
-                ttl: Seconds::new(60).unwrap(),
-                max_ttl: Seconds::new(120).unwrap(),
-                connection_limit: 1,
-                settings: BTreeMap::new(),
-                owned_objects: OwnedObjects::Graveyard,
-                allow: allow.iter().map(|rule| rule.parse().unwrap()).collect(),
-                reason,
-                conditions: Conditions::default(),
-                rights: crate::domain::rights::Rights::default(),
-            },
-        }
-    }
-
-    fn rights(admin: bool) -> Rights {
-        Administration::default().rights_of(&caller(admin), &Scopes::default())
-    }
-
-    fn here(principal: &Principal) -> Circumstances<'_> {
-        Circumstances {
-            principal,
-            source: Some("10.0.0.7".parse().unwrap()),
-            now: "2026-01-05T09:00:00Z".parse().unwrap(),
-        }
-    }
-
-    fn asked(reason: Option<&str>) -> Asked {
-        Asked {
-            profile: "shop-read".parse().unwrap(),
-            ttl: None,
-            tool: "psql".parse().unwrap(),
-            reason: reason.map(str::to_owned),
-            ticket: None,
-        }
-    }
-
-    #[test]
-    fn decides_by_the_first_rule_that_holds() {
-        use Reason::{Optional, Required};
-        let no_rule = |rules| Some(Refusal::NoRule { rules });
-        for (sentence, allow, reason, given, refusal) in [
-            ("no rules: nobody", &[][..], Optional, None, no_rule(0)),
-            ("a rule for others", &["group:dba"], Optional, None, no_rule(1)),
-            ("a rule for the group", &["group:engineering"], Optional, None, None),
-            ("a reason is missing", &["anyone"], Required, None, Some(Refusal::ReasonNeeded)),
-            ("a reason is given", &["anyone"], Required, Some("INC-1"), None),
-            ("no rule, reason or not", &["group:dba"], Required, None, no_rule(1)),
-        ] {
-            let decision = decide(&asked(given), here(&caller(false)), &profile(allow, reason));
-            match (decision, refusal) {
-                (Decision::Refuse(got, _), Some(wanted)) => assert_eq!(got, wanted, "{sentence}"),
-                (Decision::Allow(_), None) => {}
-                (got, wanted) => panic!("{sentence}: {got:?}, not {wanted:?}"),
-            }
-        }
-    }
-
-    #[test]
-    fn where_and_when_count_after_who_and_all_is_told() {
-        let office = Hours {
-            days: vec![Day::Mon],
-            from: "08:00".parse().unwrap(),
-            to: "18:00".parse().unwrap(),
-            timezone: "UTC".parse().unwrap(),
-        };
-        let mut profile = profile(&["group:engineering"], Reason::Required);
-        profile.spec.conditions.networks = vec!["10.0.0.0/8".parse().unwrap()];
-        profile.spec.conditions.hours = vec![office];
-        let alice = caller(false);
-        let elsewhere =
-            Circumstances { source: Some("192.0.2.1".parse().unwrap()), ..here(&alice) };
-        let later = Circumstances { now: "2026-01-06T09:00:00Z".parse().unwrap(), ..here(&alice) };
-        let told = |of: Circumstances<'_>, reason| match decide(&asked(reason), of, &profile) {
-            Decision::Allow(approval) => (None, approval.trace().to_vec()),
-            Decision::Refuse(refusal, trace) => (Some(refusal), trace),
-        };
-        let (refusal, trace) = told(here(&alice), Some("INC-1"));
-        assert_eq!(refusal, None);
-        assert!(trace.iter().all(|finding| finding.holds), "{trace:?}");
-        let looked_at: Vec<_> = trace.iter().map(|finding| finding.condition).collect();
-        use Condition::{Hours as When, Network, Reason as Why, Rule};
-        assert_eq!(looked_at, [Rule, Network, When, Why]);
-
-        let (refusal, _) = told(elsewhere, Some("INC-1"));
-        assert_eq!(refusal, Some(Refusal::Network(elsewhere.source)));
-        let (refusal, _) = told(later, Some("INC-1"));
-        assert!(matches!(refusal, Some(Refusal::Hours(_))), "{refusal:?}");
-        // The first that is not met is the answer, and the others are in the trace.
-        let nowhere = Circumstances { source: None, ..later };
-        let (refusal, trace) = told(nowhere, None);
-        assert_eq!(refusal, Some(Refusal::Network(None)));
-        let unmet: Vec<_> = trace.iter().filter(|f| !f.holds).map(|f| f.condition).collect();
-        assert_eq!(unmet, [Network, When, Why]);
-        assert_eq!(explain(false, nowhere, &profile), trace);
-    }
-
-    #[test]
-    fn what_was_allowed_goes_on_only_while_a_rule_holds() {
-        let refused = |principal: Option<Principal>, allow: &[&str]| {
-            let now = "2026-01-05T09:00:00Z".parse().unwrap();
-            still_refused(principal.as_ref(), (None, now), &profile(allow, Reason::Required))
-                .map(|(refusal, _)| refusal)
-        };
-        let no_rule = Some(Refusal::NoRule { rules: 1 });
-        assert_eq!(refused(Some(caller(false)), &["group:engineering"]), None);
-        assert_eq!(refused(Some(caller(true)), &["group:dba"]), no_rule);
-        assert_eq!(refused(None, &["anyone"]), no_rule);
-    }
-
-    #[test]
-    fn failed_checks_block_whom_a_rule_allows_and_not_the_next_check() {
-        let mut failed = profile(&["anyone"], Reason::Required);
-        failed.failed_checks = vec!["the wall".to_owned(), "another".to_owned()];
-        let refused = decide(&asked(Some("x")), here(&caller(true)), &failed);
-        let Decision::Refuse(refusal, _) = refused else { panic!("{refused:?}") };
-        assert_eq!(refusal, Refusal::ChecksFailed("the wall".to_owned()));
-        let approval =
-            approve_check(&caller(true), &rights(true), &failed).expect("an administrator checks");
-        assert!(approval.is_for_check());
-        assert_eq!(approval.granted().granted.get(), 120);
-        assert!(approve_check(&caller(false), &rights(false), &failed).is_none());
-        failed.spec.rights.failed_checks = Some(crate::domain::rights::FailedChecks::Warn);
-        assert!(matches!(
-            decide(&asked(Some("x")), here(&caller(true)), &failed),
-            Decision::Allow(_)
-        ));
-    }
-
-    #[test]
-    fn an_administrator_gets_no_lease_without_a_rule() {
-        let decision =
-            decide(&asked(None), here(&caller(true)), &profile(&["group:dba"], Reason::Optional));
-        assert!(matches!(decision, Decision::Refuse(Refusal::NoRule { .. }, _)));
-    }
-}
+mod tests;

@@ -1,0 +1,205 @@
+//! Who must agree before a profile gives a lease, and who may. Nobody agrees to their own request: not as an
+//! administrator, not through a second identity or token, not through an agent that acts for them.
+//!
+//! Only persons agree, and only with what a person signed in with: an agent that got hold of an API token can
+//! agree to nothing unless the token was made for that.
+
+use std::collections::BTreeSet;
+
+use crate::{
+    domain::{
+        duration::Seconds,
+        principal::{AllowRule, Kind, Principal},
+        request::{Request, State, Verdict, Via},
+        words::words,
+    },
+    ids::PrincipalId,
+};
+
+/// Who must agree: `access.approval` of a profile.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Needs {
+    /// One after the other.
+    pub steps: Vec<Step>,
+    /// How long a request waits for them.
+    pub lapse_after: Seconds,
+    /// How long what was agreed to may be used: until the lease is fetched, not until it ends.
+    pub use_within: Seconds,
+    /// What a chat may show of it.
+    #[serde(default)]
+    pub in_chat: InChat,
+}
+
+/// So many of these must agree.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Step {
+    /// Who may.
+    #[schema(value_type = Vec<String>)]
+    pub from: Vec<AllowRule>,
+    /// How many of them.
+    pub count: u32,
+}
+
+words! {
+    /// How a request is shown in a chat.
+    #[derive(Default)]
+    InChat {
+        /// With buttons: whoever holds the chat account decides there.
+        #[default]
+        Buttons = "buttons",
+        /// With a link to the page, where one signs in: for what must not hang on a chat account.
+        Link = "link",
+    }
+}
+
+impl Needs {
+    /// What is wrong with it; each fault names its key.
+    #[must_use]
+    pub fn faults(&self) -> Vec<(&'static str, String)> {
+        let mut faults = Vec::new();
+        let mut fault = |message: String| faults.push(("access.approval", message));
+        if self.steps.is_empty() {
+            fault("needs `from`: the rules that say who may agree".to_owned());
+        }
+        for step in &self.steps {
+            if step.from.is_empty() {
+                fault("`from` names nobody who may agree".to_owned());
+            }
+            if !(1..=MOST_AGREEING).contains(&step.count) {
+                fault(format!("`count` must be 1 to {MOST_AGREEING}"));
+            }
+            for rule in step.from.iter().filter(|rule| !may_name_persons(rule)) {
+                fault(format!(
+                    "`{rule}` agrees to nothing: only persons do; write `person:NAME` or `group:NAME`"
+                ));
+            }
+            let named: BTreeSet<String> = step.from.iter().map(ToString::to_string).collect();
+            let only_persons = step.from.iter().all(|rule| matches!(rule, AllowRule::Person(_)));
+            if only_persons && u32::try_from(named.len()).is_ok_and(|named| named < step.count) {
+                fault(format!("`count` is {}, and `from` names {}", step.count, named.len()));
+            }
+        }
+        for (key, length) in [("lapse_after", self.lapse_after), ("use_within", self.use_within)] {
+            if length.get() > LONGEST_WAIT {
+                fault(format!("`{key}` is at most \"30d\""));
+            }
+        }
+        faults
+    }
+
+    /// All rules that say who may agree, each once.
+    #[must_use]
+    pub fn approvers(&self) -> Vec<String> {
+        let rules = self.steps.iter().flat_map(|step| &step.from).map(ToString::to_string);
+        rules.collect::<BTreeSet<_>>().into_iter().collect()
+    }
+
+    /// In words: `1 of group:dba, then 2 of person:olivia, group:security`.
+    #[must_use]
+    pub fn in_words(&self) -> String {
+        let step = |step: &Step| {
+            let from: Vec<_> = step.from.iter().map(ToString::to_string).collect();
+            format!("{} of {}", step.count, from.join(", "))
+        };
+        self.steps.iter().map(step).collect::<Vec<_>>().join(", then ")
+    }
+}
+
+/// Of one step, at most.
+const MOST_AGREEING: u32 = 20;
+
+/// A request that nobody answered in a month is answered.
+const LONGEST_WAIT: i64 = 30 * 24 * 3600;
+
+const fn may_name_persons(rule: &AllowRule) -> bool {
+    matches!(rule, AllowRule::Person(_) | AllowRule::Group(_) | AllowRule::Anyone)
+}
+
+/// Somebody who wants to decide.
+#[derive(Debug, Clone, Copy)]
+pub struct Decider<'a> {
+    /// Who.
+    pub principal: &'a Principal,
+    /// By which way; none if what they came with decides nothing.
+    pub via: Option<Via>,
+    /// Who made the token that they came with, if somebody else did.
+    pub token_made_by: Option<PrincipalId>,
+}
+
+words! {
+    /// Why somebody may not decide.
+    NotTheirs {
+        /// They asked themselves.
+        Own = "own_request",
+        /// Who asked acts for them.
+        ActsForThem = "own_agent",
+        /// Who asked made the token that they came with.
+        OwnToken = "own_token",
+        /// They are no person.
+        NoPerson = "persons_only",
+        /// What they came with decides nothing.
+        NotByThis = "not_by_this_token",
+        /// No rule of the open step names them.
+        NotNamed = "not_an_approver",
+        /// They said something already.
+        SaidAlready = "decided_already",
+        /// There is nothing to decide any more.
+        Over = "request_over",
+    }
+}
+
+/// The step that waits for more, and how many more.
+#[must_use]
+pub fn open_step(request: &Request) -> Option<(usize, &Step)> {
+    let agreed = |step: usize| {
+        let of_step = |vote: &&crate::domain::request::Vote| {
+            usize::try_from(vote.step).is_ok_and(|n| n == step) && vote.verdict == Verdict::Agreed
+        };
+        u32::try_from(request.votes.iter().filter(of_step).count()).unwrap_or(u32::MAX)
+    };
+    request.needs.steps.iter().enumerate().find(|(n, step)| agreed(*n) < step.count)
+}
+
+/// In which step somebody may decide now.
+///
+/// # Errors
+/// Why not.
+pub fn may_decide(request: &Request, by: Decider<'_>) -> Result<usize, NotTheirs> {
+    let Decider { principal, via, token_made_by } = by;
+    let asker = request.principal_id;
+    if principal.id == asker {
+        return Err(NotTheirs::Own);
+    }
+    if request.acts_for == Some(principal.id) || principal.acts_for == Some(asker) {
+        return Err(NotTheirs::ActsForThem);
+    }
+    if token_made_by.is_some_and(|maker| maker == asker || request.acts_for == Some(maker)) {
+        return Err(NotTheirs::OwnToken);
+    }
+    if principal.kind != Kind::Person {
+        return Err(NotTheirs::NoPerson);
+    }
+    if via.is_none() || (via == Some(Via::Slack) && request.needs.in_chat == InChat::Link) {
+        return Err(NotTheirs::NotByThis);
+    }
+    if request.state != State::Pending {
+        return Err(NotTheirs::Over);
+    }
+    if request.votes.iter().any(|vote| vote.principal_id == principal.id) {
+        return Err(NotTheirs::SaidAlready);
+    }
+    let (step, open) = open_step(request).ok_or(NotTheirs::Over)?;
+    if !open.from.iter().any(|rule| rule.matches(principal)) {
+        return Err(NotTheirs::NotNamed);
+    }
+    Ok(step)
+}
+
+/// May they see the request because they may agree to it, in one step or another?
+#[must_use]
+pub fn is_named(request: &Request, principal: &Principal) -> bool {
+    let rules = request.needs.steps.iter().flat_map(|step| &step.from);
+    principal.kind == Kind::Person && rules.into_iter().any(|rule| rule.matches(principal))
+}

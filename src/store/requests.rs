@@ -1,0 +1,402 @@
+//! Rows of `request`, and what was said to them (`vote`).
+
+use chrono::{DateTime, Utc};
+use sqlx::{PgExecutor, types::Json};
+use uuid::Uuid;
+
+use crate::{
+    domain::{
+        approval::Needs,
+        duration::Seconds,
+        lease::Granted,
+        request::{Request, State, Vote},
+    },
+    ids::{AccessRequestId, LeaseId, PrincipalId, ProfileId},
+    store::{Store, Tx, error::Error, exactly_one},
+};
+
+/// Which requests are meant: those for which all holds that is said.
+#[derive(Debug, Clone, Default)]
+pub struct RequestFilter {
+    /// This one.
+    pub id: Option<AccessRequestId>,
+    /// Those of this principal.
+    pub principal_id: Option<PrincipalId>,
+    /// Those that one of these rules may agree to.
+    pub approvers: Option<Vec<String>>,
+    /// Those of this principal, and those that one of these rules may agree to.
+    pub seen_by: Option<(PrincipalId, Vec<String>)>,
+    /// Those in one of these states.
+    pub states: Option<Vec<State>>,
+    /// Those for this profile.
+    pub profile: Option<String>,
+    /// Those that were asked before this one.
+    pub before: Option<AccessRequestId>,
+}
+
+/// A lease that was made and failed spends nothing: what was agreed to is there again.
+async fn requests(
+    on: impl PgExecutor<'_>,
+    filter: &RequestFilter,
+    limit: i64,
+) -> Result<Vec<Request>, Error> {
+    let states: Option<Vec<String>> = filter
+        .states
+        .as_ref()
+        .map(|states| states.iter().map(|state| state.as_str().to_owned()).collect());
+    let (seen_by, seen_as) = filter.seen_by.clone().unzip();
+    let rows = sqlx::query!(
+        r#"SELECT r.id AS "id!", now.state AS "state!", r.principal_id AS "principal_id!",
+                  p.kind || ':' || p.subject AS "principal!", p.acts_for AS "acts_for?", r.profile_id AS "profile_id?", r.profile AS "profile!",
+                  r.profile_version AS "profile_version!", r.target_id AS "target_id!", t.name AS "target!", t.environment AS "environment!",
+                  r.database AS "database!", r.tool AS "tool!", r.ttl AS "ttl!: Json<Granted>", r.agreed_seconds, r.reason, r.ticket,
+                  r.extends AS "extends?", r.needs AS "needs!: Json<Needs>", r.start_at, r.created_at AS "created_at!", r.lapse_at AS "lapse_at!",
+                  r.decided_at, r.use_by, r.ended_at, r.lease_id AS "lease_id?",
+                  (SELECT coalesce(jsonb_agg(jsonb_build_object(
+                              'principal_id', 'prn_' || replace(v.principal_id::text, '-', ''), 'principal', vp.kind || ':' || vp.subject,
+                              'step', v.step, 'verdict', v.verdict, 'comment', v.comment, 'via', v.via, 'at', v.created_at)
+                          ORDER BY v.created_at, v.principal_id), '[]')
+                   FROM vote v JOIN principal vp ON vp.id = v.principal_id WHERE v.request_id = r.id) AS "votes!: Json<Vec<Vote>>"
+           FROM request r
+           LEFT JOIN lease l ON l.id = r.lease_id
+           CROSS JOIN LATERAL (SELECT CASE WHEN r.state = 'claimed' AND r.extends IS NULL AND l.cause = 'failed' THEN 'approved'
+                                           ELSE r.state END) AS now (state)
+           JOIN principal p ON p.id = r.principal_id
+           JOIN target t ON t.id = r.target_id
+           WHERE ($1::uuid IS NULL OR r.id = $1) AND ($2::uuid IS NULL OR r.principal_id = $2)
+             AND ($3::text[] IS NULL OR r.approvers && $3)
+             AND ($4::uuid IS NULL OR r.principal_id = $4 OR r.approvers && $5::text[])
+             AND ($6::text[] IS NULL OR now.state = ANY ($6)) AND ($7::text IS NULL OR r.profile = $7)
+             AND ($8::uuid IS NULL OR r.id < $8)
+           ORDER BY r.id DESC LIMIT $9"#,
+        filter.id.map(AccessRequestId::uuid) as Option<Uuid>,
+        filter.principal_id.map(PrincipalId::uuid) as Option<Uuid>,
+        filter.approvers.as_deref() as Option<&[String]>,
+        seen_by.map(PrincipalId::uuid) as Option<Uuid>,
+        seen_as.as_deref() as Option<&[String]>,
+        states.as_deref() as Option<&[String]>,
+        filter.profile.as_deref() as Option<&str>,
+        filter.before.map(AccessRequestId::uuid) as Option<Uuid>,
+        limit
+    )
+    .fetch_all(on)
+    .await?;
+    rows.into_iter()
+        .map(|row| {
+            let length = |seconds| Seconds::new(seconds).map_err(|_| Error::Unreadable("ttl"));
+            Ok(Request {
+                id: row.id.into(),
+                state: State::from_text(&row.state).ok_or(Error::Unreadable("request's state"))?,
+                principal_id: row.principal_id.into(),
+                principal: row.principal,
+                acts_for: row.acts_for.map(PrincipalId::from),
+                profile_id: row.profile_id.map(ProfileId::from),
+                profile: row.profile,
+                profile_version: row.profile_version,
+                target_id: row.target_id.into(),
+                target: row.target,
+                environment: row.environment,
+                database: row.database,
+                tool: row.tool,
+                ttl: row.ttl.0,
+                agreed: row.agreed_seconds.map(length).transpose()?,
+                reason: row.reason,
+                ticket: row.ticket,
+                extends: row.extends.map(LeaseId::from),
+                needs: row.needs.0,
+                votes: row.votes.0,
+                start_at: row.start_at,
+                created_at: row.created_at,
+                lapse_at: row.lapse_at,
+                decided_at: row.decided_at,
+                use_by: row.use_by,
+                ended_at: row.ended_at,
+                lease_id: row.lease_id.map(LeaseId::from),
+            })
+        })
+        .collect()
+}
+
+/// A new request.
+#[derive(Debug)]
+pub struct NewRequest<'a> {
+    /// The request, as it is to be.
+    pub request: &'a Request,
+    /// The idempotency key, and the hash of the wish.
+    pub key: Option<(&'a str, &'a [u8])>,
+}
+
+/// What a request becomes.
+#[derive(Debug, Clone, Copy)]
+pub struct Move {
+    /// From this state, in which it must be.
+    pub from: State,
+    /// To this one.
+    pub to: State,
+    /// When.
+    pub at: DateTime<Utc>,
+}
+
+impl Store {
+    /// A page of requests, newest first.
+    ///
+    /// # Errors
+    /// If the database does not answer.
+    pub async fn requests(
+        &self,
+        filter: &RequestFilter,
+        limit: i64,
+    ) -> Result<Vec<Request>, Error> {
+        requests(&self.pool, filter, limit).await
+    }
+
+    /// One request.
+    ///
+    /// # Errors
+    /// If the database does not answer.
+    pub async fn request(&self, id: AccessRequestId) -> Result<Option<Request>, Error> {
+        let filter = RequestFilter { id: Some(id), ..RequestFilter::default() };
+        Ok(requests(&self.pool, &filter, 1).await?.pop())
+    }
+
+    /// Requests whose time is over, or whose lease failed and whose time is over, the longest due first.
+    ///
+    /// # Errors
+    /// If the database does not answer.
+    pub async fn due_requests(
+        &self,
+        now: DateTime<Utc>,
+        limit: i64,
+    ) -> Result<Vec<AccessRequestId>, Error> {
+        let ids = sqlx::query_scalar!(
+            r#"SELECT r.id FROM request r LEFT JOIN lease l ON l.id = r.lease_id
+               WHERE r.state = 'pending' AND r.lapse_at <= $1
+                  OR r.state IN ('approved', 'claimed') AND r.use_by <= $1 AND r.ended_at IS NULL
+                     AND (r.state = 'approved' OR l.cause = 'failed' AND r.extends IS NULL)
+               ORDER BY least(r.lapse_at, r.use_by) LIMIT $2"#,
+            now,
+            limit
+        )
+        .fetch_all(&self.pool)
+        .await?;
+        Ok(ids.into_iter().map(AccessRequestId::from).collect())
+    }
+
+    /// Was this lease made by what others agreed to?
+    ///
+    /// # Errors
+    /// If the database does not answer.
+    pub async fn request_of_lease(&self, id: LeaseId) -> Result<Option<AccessRequestId>, Error> {
+        let id = sqlx::query_scalar!(
+            "SELECT id FROM request WHERE lease_id = $1 ORDER BY id LIMIT 1",
+            id.uuid()
+        )
+        .fetch_optional(&self.pool)
+        .await?;
+        Ok(id.map(AccessRequestId::from))
+    }
+}
+
+impl Tx {
+    /// Records a request and its key. False if the key is taken already.
+    ///
+    /// # Errors
+    /// If the database does not answer.
+    pub async fn create_request(&mut self, new: &NewRequest<'_>) -> Result<bool, Error> {
+        let request = new.request;
+        sqlx::query!(
+            "INSERT INTO request (id, state, principal_id, profile_id, profile, profile_version, target_id, database, tool, ttl,
+                                  reason, ticket, extends, needs, approvers, start_at, created_at, lapse_at)
+             VALUES ($1, 'pending', $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)",
+            request.id.uuid(),
+            request.principal_id.uuid(),
+            request.profile_id.map(ProfileId::uuid) as Option<Uuid>,
+            request.profile,
+            request.profile_version,
+            request.target_id.uuid(),
+            request.database,
+            request.tool,
+            Json(&request.ttl) as _,
+            request.reason,
+            request.ticket,
+            request.extends.map(LeaseId::uuid) as Option<Uuid>,
+            Json(&request.needs) as _,
+            &request.needs.approvers(),
+            request.start_at,
+            request.created_at,
+            request.lapse_at
+        )
+        .execute(&mut *self.inner)
+        .await?;
+        let Some((key, hash)) = new.key else { return Ok(true) };
+        let done = sqlx::query!(
+            "INSERT INTO idempotency (principal_id, key, request_hash, request_id, created_at) VALUES ($1, $2, $3, $4, $5)
+             ON CONFLICT (principal_id, key) DO UPDATE
+             SET request_hash = excluded.request_hash, lease_id = NULL, request_id = excluded.request_id, created_at = excluded.created_at
+             WHERE EXISTS (SELECT FROM lease l WHERE l.id = idempotency.lease_id AND l.cause = 'failed')",
+            request.principal_id.uuid(),
+            key,
+            hash,
+            request.id.uuid(),
+            request.created_at
+        )
+        .execute(&mut *self.inner)
+        .await?;
+        Ok(done.rows_affected() == 1)
+    }
+
+    /// How many requests of a principal are open. Nobody else counts them until the transaction ends.
+    ///
+    /// # Errors
+    /// If the database does not answer.
+    pub async fn count_open_requests(&mut self, of: PrincipalId) -> Result<i64, Error> {
+        sqlx::query!("SELECT 1 AS one FROM principal WHERE id = $1 FOR NO KEY UPDATE", of.uuid())
+            .fetch_optional(&mut *self.inner)
+            .await?;
+        Ok(sqlx::query_scalar!(
+            r#"SELECT count(*) AS "n!" FROM request WHERE principal_id = $1 AND state IN ('pending', 'approved')"#,
+            of.uuid()
+        )
+        .fetch_one(&mut *self.inner)
+        .await?)
+    }
+
+    /// One request, locked until the transaction ends: what is decided about it is decided once.
+    ///
+    /// # Errors
+    /// If the database does not answer.
+    pub async fn lock_request(&mut self, id: AccessRequestId) -> Result<Option<Request>, Error> {
+        sqlx::query!("SELECT 1 AS one FROM request WHERE id = $1 FOR UPDATE", id.uuid())
+            .fetch_optional(&mut *self.inner)
+            .await?;
+        let filter = RequestFilter { id: Some(id), ..RequestFilter::default() };
+        Ok(requests(&mut *self.inner, &filter, 1).await?.pop())
+    }
+
+    /// Records what somebody said.
+    ///
+    /// # Errors
+    /// If the database does not answer.
+    pub async fn add_vote(&mut self, id: AccessRequestId, vote: &Vote) -> Result<(), Error> {
+        sqlx::query!(
+            "INSERT INTO vote (request_id, principal_id, step, verdict, comment, via, created_at)
+             VALUES ($1, $2, $3, $4, $5, $6, $7)",
+            id.uuid(),
+            vote.principal_id.uuid(),
+            vote.step,
+            vote.verdict.as_str(),
+            vote.comment,
+            vote.via.as_str(),
+            vote.at
+        )
+        .execute(&mut *self.inner)
+        .await?;
+        Ok(())
+    }
+
+    /// Those who agree may agree to less; the least of it counts.
+    ///
+    /// # Errors
+    /// If the database does not answer.
+    pub async fn shorten_request(&mut self, id: AccessRequestId, to: Seconds) -> Result<(), Error> {
+        let done = sqlx::query!(
+            "UPDATE request SET agreed_seconds = least(agreed_seconds, $2) WHERE id = $1",
+            id.uuid(),
+            to.get()
+        )
+        .execute(&mut *self.inner)
+        .await?;
+        exactly_one(&done)
+    }
+
+    /// Records that enough agreed.
+    ///
+    /// # Errors
+    /// If it did not wait for that, or the database does not answer.
+    pub async fn approve_request(
+        &mut self,
+        id: AccessRequestId,
+        (now, use_by): (DateTime<Utc>, DateTime<Utc>),
+    ) -> Result<(), Error> {
+        let done = sqlx::query!(
+            "UPDATE request SET state = 'approved', decided_at = $2, use_by = $3 WHERE id = $1 AND state = 'pending'",
+            id.uuid(),
+            now,
+            use_by
+        )
+        .execute(&mut *self.inner)
+        .await?;
+        exactly_one(&done)
+    }
+
+    /// Records that nothing comes of a request. One whose lease failed is, in the table, claimed still.
+    ///
+    /// # Errors
+    /// If it was not in that state, or the database does not answer.
+    pub async fn end_request(&mut self, id: AccessRequestId, over: Move) -> Result<(), Error> {
+        let done = sqlx::query!(
+            "UPDATE request SET state = $3, ended_at = $4, decided_at = coalesce(decided_at, $4)
+             WHERE id = $1 AND (state = $2 OR $2 = 'approved' AND state = 'claimed')",
+            id.uuid(),
+            over.from.as_str(),
+            over.to.as_str(),
+            over.at
+        )
+        .execute(&mut *self.inner)
+        .await?;
+        exactly_one(&done)
+    }
+
+    /// Records that a lease lasts longer by what others agreed to.
+    ///
+    /// # Errors
+    /// If it was not agreed to, or the database does not answer.
+    pub async fn claim_extension(
+        &mut self,
+        id: AccessRequestId,
+        now: DateTime<Utc>,
+    ) -> Result<(), Error> {
+        let done = sqlx::query!(
+            "UPDATE request SET state = 'claimed', lease_id = extends, ended_at = $2
+             WHERE id = $1 AND state = 'approved' AND use_by > $2 AND extends IS NOT NULL",
+            id.uuid(),
+            now
+        )
+        .execute(&mut *self.inner)
+        .await?;
+        exactly_one(&done)
+    }
+
+    /// Records that a lease does not last longer after all.
+    ///
+    /// # Errors
+    /// If it was not claimed, or the database does not answer.
+    pub async fn give_extension_back(&mut self, id: AccessRequestId) -> Result<(), Error> {
+        let done = sqlx::query!(
+            "UPDATE request SET state = 'approved', lease_id = NULL, ended_at = NULL WHERE id = $1 AND state = 'claimed'",
+            id.uuid()
+        )
+        .execute(&mut *self.inner)
+        .await?;
+        exactly_one(&done)
+    }
+
+    /// The open requests of a principal, locked until the transaction ends.
+    ///
+    /// # Errors
+    /// If the database does not answer.
+    pub async fn lock_open_requests(&mut self, of: PrincipalId) -> Result<Vec<Request>, Error> {
+        sqlx::query!(
+            "SELECT 1 AS one FROM request WHERE principal_id = $1 AND state IN ('pending', 'approved') ORDER BY id FOR UPDATE",
+            of.uuid()
+        )
+        .fetch_all(&mut *self.inner)
+        .await?;
+        let filter = RequestFilter {
+            principal_id: Some(of),
+            states: Some(vec![State::Pending, State::Approved]),
+            ..RequestFilter::default()
+        };
+        requests(&mut *self.inner, &filter, i64::from(i32::MAX)).await
+    }
+}
