@@ -4,8 +4,9 @@
 ALTER TABLE principal ADD COLUMN acts_for uuid CONSTRAINT principal_acts_for REFERENCES principal (id);
 CREATE INDEX principal_acting_for ON principal (acts_for) WHERE acts_for IS NOT NULL;
 
--- Who made a token: whoever holds another's token by making it does not agree to their own request with it.
-ALTER TABLE token ADD COLUMN made_by uuid CONSTRAINT token_made_by REFERENCES principal (id);
+-- Who made a token for somebody else, and who made what it was made with: whoever holds another's token by
+-- making it does not agree to their own request with it.
+ALTER TABLE token ADD COLUMN makers uuid[] NOT NULL DEFAULT '{}';
 
 -- What was asked for, as it was then: `profile_version` and the names beside it bind what is agreed to. `needs` is
 -- what the profile said of who must agree, `approvers` all the rules in it, by which requests are found. `lapse_at`: when it lapses unanswered; `use_by`: when the agreement does.

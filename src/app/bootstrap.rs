@@ -110,7 +110,7 @@ impl App {
             hash: &minted.hash,
             expires_at: Some(expires_at),
             made_with: None,
-            made_by: None,
+            makers: &[],
             scopes: Scopes::default(),
         };
         tx.create_token(&token, now).await?;

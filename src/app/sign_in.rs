@@ -177,8 +177,11 @@ impl App {
             self.store.note_token_used(id, now).await?;
         }
         let rights = (&known.administration, &known.scopes);
-        let held =
-            Held { expires_at: known.expires_at, session: known.client, made_by: known.made_by };
+        let held = Held {
+            expires_at: known.expires_at,
+            session: known.client,
+            makers: known.makers.clone(),
+        };
         Ok(Caller::by_token(verified, known.principal.clone(), held, rights))
     }
 

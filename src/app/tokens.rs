@@ -173,6 +173,10 @@ impl App {
                 principal
             }
         };
+        let mut makers = caller.token_makers().to_vec();
+        if principal.id != caller.principal().id {
+            makers.push(caller.principal().id);
+        }
         let new = store::tokens::NewToken {
             id: minted.id,
             principal: principal.id,
@@ -180,7 +184,7 @@ impl App {
             hash: &minted.hash,
             expires_at: Some(expires_at),
             made_with: caller.token_id().filter(|_| !is_free),
-            made_by: (principal.id != caller.principal().id).then_some(caller.principal().id),
+            makers: &makers,
             scopes,
         };
         tx.create_token(&new, now).await?;

@@ -178,6 +178,9 @@ pub(in crate::cli) async fn wait_for_decision(
     client: &Client,
     io: &mut Io<'_>,
 ) -> Result<Answer<crate::api::leases::ReceivedIssued>, Failure> {
+    if request.state == State::Approved {
+        return fetch(request, client, io).await;
+    }
     if !wait {
         return Err(Failure::Pending(Box::new(request)));
     }
@@ -200,6 +203,16 @@ pub(in crate::cli) async fn wait_for_decision(
     if now.state != State::Approved {
         return Err(Failure::NotSo(outcome(&now)));
     }
+    fetch(now, client, io).await
+}
+
+/// Fetches what others agreed to, if it is time.
+async fn fetch(
+    now: Request,
+    client: &Client,
+    io: &mut Io<'_>,
+) -> Result<Answer<crate::api::leases::ReceivedIssued>, Failure> {
+    let id = now.id;
     if now.start_at.is_some_and(|start| start > io.clock.now()) {
         return Err(Failure::Pending(Box::new(now)));
     }
@@ -209,7 +222,8 @@ pub(in crate::cli) async fn wait_for_decision(
     }
 }
 
-/// Asks for a lease; waits for others to agree, if that is wished.
+/// Asks for a lease; waits for others to agree, if that is wished. What they agreed to when the same was asked
+/// before is fetched.
 ///
 /// # Errors
 /// As each of the two.

@@ -124,8 +124,8 @@ pub struct Decider<'a> {
     pub principal: &'a Principal,
     /// By which way; none if what they came with decides nothing.
     pub via: Option<Via>,
-    /// Who made the token that they came with, if somebody else did.
-    pub token_made_by: Option<PrincipalId>,
+    /// Who made the token that they came with, if others did, and who made what it was made with.
+    pub token_makers: &'a [PrincipalId],
 }
 
 words! {
@@ -167,7 +167,7 @@ pub fn open_step(request: &Request) -> Option<(usize, &Step)> {
 /// # Errors
 /// Why not.
 pub fn may_decide(request: &Request, by: Decider<'_>) -> Result<usize, NotTheirs> {
-    let Decider { principal, via, token_made_by } = by;
+    let Decider { principal, via, token_makers } = by;
     let asker = request.principal_id;
     if principal.id == asker {
         return Err(NotTheirs::Own);
@@ -175,7 +175,7 @@ pub fn may_decide(request: &Request, by: Decider<'_>) -> Result<usize, NotTheirs
     if request.acts_for == Some(principal.id) || principal.acts_for == Some(asker) {
         return Err(NotTheirs::ActsForThem);
     }
-    if token_made_by.is_some_and(|maker| maker == asker || request.acts_for == Some(maker)) {
+    if token_makers.iter().any(|maker| *maker == asker || request.acts_for == Some(*maker)) {
         return Err(NotTheirs::OwnToken);
     }
     if principal.kind != Kind::Person {
@@ -202,4 +202,159 @@ pub fn may_decide(request: &Request, by: Decider<'_>) -> Result<usize, NotTheirs
 pub fn is_named(request: &Request, principal: &Principal) -> bool {
     let rules = request.needs.steps.iter().flat_map(|step| &step.from);
     principal.kind == Kind::Person && rules.into_iter().any(|rule| rule.matches(principal))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use chrono::{DateTime, Utc};
+
+    use super::*;
+    use crate::{
+        domain::{lease::grant_ttl, principal::LOCAL_ISSUER, request::Vote},
+        ids::{AccessRequestId, ProfileId, TargetId},
+    };
+
+    fn person(name: &str, groups: &[&str]) -> Principal {
+        Principal {
+            id: PrincipalId::new(),
+            issuer: LOCAL_ISSUER.to_owned(),
+            subject: name.parse().unwrap(),
+            kind: Kind::Person,
+            groups: groups.iter().map(|group| group.parse().unwrap()).collect(),
+            admin: true,
+            claims: BTreeMap::new(),
+            acts_for: None,
+        }
+    }
+
+    fn step(from: &[&str], count: u32) -> Step {
+        Step { from: from.iter().map(|rule| rule.parse().unwrap()).collect(), count }
+    }
+
+    fn request(of: &Principal, steps: Vec<Step>) -> Request {
+        let now: DateTime<Utc> = "2026-01-05T09:00:00Z".parse().unwrap();
+        let hour = Seconds::HOUR;
+        Request {
+            id: AccessRequestId::new(),
+            state: State::Pending,
+            principal_id: of.id,
+            principal: of.to_string(),
+            acts_for: of.acts_for,
+            profile_id: Some(ProfileId::new()),
+            profile: "shop-write".to_owned(),
+            profile_version: 1,
+            target_id: TargetId::new(),
+            target: "shop".to_owned(),
+            environment: "prod".to_owned(),
+            database: "shop".to_owned(),
+            tool: "psql".to_owned(),
+            ttl: grant_ttl(None, hour, hour),
+            agreed: None,
+            reason: None,
+            ticket: None,
+            extends: None,
+            needs: Needs { steps, lapse_after: hour, use_within: hour, in_chat: InChat::Link },
+            votes: Vec::new(),
+            start_at: None,
+            created_at: now,
+            lapse_at: now + hour.delta(),
+            decided_at: None,
+            use_by: None,
+            ended_at: None,
+            lease_id: None,
+        }
+    }
+
+    fn agreed(request: &mut Request, who: &Principal, step: i32) {
+        request.votes.push(Vote {
+            principal_id: who.id,
+            principal: who.to_string(),
+            step,
+            verdict: Verdict::Agreed,
+            comment: None,
+            via: Via::Page,
+            at: request.created_at,
+        });
+    }
+
+    fn by(principal: &Principal) -> Decider<'_> {
+        Decider { principal, via: Some(Via::Page), token_makers: &[] }
+    }
+
+    #[test]
+    fn who_may_decide_and_why_not() {
+        let (ann, dora) = (person("ann", &["dba"]), person("dora", &["dba"]));
+        let asked = request(&ann, vec![step(&["group:dba"], 1)]);
+        assert_eq!(may_decide(&asked, by(&dora)), Ok(0));
+        assert_eq!(may_decide(&asked, by(&ann)), Err(NotTheirs::Own));
+        assert_eq!(may_decide(&asked, by(&person("eve", &[]))), Err(NotTheirs::NotNamed));
+        let without = Decider { via: None, ..by(&dora) };
+        assert_eq!(may_decide(&asked, without), Err(NotTheirs::NotByThis));
+        let in_chat = Decider { via: Some(Via::Slack), ..by(&dora) };
+        assert_eq!(may_decide(&asked, in_chat), Err(NotTheirs::NotByThis), "a link only");
+        let makers = [person("eve", &[]).id, ann.id];
+        let token = Decider { token_makers: &makers, ..by(&dora) };
+        assert_eq!(may_decide(&asked, token), Err(NotTheirs::OwnToken));
+        let service = Principal { kind: Kind::Service, ..person("bot", &["dba"]) };
+        assert_eq!(may_decide(&asked, by(&service)), Err(NotTheirs::NoPerson));
+
+        let agent = Principal { acts_for: Some(dora.id), ..service };
+        let of_agent = request(&agent, vec![step(&["group:dba"], 1)]);
+        assert_eq!(may_decide(&of_agent, by(&dora)), Err(NotTheirs::ActsForThem));
+        assert_eq!(may_decide(&of_agent, by(&ann)), Ok(0));
+        let makers = [dora.id];
+        let by_its_token = Decider { token_makers: &makers, ..by(&ann) };
+        assert_eq!(may_decide(&of_agent, by_its_token), Err(NotTheirs::OwnToken));
+
+        let over = Request { state: State::Lapsed, ..request(&ann, vec![step(&["anyone"], 1)]) };
+        assert_eq!(may_decide(&over, by(&dora)), Err(NotTheirs::Over));
+    }
+
+    #[test]
+    fn steps_are_taken_one_after_the_other_and_each_person_counts_once() {
+        let ann = person("ann", &[]);
+        let (lea, leo) = (person("lea", &["leads", "dba"]), person("leo", &["leads"]));
+        let dora = person("dora", &["dba"]);
+        let steps = vec![step(&["group:leads"], 2), step(&["group:dba"], 1)];
+        let mut asked = request(&ann, steps);
+        assert_eq!(may_decide(&asked, by(&dora)), Err(NotTheirs::NotNamed), "not yet");
+        agreed(&mut asked, &lea, 0);
+        assert_eq!(may_decide(&asked, by(&lea)), Err(NotTheirs::SaidAlready));
+        agreed(&mut asked, &leo, 0);
+        assert_eq!(open_step(&asked).map(|(n, _)| n), Some(1));
+        assert_eq!(may_decide(&asked, by(&lea)), Err(NotTheirs::SaidAlready), "in neither step");
+        assert_eq!(may_decide(&asked, by(&dora)), Ok(1));
+        agreed(&mut asked, &dora, 1);
+        assert_eq!(open_step(&asked), None);
+        assert_eq!(may_decide(&asked, by(&person("dan", &["dba"]))), Err(NotTheirs::Over));
+    }
+
+    #[test]
+    fn what_can_never_be_agreed_to_is_a_fault() {
+        let needs = |steps| Needs {
+            steps,
+            lapse_after: Seconds::HOUR,
+            use_within: Seconds::HOUR,
+            in_chat: InChat::Buttons,
+        };
+        for (steps, fault) in [
+            (vec![], "`from`"),
+            (vec![step(&[], 1)], "names nobody"),
+            (vec![step(&["group:dba"], 0)], "`count` must be"),
+            (vec![step(&["group:dba", "service:bot"], 1)], "only persons"),
+            (vec![step(&["ci:main"], 1)], "only persons"),
+            (vec![step(&["person:ann", "person:ann"], 2)], "`from` names 1"),
+        ] {
+            let faults = needs(steps).faults();
+            assert_eq!(faults.len(), 1, "{faults:?}");
+            assert!(faults[0].1.contains(fault), "{faults:?}");
+        }
+        let sound = needs(vec![step(&["group:dba"], 3), step(&["person:ann", "person:bob"], 2)]);
+        assert_eq!(sound.faults(), Vec::new());
+        assert_eq!(sound.in_words(), "3 of group:dba, then 2 of person:ann, person:bob");
+        let late = Needs { lapse_after: Seconds::NINETY_DAYS, ..sound };
+        assert!(late.faults()[0].1.contains("30d"));
+    }
 }

@@ -57,14 +57,14 @@ pub enum Proof {
 }
 
 /// What is known of a token.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Held {
     /// When it ends.
     pub expires_at: Option<DateTime<Utc>>,
     /// What for, if a sign-in made it.
     pub session: Option<Client>,
-    /// Who made it, if somebody else did than whose it is.
-    pub made_by: Option<PrincipalId>,
+    /// Who made it, if somebody else did than whose it is, and who made what it was made with.
+    pub makers: Vec<PrincipalId>,
 }
 
 impl Caller {
@@ -163,11 +163,17 @@ impl Caller {
     /// It, as somebody who wants to decide about a request.
     #[must_use]
     pub fn as_decider(&self) -> Decider<'_> {
-        let token_made_by = match self.proof {
-            Proof::Token { held, .. } => held.made_by,
-            Proof::Certificate { .. } | Proof::Job(_) => None,
-        };
-        Decider { principal: &self.principal, via: self.via(), token_made_by }
+        let token_makers = self.token_makers();
+        Decider { principal: &self.principal, via: self.via(), token_makers }
+    }
+
+    /// Who made the token that it came with, if others did.
+    #[must_use]
+    pub fn token_makers(&self) -> &[PrincipalId] {
+        match &self.proof {
+            Proof::Token { held, .. } => &held.makers,
+            Proof::Certificate { .. } | Proof::Job(_) => &[],
+        }
     }
 
     /// What that carries of its rights.
@@ -179,8 +185,8 @@ impl Caller {
     /// The token it came with, if it was one of ours.
     #[must_use]
     pub const fn token_id(&self) -> Option<TokenId> {
-        match self.proof {
-            Proof::Token { id, .. } => Some(id),
+        match &self.proof {
+            Proof::Token { id, .. } => Some(*id),
             Proof::Certificate { .. } | Proof::Job(_) => None,
         }
     }
@@ -188,7 +194,7 @@ impl Caller {
     /// What the session is for that it came in, if it came in one.
     #[must_use]
     pub const fn session(&self) -> Option<Client> {
-        match self.proof {
+        match &self.proof {
             Proof::Token { held, .. } => held.session,
             Proof::Certificate { .. } | Proof::Job(_) => None,
         }

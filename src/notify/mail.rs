@@ -157,3 +157,38 @@ impl Header for AutoSubmitted {
         HeaderValue::new(Self::name(), "auto-generated".to_owned())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::notice::{ChannelName, Notice};
+
+    #[tokio::test]
+    async fn a_title_begins_no_header_and_a_text_ends_no_mail() {
+        let config = MailConfig {
+            host: "127.0.0.1".to_owned(),
+            port: 1,
+            protection: MailProtection::None,
+            user: None,
+            password: None,
+            ca: None,
+            from: "pgvalet <pgvalet@example.org>".parse().unwrap(),
+            to: Vec::new(),
+        };
+        let to = "dba@example.org".parse().unwrap();
+        let mail = Mail { server: Arc::new(Server::new(&config).unwrap()), to };
+        let at = chrono::DateTime::from_timestamp(1_700_000_000, 0).unwrap();
+        let mut notice = Notice::test(&ChannelName::Slack, "person:alice", at);
+        notice.title = "x\r\nBcc: evil@example.org\r\n\r\nbody".to_owned();
+        notice.subject = "x>\r\nBcc: evil@example.org".to_owned();
+        notice.text = "a\r\n.\r\nMAIL FROM:<evil@example.org>".to_owned();
+        let (id, audit_id) = (NoticeId::new(), AuditId::new());
+        let message = mail.message(id, audit_id, &notice, None).unwrap();
+        let text = String::from_utf8(message.formatted()).unwrap();
+        let head = text.split("\r\n\r\n").next().unwrap();
+        assert!(!head.lines().any(|line| line.starts_with("Bcc")), "{head}");
+        assert_eq!(message.envelope().to().len(), 1);
+        let again = mail.message(id, audit_id, &notice, None).unwrap();
+        assert_eq!(String::from_utf8(again.formatted()).unwrap(), text, "the same each time");
+    }
+}

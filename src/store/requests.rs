@@ -117,15 +117,6 @@ async fn requests(
         .collect()
 }
 
-/// A new request.
-#[derive(Debug)]
-pub struct NewRequest<'a> {
-    /// The request, as it is to be.
-    pub request: &'a Request,
-    /// The idempotency key, and the hash of the wish.
-    pub key: Option<(&'a str, &'a [u8])>,
-}
-
 /// What a request becomes.
 #[derive(Debug, Clone, Copy)]
 pub struct Move {
@@ -198,12 +189,44 @@ impl Store {
 }
 
 impl Tx {
-    /// Records a request and its key. False if the key is taken already.
+    /// The open request that asks for the same. Nobody else of that principal asks until the transaction ends.
     ///
     /// # Errors
     /// If the database does not answer.
-    pub async fn create_request(&mut self, new: &NewRequest<'_>) -> Result<bool, Error> {
-        let request = new.request;
+    pub async fn same_open_request(&mut self, wish: &Request) -> Result<Option<Request>, Error> {
+        let of = wish.principal_id.uuid();
+        sqlx::query!("SELECT 1 AS one FROM principal WHERE id = $1 FOR NO KEY UPDATE", of)
+            .fetch_optional(&mut *self.inner)
+            .await?;
+        let id = sqlx::query_scalar!(
+            "SELECT id FROM request
+             WHERE principal_id = $1 AND state IN ('pending', 'approved') AND profile_id = $2 AND profile_version = $3 AND tool = $4
+               AND ttl = $5 AND (reason, ticket, extends, start_at) IS NOT DISTINCT FROM ($6::text, $7::text, $8::uuid, $9::timestamptz)
+               AND coalesce(use_by, lapse_at) > $10
+             ORDER BY id LIMIT 1",
+            of,
+            wish.profile_id.map(ProfileId::uuid) as Option<Uuid>,
+            wish.profile_version,
+            wish.tool,
+            Json(&wish.ttl) as _,
+            wish.reason.as_deref() as Option<&str>,
+            wish.ticket.as_deref() as Option<&str>,
+            wish.extends.map(LeaseId::uuid) as Option<Uuid>,
+            wish.start_at as Option<DateTime<Utc>>,
+            wish.created_at
+        )
+        .fetch_optional(&mut *self.inner)
+        .await?;
+        let Some(id) = id else { return Ok(None) };
+        let filter = RequestFilter { id: Some(id.into()), ..RequestFilter::default() };
+        Ok(requests(&mut *self.inner, &filter, 1).await?.pop())
+    }
+
+    /// Records a request.
+    ///
+    /// # Errors
+    /// If the database does not answer.
+    pub async fn create_request(&mut self, request: &Request) -> Result<(), Error> {
         sqlx::query!(
             "INSERT INTO request (id, state, principal_id, profile_id, profile, profile_version, target_id, database, tool, ttl,
                                   reason, ticket, extends, needs, approvers, start_at, created_at, lapse_at)
@@ -228,7 +251,19 @@ impl Tx {
         )
         .execute(&mut *self.inner)
         .await?;
-        let Some((key, hash)) = new.key else { return Ok(true) };
+        Ok(())
+    }
+
+    /// Records that a key is answered with a request. False if it is another answer's already.
+    ///
+    /// # Errors
+    /// If the database does not answer.
+    pub async fn answer_key_with(
+        &mut self,
+        request: &Request,
+        (key, hash): (&str, &[u8]),
+        now: DateTime<Utc>,
+    ) -> Result<bool, Error> {
         let done = sqlx::query!(
             "INSERT INTO idempotency (principal_id, key, request_hash, request_id, created_at) VALUES ($1, $2, $3, $4, $5)
              ON CONFLICT (principal_id, key) DO UPDATE
@@ -238,21 +273,18 @@ impl Tx {
             key,
             hash,
             request.id.uuid(),
-            request.created_at
+            now
         )
         .execute(&mut *self.inner)
         .await?;
         Ok(done.rows_affected() == 1)
     }
 
-    /// How many requests of a principal are open. Nobody else counts them until the transaction ends.
+    /// How many requests of a principal are open.
     ///
     /// # Errors
     /// If the database does not answer.
     pub async fn count_open_requests(&mut self, of: PrincipalId) -> Result<i64, Error> {
-        sqlx::query!("SELECT 1 AS one FROM principal WHERE id = $1 FOR NO KEY UPDATE", of.uuid())
-            .fetch_optional(&mut *self.inner)
-            .await?;
         Ok(sqlx::query_scalar!(
             r#"SELECT count(*) AS "n!" FROM request WHERE principal_id = $1 AND state IN ('pending', 'approved')"#,
             of.uuid()

@@ -45,8 +45,8 @@ pub struct KnownToken {
     pub disabled: bool,
     /// When it was last used, as recorded: to the minute.
     pub last_used_at: Option<DateTime<Utc>>,
-    /// Who made it, if somebody else did than whose it is.
-    pub made_by: Option<PrincipalId>,
+    /// Who made it, if somebody else did than whose it is, and who made what it was made with.
+    pub makers: Vec<PrincipalId>,
 }
 
 /// A token as it is shown.
@@ -93,8 +93,8 @@ pub struct NewToken<'a> {
     pub expires_at: Option<DateTime<Utc>>,
     /// The token that it was made with by its bearer: it ends with that one.
     pub made_with: Option<TokenId>,
-    /// Who makes it, if somebody else does than whose it is.
-    pub made_by: Option<PrincipalId>,
+    /// Who makes it, if somebody else does than whose it is, and who made what it is made with.
+    pub makers: &'a [PrincipalId],
     /// What it carries of its principal's rights.
     pub scopes: Scopes,
 }
@@ -143,7 +143,7 @@ async fn known_tokens(pool: &PgPool, ids: &[TokenId]) -> Result<Known, Error> {
     let ids = Json(ids.iter().map(|id| id.uuid()).collect::<Vec<_>>());
     let rows = sqlx::query!(
         r#"SELECT t.id AS token_id, t.hash, t.expires_at, t.revoked_at, t.last_used_at, t.created_at, t.idle_seconds,
-                  t.scopes, t.client, t.made_by, p.id, p.issuer, p.subject, p.kind, p.admin,
+                  t.scopes, t.client, t.makers, p.id, p.issuer, p.subject, p.kind, p.admin,
                   p.groups || p.provider_groups AS "groups!", p.acts_for, p.claims AS "claims: Json<BTreeMap<String, String>>", p.disabled_at,
                   (SELECT jsonb_object_agg(role, allow) FROM administration) AS "administration: administration::Row"
            FROM token t JOIN principal p ON p.id = t.principal_id
@@ -171,7 +171,7 @@ async fn known_tokens(pool: &PgPool, ids: &[TokenId]) -> Result<Known, Error> {
                 revoked: row.revoked_at.is_some(),
                 disabled: row.disabled_at.is_some(),
                 last_used_at: row.last_used_at,
-                made_by: row.made_by.map(PrincipalId::from),
+                makers: row.makers.into_iter().map(PrincipalId::from).collect(),
             })
         };
         known.insert(TokenId::from(row.token_id), read().map(Arc::new));
@@ -246,8 +246,9 @@ impl Tx {
         now: DateTime<Utc>,
     ) -> Result<(), Error> {
         let scopes = token.scopes.words();
+        let makers: Vec<uuid::Uuid> = token.makers.iter().map(|id| id.uuid()).collect();
         sqlx::query!(
-            "INSERT INTO token (id, principal_id, name, hash, created_at, expires_at, made_with, scopes, made_by)
+            "INSERT INTO token (id, principal_id, name, hash, created_at, expires_at, made_with, scopes, makers)
              VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
             token.id.uuid(),
             token.principal.uuid(),
@@ -257,7 +258,7 @@ impl Tx {
             token.expires_at,
             token.made_with.map(TokenId::uuid) as Option<uuid::Uuid>,
             scopes.as_deref() as Option<&[String]>,
-            token.made_by.map(PrincipalId::uuid) as Option<uuid::Uuid>
+            &makers
         )
         .execute(&mut *self.inner)
         .await?;

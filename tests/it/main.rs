@@ -57,6 +57,7 @@ mod playground;
 mod policies;
 mod private_state;
 mod renewing;
+mod requests;
 mod restoring;
 mod revoking;
 mod rotating;

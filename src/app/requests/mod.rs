@@ -26,7 +26,7 @@ use crate::{
     ids::{AccessRequestId, PrincipalId},
     store::{
         self, Tx,
-        requests::{Move, NewRequest, RequestFilter},
+        requests::{Move, RequestFilter},
     },
 };
 
@@ -65,7 +65,8 @@ pub(in crate::app) struct Needing<'a> {
 const BATCH: i64 = 100;
 
 impl App {
-    /// Records a request that others must agree to; none if its key belongs to another by now.
+    /// Records a request that others must agree to, unless the same is open already; none if its key belongs to
+    /// another by now.
     pub(in crate::app) async fn request_agreement(
         &self,
         caller: &Caller,
@@ -93,13 +94,23 @@ impl App {
             trace: needing.wanting.trace,
         };
         let mut tx = self.store.begin().await?;
-        if tx.count_open_requests(request.principal_id).await? >= MOST_OPEN {
-            return Err(Error::TooManyRequests);
-        }
-        if !tx.create_request(&NewRequest { request: &request, key: needing.key }).await? {
+        // Whoever asks for the same again, as programs do, is told of what waits already.
+        let request = match tx.same_open_request(&request).await? {
+            Some(same) => same,
+            None if tx.count_open_requests(request.principal_id).await? >= MOST_OPEN => {
+                return Err(Error::TooManyRequests);
+            }
+            None => {
+                tx.create_request(&request).await?;
+                tx.audit(&origin.entry(caller, now, Event::Request(event))).await?;
+                request
+            }
+        };
+        if let Some(key) = needing.key
+            && !tx.answer_key_with(&request, key, now).await?
+        {
             return Ok(None);
         }
-        tx.audit(&origin.entry(caller, now, Event::Request(event))).await?;
         tx.commit().await?;
         self.nudges.audit.notify_one();
         Ok(Some(request))

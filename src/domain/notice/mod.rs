@@ -203,8 +203,8 @@ impl Notice {
             Actor::Unknown => "unknown".to_owned(),
             Actor::Operator => "operator".to_owned(),
         };
-        let event = serde_json::to_value(&entry.event).ok()?;
         let said = events::words_of(&entry.event, &by, entry.source.as_deref())?;
+        let event = serde_json::to_value(&entry.event).ok()?;
         let text = |key: &str| event.get(key).and_then(|value| value.as_str());
         let fact = |key: &str| Some((key.to_owned(), line(text(key)?, LONGEST_FACT)));
         Some(Self {

@@ -212,6 +212,8 @@ networks = ["10.0.0.0/8", "2001:db8::/32"]
 max_live = 50
 max_live_each = 2
 rate = "10/1h"
+ticket = "required"
+approval = { from = ["group:dba"], count = 2, lapse_after = "4h", use_within = "30m", in_chat = "link" }
 
 [[profile.shop-read.access.hours]]
 days = ["mon", "fri"]
@@ -269,6 +271,9 @@ preset = "custom"
 group_role = "shop_support"
 ttl = "15m"
 owned_objects = "group"
+
+[profile.support.access]
+approval = { steps = [{ from = ["group:leads"] }, { from = ["person:olivia"], count = 1 }] }
 
 [standing-role.shop-api]
 description = "The shop's own program"

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use self::requests::request;
 use crate::{
     ci_jobs::{let_storefront_in, storefront},
+    requests::approver,
     support::{
         browser::world_with_provider,
         eventually,
@@ -28,10 +29,12 @@ enum For {
     /// Anyone who brings what it takes, which is no token.
     Guests,
     SignedIn,
+    /// Those who are signed in with what agrees to requests.
+    Deciders,
     /// Those who hold one of these rights.
     With(&'static [&'static str]),
 }
-use For::{Anyone, Guests, SignedIn, With};
+use For::{Anyone, Deciders, Guests, SignedIn, With};
 
 const TARGETS: For = With(&["targets"]);
 const PROFILES: For = With(&["profiles"]);
@@ -51,7 +54,7 @@ const ROLES: [(&str, &[&str]); 5] = [
 ];
 
 /// Each route, who may use it, and the kind of the audit entry that it leaves if it changes something.
-const TABLE: [(&str, &str, For, Option<&str>); 73] = [
+const TABLE: [(&str, &str, For, Option<&str>); 79] = [
     ("get", "/healthz", Anyone, None),
     ("get", "/readyz", Anyone, None),
     ("get", "/v1/whoami", SignedIn, None),
@@ -62,6 +65,12 @@ const TABLE: [(&str, &str, For, Option<&str>); 73] = [
     ("post", "/v1/leases/{id}/renew", SignedIn, Some("lease.renewed")),
     ("post", "/v1/leases/{id}/rotate", SignedIn, Some("lease.rotated")),
     ("post", "/v1/revocations", SignedIn, Some("lease.revoking")),
+    ("get", "/v1/requests", SignedIn, None),
+    ("get", "/v1/requests/{id}", SignedIn, None),
+    ("post", "/v1/requests/{id}/approve", Deciders, Some("request.approved")),
+    ("post", "/v1/requests/{id}/deny", Deciders, Some("request.denied")),
+    ("post", "/v1/requests/{id}/withdraw", SignedIn, Some("request.withdrawn")),
+    ("post", "/v1/requests/{id}/claim", SignedIn, Some("lease.intended")),
     ("get", "/v1/targets", READ, None),
     ("get", "/v1/targets/{name}", READ, None),
     ("get", "/v1/targets/{name}/doctor", TARGETS, None),
@@ -200,8 +209,10 @@ async fn has_login(world: &World, path: &str) {
 async fn each_route_lets_in_whom_it_should_and_records_what_it_changes() {
     let (world, provider) = world_with_provider(CHANNEL).await;
     let member = world.person("member", &[]).await;
+    let deciders = [approver(&world, "member", &[]).await, approver(&world, "admin", &[]).await];
     for (method, path, who, changes) in &TABLE {
         for (caller, is_admin) in [(&member, false), (&world.admin, true)] {
+            let caller = if *who == Deciders { &deciders[usize::from(is_admin)] } else { caller };
             let (path, body) = request((&world, &provider), caller, method, path).await;
             if path.ends_with("/credential") || path.ends_with("-standing/rotate") {
                 has_login(&world, &path).await;
@@ -312,7 +323,8 @@ async fn without_a_good_token_every_route_is_closed_in_the_same_words() {
     let before = world.admin.get("/v1/leases").await.expect(200);
     let mut told = BTreeSet::new();
     for (name, path, who, _) in &TABLE {
-        let path = path.replace("{id}", &format!("lse_{}", "0".repeat(32)));
+        let prefix = if path.starts_with("/v1/requests") { "acc" } else { "lse" };
+        let path = path.replace("{id}", &format!("{prefix}_{}", "0".repeat(32)));
         let path = path.replace("{name}", &world.name).replace("{which}", "person:nobody");
         for bad in [&world.admin.with_token(&unknown), &expired, &revoked] {
             let answer = send(bad, name, &path, &Value::Null).await;

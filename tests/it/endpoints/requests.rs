@@ -6,6 +6,7 @@ use pgvalet::{dev::provider::Provider, ids::NoticeId};
 use serde_json::{Value, json};
 
 use crate::{
+    requests::{approve, approver},
     support::{
         browser::click_device,
         people::{Person, lease_id},
@@ -28,6 +29,8 @@ pub(super) async fn request(
         about_people(world, provider, method, path).await
     } else if path.starts_with("/v1/notices/") {
         about_notices(world, path).await
+    } else if path.starts_with("/v1/requests/") {
+        about_agreement(world, caller, path).await
     } else if path.starts_with("/v1/identities") {
         about_certificates(world, method, path).await
     } else {
@@ -53,6 +56,25 @@ async fn about_notices(world: &World, path: &str) -> (String, Value) {
         _ => Value::Null,
     };
     (path.replace("{id}", &id.to_string()), body)
+}
+
+/// A request that somebody else asked for if the caller is to decide about it, or their own.
+async fn about_agreement(world: &World, caller: &Person, path: &str) -> (String, Value) {
+    let needs = json!({ "approval": {
+        "steps": [{ "from": ["anyone"], "count": 1 }], "lapse_after": "1h", "use_within": "1h",
+    } });
+    world.put_profile("agreed", json!({ "conditions": needs })).await;
+    let decides = path.ends_with("/approve") || path.ends_with("/deny");
+    let asker = if decides { world.person("asker", &[]).await } else { caller.clone() };
+    let asked = asker.ask(&world.profile("agreed"), json!({})).await.expect(202);
+    let id = asked["id"].as_str().unwrap();
+    if path.ends_with("/claim") {
+        let approver = approver(world, "somebody", &[]).await;
+        approve(&approver, id).await.expect(200);
+    }
+    let body = if path.ends_with("/deny") { json!({ "comment": "no" }) } else { json!({}) };
+    let body = if path.ends_with("{id}") { Value::Null } else { body };
+    (path.replace("{id}", id), body)
 }
 
 async fn about_certificates(world: &World, method: &str, path: &str) -> (String, Value) {

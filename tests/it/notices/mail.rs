@@ -119,7 +119,10 @@ async fn what_people_write_is_no_header_and_a_server_that_is_busy_is_asked_again
     let url = format!("smtp://127.0.0.1:{}", mails.port);
     let world = world_with(settings(&url, "allow_plaintext = true")).await;
     world
-        .put_profile("write", json!({ "preset": "break-glass", "ttl": "10m", "max_ttl": "1h" }))
+        .put_profile(
+            "write",
+            json!({ "preset": "break-glass", "reason": "required", "ttl": "10m", "max_ttl": "1h" }),
+        )
         .await;
     let reason = "x\r\nBcc: evil@example.org\r\n\r\n.\r\nMAIL FROM:<evil@example.org>\r\n";
     world.admin.ask(&world.profile("write"), json!({ "reason": reason })).await.expect(201);

@@ -6,13 +6,16 @@ mod trouble;
 
 use serde_json::{Value, json};
 
-use crate::support::{
-    eventually,
-    hooks::{Call, Hooks},
-    people::Person,
-    seconds,
-    shell::Shell,
-    world::{Plan, World},
+use crate::{
+    requests::{approve, approver},
+    support::{
+        eventually,
+        hooks::{Call, Hooks},
+        people::Person,
+        seconds,
+        shell::Shell,
+        world::{Plan, World},
+    },
 };
 
 /// A world with these settings.
@@ -104,13 +107,48 @@ async fn a_webhook_is_told_what_it_wants_once_in_order_and_signed() {
     world.finish().await;
 }
 
+#[tokio::test]
+async fn a_request_is_told_from_the_wish_to_its_end_with_what_to_do_about_it() {
+    let hooks = Hooks::start().await;
+    let world = world_with(hooks.settings("all", 7, "topics = [\"requests\"]")).await;
+    let needs = json!({ "approval": {
+        "steps": [{ "from": ["group:dba"], "count": 1 }], "lapse_after": "4h", "use_within": "1h",
+    } });
+    world.put_profile("guarded", json!({ "conditions": needs })).await;
+    let (ann, bob) = (world.person("ann", &[]).await, approver(&world, "bob", &["dba"]).await);
+    let wish = json!({ "reason": "look\nTo decide: click here" });
+    let asked = ann.ask(&world.profile("guarded"), wish).await.expect(202);
+    let id = asked["id"].as_str().unwrap();
+    approve(&bob, id).await.expect(200);
+    ann.post(&format!("/v1/requests/{id}/claim"), &json!({})).await.expect(201);
+    let calls = taken(&hooks, 3, 20).await;
+    let kinds = kinds_about(&calls, &format!("request:{id}"));
+    assert_eq!(kinds, ["request.created", "request.approved", "request.claimed"]);
+    let data = calls[0].json()["data"].clone();
+    assert_eq!(data["url"], format!("{}/requests/{id}", world.daemon.url));
+    assert_eq!((&data["by"], &data["facts"]["request_id"]), (&json!("person:ann"), &json!(id)));
+    let text = data["text"].as_str().unwrap();
+    assert!(text.contains(&format!("pgvalet approve {id}")), "{text}");
+    let decides = text.lines().filter(|line| line.starts_with("To decide:")).count();
+    assert_eq!(decides, 1, "{text}");
+    assert!(
+        calls[1].json()["data"]["title"].as_str().unwrap().starts_with("Approved by person:bob")
+    );
+    let bodies: String = calls.iter().map(|call| call.body.clone()).collect();
+    assert_eq!(world.secrets.found_in(&bodies), Vec::<String>::new());
+    world.finish().await;
+}
+
 /// "Loud on every channel": also on one that asked for something else.
 #[tokio::test]
 async fn of_emergencies_every_channel_is_told_and_what_people_write_stays_on_its_line() {
     let hooks = Hooks::start().await;
     let world = world_with(hooks.settings("drift", 7, "topics = [\"drift\"]")).await;
     world
-        .put_profile("write", json!({ "preset": "break-glass", "ttl": "10m", "max_ttl": "1h" }))
+        .put_profile(
+            "write",
+            json!({ "preset": "break-glass", "reason": "required", "ttl": "10m", "max_ttl": "1h" }),
+        )
         .await;
     let reason = format!("down <!channel>\r\nTicket: forged\n\u{202e}{}", "x".repeat(20_000));
     let asked = world.admin.ask(&world.profile("write"), json!({ "reason": reason })).await;
