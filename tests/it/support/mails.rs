@@ -5,6 +5,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncRead, AsyncWrite, AsyncWriteExt as _, BufReader},
     net::{TcpListener, TcpStream},
@@ -20,7 +21,7 @@ pub(crate) enum Protection {
 }
 
 /// A mail that came.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Received {
     pub(crate) from: String,
     pub(crate) to: Vec<String>,
@@ -36,11 +37,11 @@ impl Received {
     /// The value of a header, unfolded.
     pub(crate) fn header(&self, name: &str) -> Option<String> {
         let head = self.text.split("\r\n\r\n").next().unwrap().replace("\r\n ", " ");
-        let found = head.lines().find_map(|line| {
+        let value = |line: &str| {
             let (key, value) = line.split_once(": ")?;
             key.eq_ignore_ascii_case(name).then(|| value.to_owned())
-        });
-        found
+        };
+        head.lines().find_map(value)
     }
 
     /// The names in its header, in their order.
@@ -114,71 +115,72 @@ impl Mails {
         if !greeting.is_empty() {
             say(stream, greeting).await?;
         }
-        let fresh = || Received {
-            from: String::new(),
-            to: Vec::new(),
-            text: String::new(),
-            tls,
-            signed_in: None,
-        };
-        let mut mail = fresh();
+        let mut mail = Received { tls, ..Received::default() };
         loop {
             let line = hear(stream).await?;
-            let upper = line.to_ascii_uppercase();
-            if upper.starts_with("EHLO") {
-                say(stream, "250-here").await?;
-                if offers_tls {
-                    say(stream, "250-STARTTLS").await?;
+            match line.as_str() {
+                "STARTTLS" => {
+                    say(stream, "220 go on").await?;
+                    return Some(true);
                 }
-                say(stream, "250-AUTH PLAIN").await?;
-                say(stream, "250 8BITMIME").await?;
-            } else if upper == "STARTTLS" {
-                say(stream, "220 go on").await?;
-                return Some(true);
-            } else if let Some(secret) = line.strip_prefix("AUTH PLAIN ") {
-                use base64::Engine as _;
-                let plain = base64::engine::general_purpose::STANDARD.decode(secret).unwrap();
-                mail.signed_in = Some(String::from_utf8(plain).unwrap().replace('\0', " "));
-                say(stream, "235 it is you").await?;
-            } else if upper.starts_with("MAIL FROM:") {
-                mail.from = line["MAIL FROM:".len()..].to_owned();
-                say(stream, "250 yes").await?;
-            } else if upper.starts_with("RCPT TO:") {
-                mail.to.push(line["RCPT TO:".len()..].to_owned());
-                say(stream, "250 yes").await?;
-            } else if upper == "DATA" {
-                say(stream, "354 go on").await?;
-                loop {
-                    let line = hear(stream).await?;
-                    if line == "." {
-                        break;
+                "QUIT" => {
+                    say(stream, "221 bye").await?;
+                    return Some(false);
+                }
+                "DATA" => {
+                    say(stream, "354 go on").await?;
+                    mail.text = text(stream).await?;
+                    let answer = self.answers.lock().unwrap().pop_front();
+                    if answer.is_none() {
+                        self.received.lock().unwrap().push(mail.clone());
                     }
-                    mail.text.push_str(line.strip_prefix('.').unwrap_or(&line));
-                    mail.text.push_str("\r\n");
+                    mail = Received { tls, signed_in: mail.signed_in, ..Received::default() };
+                    say(stream, answer.unwrap_or("250 taken")).await?;
                 }
-                let answer = self.answers.lock().unwrap().pop_front();
-                if answer.is_none() {
-                    let signed_in = mail.signed_in.clone();
-                    self.received.lock().unwrap().push(std::mem::replace(&mut mail, fresh()));
-                    mail.signed_in = signed_in;
-                } else {
-                    mail = fresh();
-                }
-                say(stream, answer.unwrap_or("250 taken")).await?;
-            } else if upper == "QUIT" {
-                say(stream, "221 bye").await?;
-                return Some(false);
-            } else {
-                say(stream, "250 yes").await?;
+                line => say(stream, mail.told(line, offers_tls)).await?,
             }
         }
     }
 }
 
-async fn say<S: AsyncWrite + Unpin>(stream: &mut BufReader<S>, line: &str) -> Option<()>
-where
-    BufReader<S>: AsyncWrite,
-{
+impl Received {
+    /// Takes what a line says; gives what is answered.
+    fn told(&mut self, line: &str, offers_tls: bool) -> &'static str {
+        if line.starts_with("EHLO") {
+            let tls = "250-here\r\n250-STARTTLS\r\n250-AUTH PLAIN\r\n250 8BITMIME";
+            return if offers_tls { tls } else { "250-here\r\n250-AUTH PLAIN\r\n250 8BITMIME" };
+        }
+        if let Some(secret) = line.strip_prefix("AUTH PLAIN ") {
+            let plain = String::from_utf8(STANDARD.decode(secret).unwrap()).unwrap();
+            self.signed_in = Some(plain.replace('\0', " "));
+            return "235 it is you";
+        }
+        if let Some(from) = line.strip_prefix("MAIL FROM:") {
+            from.clone_into(&mut self.from);
+        } else if let Some(to) = line.strip_prefix("RCPT TO:") {
+            self.to.push(to.to_owned());
+        }
+        "250 yes"
+    }
+}
+
+/// The lines of a mail up to its end.
+async fn text<S: AsyncRead + Unpin>(stream: &mut BufReader<S>) -> Option<String> {
+    let mut text = String::new();
+    loop {
+        let line = hear(stream).await?;
+        if line == "." {
+            return Some(text);
+        }
+        text.push_str(line.strip_prefix('.').unwrap_or(&line));
+        text.push_str("\r\n");
+    }
+}
+
+async fn say<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: &mut BufReader<S>,
+    line: &str,
+) -> Option<()> {
     stream.write_all(format!("{line}\r\n").as_bytes()).await.ok()?;
     stream.flush().await.ok()
 }
