@@ -381,7 +381,7 @@ mod tests {
         let mail = |lines: &str| format!("[mail]\nfrom = 'a@example.org'\n{lines}\n");
         let to = "[[mail.to]]\naddress = 'b@example.org'";
         for (text, words) in [
-            (hook(""), "`url` in [[webhook]] is missing"),
+            (hook(""), "`url` in [webhook[0]] is missing"),
             (hook("url = 'http://hooks.example.org'"), "it is not https"),
             (hook("url = 'https://127.0.0.1/x'"), "it is no public address"),
             (hook("url = 'https://[::ffff:10.0.0.1]/x'"), "it is no public address"),

@@ -255,6 +255,10 @@ fn read(entries: &[Sealed], now: DateTime<Utc>) -> Read {
                 }
             }
             Err(_) if is_fresh(body, now) => {
+                tracing::info!(
+                    position,
+                    "an audit entry is left to a daemon of a newer release to tell of"
+                );
                 read.stopped = true;
                 return read;
             }

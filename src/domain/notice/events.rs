@@ -4,7 +4,10 @@ use chrono::{DateTime, Utc};
 
 use crate::domain::{
     audit::Event,
-    notice::{LONGEST_FACT, Severity, Topic, line, requests::of_request},
+    notice::{
+        LONGEST_FACT, Severity, Topic, line,
+        requests::{of_lease, of_request},
+    },
 };
 
 /// The words of one notice, before they are cut.
@@ -26,6 +29,9 @@ pub(in crate::domain::notice) fn words_of(
 ) -> Option<Words> {
     if let Event::Request(event) = event {
         return of_request(event, by);
+    }
+    if let Event::LeaseIntended { request_id: Some(request_id), lease_id, .. } = event {
+        return Some(of_lease(*request_id, *lease_id, by));
     }
     of_access(event, by)
         .or_else(|| of_targets(event))

@@ -11,7 +11,7 @@ use crate::{
         },
         request::State,
     },
-    ids::AccessRequestId,
+    ids::{AccessRequestId, LeaseId},
 };
 
 /// What is to be told of an event, if anything.
@@ -54,6 +54,16 @@ pub(in crate::domain::notice) fn of_request(event: &RequestEvent, by: &str) -> O
     };
     let title = format!("{title} ({request_id})");
     Some(words_of(*request_id, Severity::Info, title, text))
+}
+
+/// What is to be told of a lease that comes of a request.
+pub(in crate::domain::notice) fn of_lease(
+    request_id: AccessRequestId,
+    lease_id: LeaseId,
+    by: &str,
+) -> Words {
+    let (title, text) = (format!("Fetched by {by} ({request_id})"), format!("Lease: {lease_id}"));
+    words_of(request_id, Severity::Info, title, text)
 }
 
 fn asked_for(event: &RequestEvent, by: &str) -> Option<Words> {
@@ -112,4 +122,65 @@ fn said(comment: Option<&str>) -> String {
 
 fn length(seconds: i64) -> String {
     Seconds::new(seconds).map_or_else(|_| format!("{seconds} s"), |length| length.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::DateTime;
+
+    use super::*;
+    use crate::{
+        domain::{
+            audit::{Actor, Entry, Event},
+            notice::Notice,
+            request::Via,
+        },
+        ids::{AuditId, LeaseId, PrincipalId},
+    };
+
+    /// As it comes back from the audit.
+    fn told(event: RequestEvent) -> Option<Notice> {
+        let entry = Entry {
+            id: AuditId::new(),
+            at: DateTime::from_timestamp(1_700_000_000, 0).unwrap(),
+            actor: Actor::Principal { id: PrincipalId::new(), name: "person:bob".to_owned() },
+            request_id: None,
+            source: None,
+            event: Event::Request(event),
+        };
+        let body = entry.canonical().unwrap();
+        Notice::of(&serde_json::from_str::<Entry>(&body).unwrap())
+    }
+
+    #[test]
+    fn each_step_of_a_request_is_told_in_its_order_and_with_its_page() {
+        let request_id = AccessRequestId::new();
+        let use_by = DateTime::from_timestamp(1_700_003_600, 0).unwrap();
+        let (via, comment) = (Via::Page, Some("fine\nTo fetch it: elsewhere".to_owned()));
+        for (event, title) in [
+            (
+                RequestEvent::Approved { request_id, step: 0, comment, via, seconds: 1800, use_by },
+                "Approved by person:bob",
+            ),
+            (
+                RequestEvent::Denied { request_id, step: 0, comment: "no".to_owned(), via },
+                "Denied by",
+            ),
+            (RequestEvent::Withdrawn { request_id }, "Withdrawn by"),
+            (RequestEvent::Lapsed { request_id, from: State::Approved }, "Lapsed: nobody fetched"),
+            (RequestEvent::Lapsed { request_id, from: State::Pending }, "Lapsed: not all agreed"),
+            (RequestEvent::Claimed { request_id, lease_id: LeaseId::new() }, "Fetched by"),
+            (RequestEvent::Failed { request_id }, "Failed"),
+        ] {
+            let notice = told(event).unwrap();
+            assert!(notice.title.starts_with(title), "{}", notice.title);
+            assert_eq!(notice.subject, format!("request:{request_id}"));
+            assert_eq!(notice.path, Some(format!("/requests/{request_id}")));
+            assert!(
+                notice.text.lines().filter(|line| line.starts_with("To fetch it")).count() <= 1
+            );
+        }
+        let (what, code, why) = ("approve".to_owned(), "own".to_owned(), "own".to_owned());
+        assert_eq!(told(RequestEvent::Refused { request_id, what, code, why }), None);
+    }
 }

@@ -124,7 +124,7 @@ async fn what_people_write_is_no_header_and_a_server_that_is_busy_is_asked_again
             json!({ "preset": "break-glass", "reason": "required", "ttl": "10m", "max_ttl": "1h" }),
         )
         .await;
-    let reason = "x\r\nBcc: evil@example.org\r\n\r\n.\r\nMAIL FROM:<evil@example.org>\r\n";
+    let reason = "x\nBcc: evil@example.org\n\n.\nMAIL FROM:<evil@example.org>\nx";
     world.admin.ask(&world.profile("write"), json!({ "reason": reason })).await.expect(201);
     let came = received(&mails, 2).await;
     for mail in &came {
