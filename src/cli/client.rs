@@ -15,7 +15,6 @@ use crate::{
         audit::Verification,
         leases::{AskForLease, Lease, ReceivedIssued, Renew, Renewed, Revocation, RevokeSet},
         problem::{PROBLEM_JSON, Problem},
-        requests::{Claim, Request},
         status::Status,
     },
     cli::{
@@ -25,7 +24,7 @@ use crate::{
         failure::Failure,
         job_token::GithubRunner,
     },
-    ids::{AccessRequestId, LeaseId, TokenId},
+    ids::{LeaseId, TokenId},
     secret::Secret,
 };
 
@@ -53,15 +52,6 @@ pub struct Answer<T> {
     pub value: T,
     /// Its bytes. They may hold a credential.
     pub body: Secret<Vec<u8>>,
-}
-
-/// What was fetched of what others agreed to.
-#[derive(Debug)]
-pub enum Claimed {
-    /// The lease.
-    Issued(Box<Answer<ReceivedIssued>>),
-    /// A lease that lasts longer.
-    Renewed(Box<Answer<Renewed>>),
 }
 
 impl Client {
@@ -140,27 +130,6 @@ impl Client {
             return Err(Failure::Pending(Box::new(parse(raw)?.value)));
         }
         parse(raw)
-    }
-
-    /// One request that others must agree to.
-    ///
-    /// # Errors
-    /// Also if there is none of that id.
-    pub async fn access_request(&self, id: AccessRequestId) -> Result<Answer<Request>, Failure> {
-        self.read(Call::get(&["v1", "requests", &id.to_string()])).await
-    }
-
-    /// Fetches what others agreed to. Not twice: the credential is handed out once.
-    ///
-    /// # Errors
-    /// Also if it was not agreed to, or not this, or not any more.
-    pub async fn claim(&self, id: AccessRequestId, claim: &Claim) -> Result<Claimed, Failure> {
-        let id = id.to_string();
-        let raw = self.send(Call::post(&["v1", "requests", &id, "claim"], claim)?).await?;
-        if raw.status == StatusCode::CREATED.as_u16() {
-            return Ok(Claimed::Issued(Box::new(parse(raw)?)));
-        }
-        Ok(Claimed::Renewed(Box::new(parse(raw)?)))
     }
 
     /// One lease.
@@ -405,7 +374,7 @@ impl Client {
         self.send(call).await.map(drop)
     }
 
-    async fn send(&self, call: Call<'_>) -> Result<Raw, Failure> {
+    pub(in crate::cli) async fn send(&self, call: Call<'_>) -> Result<Raw, Failure> {
         let response = match self.signed(&call).await?.send().await {
             Err(error) if call.repeat == Repeat::Safe && broke_off(&error) => {
                 self.signed(&call).await?.send().await
@@ -494,12 +463,14 @@ const MOST_PER_PAGE: usize = 100;
 const LONGEST_EXPORT: Duration = Duration::from_secs(3600);
 
 /// An answer before it is read.
-struct Raw {
-    status: u16,
+pub(in crate::cli) struct Raw {
+    pub(in crate::cli) status: u16,
     body: Secret<Vec<u8>>,
 }
 
-fn parse<T: serde::de::DeserializeOwned>(raw: Raw) -> Result<Answer<T>, Failure> {
+pub(in crate::cli) fn parse<T: serde::de::DeserializeOwned>(
+    raw: Raw,
+) -> Result<Answer<T>, Failure> {
     let value = serde_json::from_slice(raw.body.expose()).map_err(Failure::Unreadable)?;
     Ok(Answer { status: raw.status, value, body: raw.body })
 }

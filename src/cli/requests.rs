@@ -2,12 +2,18 @@
 
 use std::time::Duration;
 
+use reqwest::StatusCode;
+
 use crate::{
-    api::requests::{Approve as ApproveBody, Claim as ClaimBody, Deny as DenyBody, Request},
+    api::{
+        leases::{AskForLease, ReceivedIssued, Renewed},
+        requests::{Approve as ApproveBody, Claim as ClaimBody, Deny as DenyBody, Request},
+    },
     cli::{
         Globals, Io,
         access::{self, fresh_key},
-        client::{Answer, Claimed, Client},
+        call::Call,
+        client::{Answer, Client, parse},
         destination::Destination,
         failure::Failure,
         lend,
@@ -24,6 +30,38 @@ const LISTED: usize = 100;
 
 /// How often it is asked whether somebody decided.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
+
+/// What was fetched of what others agreed to.
+#[derive(Debug)]
+pub enum Claimed {
+    /// The lease.
+    Issued(Box<Answer<ReceivedIssued>>),
+    /// A lease that lasts longer.
+    Renewed(Box<Answer<Renewed>>),
+}
+
+impl Client {
+    /// One request that others must agree to.
+    ///
+    /// # Errors
+    /// Also if there is none of that id.
+    pub async fn access_request(&self, id: AccessRequestId) -> Result<Answer<Request>, Failure> {
+        self.read(Call::get(&["v1", "requests", &id.to_string()])).await
+    }
+
+    /// Fetches what others agreed to. Not twice: the credential is handed out once.
+    ///
+    /// # Errors
+    /// Also if it was not agreed to, or not this, or not any more.
+    pub async fn claim(&self, id: AccessRequestId, claim: &ClaimBody) -> Result<Claimed, Failure> {
+        let id = id.to_string();
+        let raw = self.send(Call::post(&["v1", "requests", &id, "claim"], claim)?).await?;
+        if raw.status == StatusCode::CREATED.as_u16() {
+            return Ok(Claimed::Issued(Box::new(parse(raw)?)));
+        }
+        Ok(Claimed::Renewed(Box::new(parse(raw)?)))
+    }
+}
 
 /// `pgvalet requests`.
 ///
@@ -177,7 +215,7 @@ pub(in crate::cli) async fn wait_for_decision(
     wait: bool,
     client: &Client,
     io: &mut Io<'_>,
-) -> Result<Answer<crate::api::leases::ReceivedIssued>, Failure> {
+) -> Result<Answer<ReceivedIssued>, Failure> {
     if request.state == State::Approved {
         return fetch(request, client, io).await;
     }
@@ -211,7 +249,7 @@ async fn fetch(
     now: Request,
     client: &Client,
     io: &mut Io<'_>,
-) -> Result<Answer<crate::api::leases::ReceivedIssued>, Failure> {
+) -> Result<Answer<ReceivedIssued>, Failure> {
     let id = now.id;
     if now.start_at.is_some_and(|start| start > io.clock.now()) {
         return Err(Failure::Pending(Box::new(now)));
@@ -228,11 +266,11 @@ async fn fetch(
 /// # Errors
 /// As each of the two.
 pub(in crate::cli) async fn ask(
-    wish: &crate::api::leases::AskForLease,
+    wish: &AskForLease,
     (key, wait): (Option<String>, bool),
     client: &Client,
     io: &mut Io<'_>,
-) -> Result<Answer<crate::api::leases::ReceivedIssued>, Failure> {
+) -> Result<Answer<ReceivedIssued>, Failure> {
     let key = key.unwrap_or_else(fresh_key);
     match watched(io, "waiting for the lease", client.ask(wish, &key)).await {
         Err(Failure::Pending(request)) => wait_for_decision(*request, wait, client, io).await,

@@ -232,6 +232,20 @@ async fn the_environment_wins_and_a_file_is_read() {
     .await;
 }
 
+/// A request that waits for others.
+fn waiting() -> Value {
+    json!({
+        "id": "acc_0190c5d3e1a27c41b1f5d0c2a1b3c4d5", "state": "pending", "principal": "person:alice",
+        "profile": "shop-write", "target": "shop", "environment": "prod", "database": "shop", "tool": "cli",
+        "ttl": "30m", "reason": null, "ticket": null, "votes": [], "open_step": 0,
+        "needs": {
+            "steps": [{ "from": ["group:dba"], "count": 1 }], "lapse_after": "4h", "use_within": "1h",
+        },
+        "created_at": "2026-01-05T09:00:00Z", "lapse_at": "2026-01-05T13:00:00Z", "decided_at": null,
+        "use_by": null, "lease_id": null,
+    })
+}
+
 #[tokio::test]
 async fn each_way_to_fail_has_its_exit_status() {
     let answer = |status: u16| {
@@ -244,7 +258,7 @@ async fn each_way_to_fail_has_its_exit_status() {
         .route("/v1/targets/away", get(answer(503)))
         .route("/v1/targets/proxy", get(|| async { (StatusCode::BAD_GATEWAY, "<html>") }))
         .route("/v1/targets/moved", get(|| async { axum::response::Redirect::permanent("/") }))
-        .route("/v1/leases", post(|| async { (StatusCode::ACCEPTED, Json(json!({}))) }));
+        .route("/v1/leases", post(|| async { (StatusCode::ACCEPTED, Json(waiting())) }));
     against(router, |url| async move {
         let user = User::signed_in(&url);
         for (target, status) in
@@ -256,7 +270,9 @@ async fn each_way_to_fail_has_its_exit_status() {
         }
         let told = user.runs(&["target", "show", "denied"]).await.err;
         assert_eq!(told, "pgvalet: some detail\n  code some-code, request req_1\n");
-        assert_eq!(user.runs(&["get", "shop-read"]).await.status, 4);
+        let waits = user.runs(&["get", "shop-write"]).await;
+        assert_eq!(waits.status, 4, "{}", waits.err);
+        assert!(waits.err.contains("waits for 1 of group:dba to agree"), "{}", waits.err);
         let nobody = User::signed_in("http://127.0.0.1:1");
         assert_eq!(nobody.runs(&["whoami"]).await.status, 5);
         let plain = User::signed_in("http://pgvalet.example.org");

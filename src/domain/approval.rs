@@ -77,7 +77,10 @@ impl Needs {
             }
             let named: BTreeSet<String> = step.from.iter().map(ToString::to_string).collect();
             let only_persons = step.from.iter().all(|rule| matches!(rule, AllowRule::Person(_)));
-            if only_persons && u32::try_from(named.len()).is_ok_and(|named| named < step.count) {
+            if only_persons
+                && !named.is_empty()
+                && u32::try_from(named.len()).is_ok_and(|named| named < step.count)
+            {
                 fault(format!("`count` is {}, and `from` names {}", step.count, named.len()));
             }
         }

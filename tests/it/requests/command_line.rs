@@ -72,7 +72,8 @@ async fn who_waits_gets_the_lease_when_somebody_agrees() {
     let ann = world.person("ann", &[]).await;
     let dora = approver(&world, "dora", &["dba"]).await;
     let shell = shell_of(&world, &ann);
-    let waiting = shell.run(&["get", &guarded, "--wait", "--json"]);
+    let command = ["get", &guarded, "--wait", "--json"];
+    let waiting = shell.run(&command);
     let agreeing = async {
         let mut found = json!(null);
         eventually("it is asked", seconds(20), async || {
