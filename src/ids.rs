@@ -125,6 +125,10 @@ id!(
     AuditId, "aud", "audit entry"
 );
 id!(
+    /// Something that is told to others.
+    NoticeId, "ntc", "notice"
+);
+id!(
     /// One HTTP request, in its answer, in every log line and in the audit.
     RequestId, "req", "request"
 );

@@ -14,6 +14,7 @@ pub mod http;
 pub mod identity;
 pub mod ids;
 pub mod lifecycle;
+pub mod notify;
 pub mod rng;
 pub mod secret;
 pub mod serve;

@@ -8,6 +8,7 @@ pub mod ci;
 pub mod drift;
 pub mod identities;
 pub mod leases;
+pub mod notices;
 pub mod people;
 pub mod problem;
 pub mod requests;

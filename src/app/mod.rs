@@ -22,6 +22,7 @@ pub mod identities;
 pub mod issue;
 mod limits;
 pub mod measure;
+pub mod notices;
 mod offers;
 pub mod people;
 pub mod prepare;
@@ -38,6 +39,7 @@ pub mod rotations;
 pub mod show;
 pub mod sign_in;
 mod sign_in_job;
+mod slack;
 pub mod standing;
 pub mod status;
 pub mod sweep;
@@ -45,7 +47,11 @@ mod sweep_acts;
 pub mod targets;
 pub mod tokens;
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{
+    net::IpAddr,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use ipnet::IpNet;
@@ -65,6 +71,8 @@ use crate::{
     telemetry::metrics::Metrics,
 };
 
+/// A place that is told of what happens.
+pub use crate::notify::Channel;
 /// Renewals of administrators' passwords that are ours until the claim ends, and how they stand.
 pub use crate::store::admin_rotation::{AdminRotation, ClaimedAdmin};
 /// An entry of the audit as it is listed.
@@ -75,6 +83,8 @@ pub use crate::store::certificates::ListedCertificate;
 pub use crate::store::leases::LeaseFilter;
 /// Work on a login that is ours until its claim ends.
 pub use crate::store::logins::Claimed;
+/// A notice as it is listed, and which are meant.
+pub use crate::store::notices::{ListedNotice, NoticeFilter};
 /// A rotation that is ours until the claim ends.
 pub use crate::store::rotating::ClaimedStandingRole;
 /// A token as it is shown.
@@ -121,6 +131,10 @@ pub struct App {
     pub(in crate::app) standing: caution::Standing,
     /// What the loops last did.
     pub(in crate::app) loops: readiness::Loops,
+    /// The places that are told of what happens.
+    pub(in crate::app) channels: Vec<Arc<Channel>>,
+    /// Where people find us, once that is known.
+    pub(in crate::app) found_at: OnceLock<String>,
     /// What is measured.
     pub(in crate::app) metrics: Arc<Metrics>,
 }
@@ -188,6 +202,8 @@ pub struct Parts {
     pub longest_token: Duration,
     /// How many leases one caller may have at once.
     pub max_live_per_caller: Option<i32>,
+    /// The places that are told of what happens.
+    pub channels: Vec<Arc<Channel>>,
     /// The instruments.
     pub metrics: Arc<Metrics>,
     /// Which installation this is.
@@ -284,6 +300,8 @@ impl App {
                 TimeDelta::from_std(parts.times.orphan_grace).unwrap_or(TimeDelta::MAX),
             ),
             loops: readiness::Loops::default(),
+            channels: parts.channels,
+            found_at: OnceLock::new(),
             metrics: parts.metrics,
         }
     }

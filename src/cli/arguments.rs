@@ -13,6 +13,7 @@ use crate::{
         identities::Identity,
         local_arguments::LocalCommand,
         login_arguments::{Login, Logout},
+        notices::Notices,
         people::People,
         profile_arguments::{self, Check, Explain, ExplainAccess},
         request_arguments::{self, Approve, Claim, Deny, Requests},
@@ -251,6 +252,14 @@ is changed: look at the file, and at `pgvalet plan -f`, first.")]
     /// See whether targets hold what profiles say, and mend what was changed by hand
     #[command(after_help = admin_arguments::DRIFT_EXAMPLES)]
     Drift(Drift),
+    /// See what webhooks and people are told, and send it again
+    #[command(after_help = "\
+Examples:
+  pgvalet notices                              the latest
+  pgvalet notices --dead                       those that were given up, and why
+  pgvalet notices replay --dead                send these again
+  pgvalet notices test webhook:pager")]
+    Notices(Notices),
     /// Read, export and verify the audit
     Audit(Audit),
     /// Watch it live: leases, rates, what waits, targets, the last events

@@ -60,6 +60,7 @@ impl Config {
         let most = self.throttle.failures_per_minute;
         writeln!(out, "\n[throttle]\nfailures_per_minute = {most}")?;
         self.write_people(out)?;
+        self.notices.write_to(out)?;
         writeln!(out, "\n[http]\nrequest_timeout = \"{}\"", words(http.request_timeout))?;
         writeln!(out, "max_body_bytes = {}", http.max_body_bytes)?;
         writeln!(out, "shutdown_deadline = \"{}\"", words(http.shutdown_deadline))?;

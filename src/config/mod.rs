@@ -4,11 +4,14 @@
 //! faults are reported at once, unknown settings stop the start (a misspelt limit is no limit), and
 //! what is printed of it is redacted. No other module reads the environment or the file.
 
+mod defaults;
 mod describe;
 mod environment;
 mod load;
 mod master_key;
+mod notices;
 mod oidc;
+mod secrets;
 mod targets;
 mod telemetry;
 mod tls;
@@ -24,6 +27,7 @@ use ipnet::IpNet;
 
 pub use crate::config::{
     master_key::{KEY_BYTES, KeyFault, MasterKey, MasterKeys},
+    notices::{MailConfig, MailProtection, NoticesConfig, Recipient, WebhookConfig},
     oidc::{OidcConfig, SessionLengths},
     targets::{AwsCredentials, TargetsConfig},
     telemetry::{AuditLogConfig, OtlpTarget, TelemetryConfig},
@@ -67,6 +71,8 @@ pub struct Config {
     pub throttle: ThrottleConfig,
     /// How people sign in; none if only with tokens of ours.
     pub oidc: Option<OidcConfig>,
+    /// Who is told of what happens.
+    pub notices: NoticesConfig,
     /// Bounds of tokens of ours.
     pub tokens: TokensConfig,
     /// Bounds of the HTTP server.

@@ -16,6 +16,8 @@ pub mod duration;
 pub mod explanation;
 pub mod lease;
 pub mod name;
+pub mod network;
+pub mod notice;
 pub mod person;
 pub mod pg_hba;
 pub mod plan;

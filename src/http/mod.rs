@@ -15,6 +15,7 @@ mod identities;
 mod json;
 mod leases;
 mod metrics;
+mod notices;
 mod openapi;
 mod pages;
 mod parameters;
@@ -104,6 +105,7 @@ fn api() -> OpenApiRouter<Arc<App>> {
         .merge(code::routes())
         .merge(sweep::routes())
         .merge(drift::routes())
+        .merge(notices::routes())
         .merge(tokens::routes())
         .merge(identities::routes())
         .merge(ci::routes())

@@ -50,6 +50,7 @@ use crate::{
         (name = "sign-in", description = "People sign in at an identity provider; without a token"),
         (name = "people", description = "Whom pgvalet knows"),
         (name = "provisioning", description = "SCIM 2.0, for the identity provider"),
+        (name = "notices", description = "What webhooks and people are told"),
         (name = "audit", description = "What happened, as a chain that cannot be altered unseen"),
         (name = "health", description = "Without a token"),
     )

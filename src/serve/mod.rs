@@ -28,7 +28,7 @@ use crate::{
         token::Tokens,
     },
     lifecycle::{Hangups, Signals, Tasks, Unfinished},
-    rng,
+    notify, rng,
     secret::Secret,
     serve::{
         listener::Service,
@@ -80,6 +80,8 @@ pub enum Error {
     DriftCron(String),
     #[error("sweep.schedule = {0:?} is not a cron expression of six fields, seconds first")]
     SweepCron(String),
+    #[error("could not make what others are told with")]
+    Channels(#[from] notify::Unusable),
     #[error("could not begin to serve TLS")]
     Tls(#[from] TlsFault),
     #[error("could not listen on {0}")]
@@ -290,6 +292,7 @@ async fn build_app(
         sign_ins,
         longest_token: config.tokens.max_ttl,
         max_live_per_caller: config.lease.max_live_per_caller,
+        channels: notify::channels(&config.notices)?,
         metrics,
         installation,
     });
@@ -321,7 +324,11 @@ fn sign_ins(issuers: Arc<Issuers>, mut oidc: OidcConfig) -> SignIns {
 
 fn spawn_loops(app: &Arc<App>, tasks: &Tasks, config: &Config) {
     tasks.spawn_loop("leases", worker::leases::run(Arc::clone(app), Clock, tasks.clone()));
-    tasks.spawn_loop("housekeeping", worker::housekeeping::run(Arc::clone(app), tasks.clone()));
+    let digest = config.notices.digest.clone();
+    tasks.spawn_loop(
+        "housekeeping",
+        worker::housekeeping::run(Arc::clone(app), digest, tasks.clone()),
+    );
     tasks.spawn_loop("rotations", worker::rotations::run(Arc::clone(app), tasks.clone()));
     tasks.spawn_loop("sweep", worker::sweep::run(Arc::clone(app), tasks.clone()));
     tasks.spawn_loop("people", worker::people::run(Arc::clone(app), tasks.clone()));
@@ -338,9 +345,12 @@ fn spawn_loops(app: &Arc<App>, tasks: &Tasks, config: &Config) {
 }
 
 fn spawn_audit(app: &Arc<App>, tasks: &Tasks, log: &Arc<AuditLog>) -> Result<(), Error> {
-    let tell = Arc::new(Notify::new());
+    let (tell, sealed) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     let (sealing, telling) = (Arc::clone(app), Arc::clone(app));
-    tasks.spawn_loop("audit", worker::audit::run(sealing, Arc::clone(&tell), tasks.clone()));
+    let wakes = vec![Arc::clone(&tell), Arc::clone(&sealed)];
+    tasks.spawn_loop("audit", worker::audit::run(sealing, wakes, tasks.clone()));
+    tasks.spawn_loop("notices", worker::notices::dispatch(Arc::clone(app), sealed, tasks.clone()));
+    tasks.spawn_loop("send notices", worker::notices::send(Arc::clone(app), tasks.clone()));
     let log = Arc::clone(log);
     tasks.spawn_loop(
         "audit log",

@@ -21,6 +21,7 @@ pub mod leases;
 pub mod limits;
 pub mod logins;
 pub mod measure;
+pub mod notices;
 pub mod people;
 pub mod profiles;
 pub mod requests;

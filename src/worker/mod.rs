@@ -6,6 +6,7 @@ pub mod audit;
 pub mod drift;
 pub mod housekeeping;
 pub mod leases;
+pub mod notices;
 pub mod people;
 pub mod requests;
 pub mod rotations;

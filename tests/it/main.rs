@@ -50,6 +50,7 @@ mod leftovers;
 mod lent;
 mod matrix;
 mod metrics;
+mod notices;
 mod otlp;
 mod owned;
 mod playground;

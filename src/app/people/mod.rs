@@ -186,12 +186,13 @@ impl App {
         self.sign_ins.as_ref()?.address.get().map(String::as_str)
     }
 
-    /// Says where browsers find us, once we listen.
+    /// Says where people find us, once we listen.
     pub fn found_at(&self, address: String) {
         if let Some(sign_ins) = &self.sign_ins {
             // Said once: a second word would change nothing.
-            let _ = sign_ins.address.set(address);
+            let _ = sign_ins.address.set(address.clone());
         }
+        let _ = self.found_at.set(address);
     }
 
     pub(in crate::app) fn sign_ins(&self) -> Result<&SignIns, Error> {
