@@ -53,6 +53,7 @@ mod metrics;
 mod notices;
 mod otlp;
 mod owned;
+mod pages;
 mod playground;
 mod policies;
 mod private_state;
