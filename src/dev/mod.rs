@@ -5,6 +5,7 @@
 pub mod playground;
 pub mod provider;
 pub mod shop;
+pub mod slack;
 
 use std::{
     io::{self, Write},

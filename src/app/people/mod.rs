@@ -169,7 +169,7 @@ fn texts(value: Option<&Value>) -> Vec<String> {
 }
 
 /// What is kept of something that a client alone holds.
-fn key_of(secret: &str) -> Vec<u8> {
+pub(in crate::app) fn key_of(secret: &str) -> Vec<u8> {
     digest(&SHA256, secret.as_bytes()).as_ref().to_vec()
 }
 
