@@ -204,7 +204,7 @@ impl Store {
         subject: &str,
     ) -> Result<Option<(Principal, bool)>, Error> {
         let row = sqlx::query!(
-            r#"SELECT p.id, p.issuer, p.subject, p.kind, p.groups || p.provider_groups AS "groups!", p.admin,
+            r#"SELECT p.id, p.issuer, p.subject, p.kind, p.groups || p.provider_groups AS "groups!", p.admin, p.acts_for,
                       p.claims AS "claims: Json<BTreeMap<String, String>>", p.disabled_at IS NOT NULL AS "disabled!"
                FROM identity i JOIN principal p ON p.id = i.principal_id WHERE i.issuer = $1 AND i.subject = $2"#,
             issuer,

@@ -10,7 +10,7 @@ use crate::{
     app::{
         App, LeaseFilter,
         error::Error,
-        requests::{Outcome, Wished, decide::Agreement},
+        requests::{Agreement, Outcome, Wished},
         slack::{Delivery, Slack},
     },
     domain::{

@@ -122,8 +122,16 @@ impl App {
         }
     }
 
-    async fn tell_notice(&self, slack: &Slack, id: NoticeId, notice: &Notice) -> Result<(), NotYet> {
-        let page = notice.path.as_ref().map(|path| format!("{}{path}", self.own_address().unwrap_or_default()));
+    async fn tell_notice(
+        &self,
+        slack: &Slack,
+        id: NoticeId,
+        notice: &Notice,
+    ) -> Result<(), NotYet> {
+        let page = notice
+            .path
+            .as_ref()
+            .map(|path| format!("{}{path}", self.own_address().unwrap_or_default()));
         let message = answer::notice(&notice.title, &notice.text, page.as_deref());
         self.say_it(slack, (&id.to_string(), "notice"), &To::Channel, &message).await
     }
@@ -135,7 +143,8 @@ impl App {
             let team = issuer.strip_prefix(crate::domain::slack::ISSUER);
             team.is_some_and(|team| slack.teams.iter().any(|ours| ours == team))
         };
-        let theirs = known.into_iter().find(|identity| is_here(&identity.issuer) && !identity.disabled);
+        let theirs =
+            known.into_iter().find(|identity| is_here(&identity.issuer) && !identity.disabled);
         Ok(theirs.map(|identity| identity.subject))
     }
 
@@ -153,9 +162,15 @@ impl App {
         let said = hash_of(message);
         let done = self.make_so(slack, &claimed, to, (message, &said)).await;
         let outcome = match &done {
-            Ok(place) => Outcome::Stands { channel: &place.channel, ts: &place.ts, said: Some(&said) },
-            Err((Some(place), _)) => Outcome::Stands { channel: &place.channel, ts: &place.ts, said: None },
-            Err((None, NotYet::Slack(error))) if error.did_nothing() && claimed.tried_at.is_none() => {
+            Ok(place) => {
+                Outcome::Stands { channel: &place.channel, ts: &place.ts, said: Some(&said) }
+            }
+            Err((Some(place), _)) => {
+                Outcome::Stands { channel: &place.channel, ts: &place.ts, said: None }
+            }
+            Err((None, NotYet::Slack(error)))
+                if error.did_nothing() && claimed.tried_at.is_none() =>
+            {
                 Outcome::NotPosted
             }
             Err((None, _)) => Outcome::AsBefore,
@@ -175,7 +190,11 @@ impl App {
         let placed = claimed.place.clone().map(|(channel, ts)| Place { channel, ts });
         let place = match placed {
             Some(place) => place,
-            None => match self.post_once(slack, claimed, to, message).await.map_err(|why| (None, why))? {
+            None => match self
+                .post_once(slack, claimed, to, message)
+                .await
+                .map_err(|why| (None, why))?
+            {
                 Posting::Now(place) => return Ok(place),
                 Posting::Before(place) => place,
             },
@@ -186,7 +205,9 @@ impl App {
         }
         match slack.client.update(&place, message).await {
             Ok(()) => Ok(place),
-            Err(slack::Error::Refused { code, .. }) if NOT_TO_BE_CHANGED.contains(&code.as_str()) => {
+            Err(slack::Error::Refused { code, .. })
+                if NOT_TO_BE_CHANGED.contains(&code.as_str()) =>
+            {
                 tracing::warn!(code, "a message in Slack is not there to be changed");
                 Ok(place)
             }

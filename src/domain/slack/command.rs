@@ -79,9 +79,7 @@ fn named<T: std::str::FromStr>(
     }
     match rest.trim_matches('`').parse() {
         Ok(id) => command(Some(id)),
-        Err(_) => Command::Unclear(format!(
-            "`{verb}` takes one id, as `/pgvalet mine` shows them"
-        )),
+        Err(_) => Command::Unclear(format!("`{verb}` takes one id, as `/pgvalet mine` shows them")),
     }
 }
 
