@@ -153,8 +153,11 @@ impl App {
         if profile.spec.conditions.approval.is_none() {
             return Ok(Some(answer::at_once(asked.profile.as_str(), &flags(&asked))));
         }
-        let is_form = matches!(delivery.signed.said().wish, Wish::Form(_));
-        if profile.spec.reason == Reason::Required && asked.reason.is_none() && !is_form {
+        let lacks =
+            |needed: Reason, given: &Option<String>| needed == Reason::Required && given.is_none();
+        let is_short = lacks(profile.spec.reason, &asked.reason)
+            || lacks(profile.spec.conditions.ticket, &asked.ticket);
+        if is_short && matches!(delivery.signed.said().wish, Wish::Command(_)) {
             return self.show_form(slack, caller, delivery, wanted).await;
         }
         let name = asked.profile.to_string();

@@ -65,6 +65,26 @@ impl Simulator {
         self.shared.clicked(user, message, action)
     }
 
+    /// What Slack sends when somebody clicks a button with this in it, wherever it stands.
+    #[must_use]
+    pub fn pressed(&self, user: &str, action: &str, value: &str) -> Sending {
+        self.shared.pressed(user, (action, &json!(value)), &Value::Null)
+    }
+
+    /// What Slack sends when somebody sends a form of this kind that carries this.
+    #[must_use]
+    pub fn sent_form(
+        &self,
+        user: &str,
+        callback: &str,
+        kept: &Value,
+        fields: &[(&str, &str)],
+    ) -> Sending {
+        let id = format!("V{}", self.shared.inside().next());
+        let view = json!({ "callback_id": callback, "private_metadata": kept.to_string() });
+        self.shared.sent_form(user, (&id, &view), fields)
+    }
+
     /// Sends it, signed now; as often as it is called.
     pub async fn send(&self, sending: &Sending) -> Acknowledged {
         self.shared.send(sending).await
@@ -112,23 +132,27 @@ impl Shared {
         message: &str,
         action: &str,
     ) -> Sending {
-        let (trigger, answers) = self.reach(user);
         let (channel, value) = {
             let inside = self.inside();
             let found = inside.messages.iter().find(|posted| posted.ts == message);
-            let buttons = found.into_iter().flat_map(|posted| &posted.blocks);
-            let buttons = buttons.filter_map(|block| block.get("elements")?.as_array()).flatten();
-            let button = buttons
-                .clone()
-                .find(|button| button.get("action_id").and_then(Value::as_str) == Some(action));
-            let value = button.and_then(|button| button.get("value")).cloned();
-            (found.map(|posted| posted.channel.clone()), value)
+            let blocks = found.into_iter().flat_map(|posted| &posted.blocks);
+            let mut buttons =
+                blocks.filter_map(|block| block.get("elements")?.as_array()).flatten();
+            let is_meant =
+                |button: &&Value| button.get("action_id").and_then(Value::as_str) == Some(action);
+            let value = buttons.find(is_meant).and_then(|button| button.get("value")).cloned();
+            (found.map(|posted| posted.channel.clone()), value.unwrap_or(Value::Null))
         };
+        let container = json!({ "type": "message", "message_ts": message, "channel_id": channel });
+        self.pressed(user, (action, &value), &container)
+    }
+
+    fn pressed(&self, user: &str, (action, value): (&str, &Value), container: &Value) -> Sending {
+        let (trigger, answers) = self.reach(user);
         interaction(&json!({
             "type": "block_actions", "team": { "id": TEAM, "domain": "playground" }, "enterprise": null,
             "user": { "id": user, "username": name_of(user), "team_id": TEAM },
-            "trigger_id": trigger, "response_url": answers,
-            "container": { "type": "message", "message_ts": message, "channel_id": channel },
+            "trigger_id": trigger, "response_url": answers, "container": container,
             "actions": [{ "type": "button", "action_id": action, "value": value, "action_ts": trigger }],
         }))
     }
@@ -140,16 +164,25 @@ impl Shared {
             at.map(|at| inside.forms.remove(at))
         };
         let (user, view) = taken.map_or_else(Default::default, |form| (form.user, form.view));
-        let (trigger, _) = self.reach(&user);
+        self.sent_form(&user, (form, &view), fields)
+    }
+
+    fn sent_form(
+        &self,
+        user: &str,
+        (id, view): (&str, &Value),
+        fields: &[(&str, &str)],
+    ) -> Sending {
+        let (trigger, _) = self.reach(user);
         let mut values = serde_json::Map::new();
         for (name, value) in fields {
             values.insert((*name).to_owned(), json!({ (*name): { "value": value } }));
         }
         interaction(&json!({
             "type": "view_submission", "team": { "id": TEAM }, "trigger_id": trigger,
-            "user": { "id": user, "username": name_of(&user), "team_id": TEAM },
+            "user": { "id": user, "username": name_of(user), "team_id": TEAM },
             "view": {
-                "id": form, "callback_id": view.get("callback_id"),
+                "id": id, "callback_id": view.get("callback_id"),
                 "private_metadata": view.get("private_metadata"), "state": { "values": values },
             },
         }))
