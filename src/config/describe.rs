@@ -144,6 +144,8 @@ impl Config {
         writeln!(out, "\n[slack]\nteams = {:?}\nchannel = {:?}", slack.teams, slack.channel)?;
         let topics: Vec<_> = slack.topics.iter().map(|topic| topic.as_str()).collect();
         writeln!(out, "topics = {topics:?}\n# signing_secret = (set)\n# bot_token = (set)")?;
+        let every = humantime::format_duration(slack.sign_in_every);
+        writeln!(out, "sign_in_every = \"{every}\"")?;
         match slack.hosts.simulator() {
             Some(api) => writeln!(out, "api_url = {api:?}"),
             None => writeln!(out, "# api_url is not set: Slack itself"),

@@ -1,9 +1,13 @@
 //! Slack: which workspaces are listened to, and what speaks there.
 
-use std::path::Path;
+use std::{path::Path, time::Duration};
 
 use crate::{
-    config::{notices::read_topics, secrets},
+    config::{
+        load::{HOUR, SECOND},
+        notices::read_topics,
+        secrets,
+    },
     document::Table,
     domain::{notice::Topic, slack::is_id},
     secret::Secret,
@@ -21,6 +25,8 @@ pub struct SlackConfig {
     pub bot_token: Secret<String>,
     /// The channel in which requests are decided.
     pub channel: String,
+    /// How long it counts that somebody signed in at the identity provider: after that, Slack's word does not.
+    pub sign_in_every: Duration,
     /// What it is told of.
     pub topics: Vec<Topic>,
     /// Slack itself, or a server on this machine that stands for it.
@@ -53,11 +59,13 @@ pub(in crate::config) fn read(table: &mut Table, folder: &Path) -> Option<SlackC
     let write = "the address of the simulator's API, such as \"http://127.0.0.1:9000/api\"";
     let simulator = table.parsed("api_url", write, Hosts::standing_for_slack);
     let topics = read_topics(table);
+    let sign_in_every = table.duration_in("sign_in_every", SECOND..=365 * 24 * HOUR);
     Some(SlackConfig {
         teams: teams?,
         signing_secret: signing_secret?,
         bot_token: bot_token?,
         channel: channel?,
+        sign_in_every: sign_in_every.unwrap_or(30 * 24 * HOUR),
         topics: topics.unwrap_or_else(|| vec![Topic::Requests, Topic::Emergencies]),
         hosts: simulator.unwrap_or(Hosts::SLACK),
     })

@@ -341,11 +341,12 @@ fn sign_ins(issuers: Arc<Issuers>, mut oidc: OidcConfig) -> SignIns {
     SignIns::new(Provider::new(issuers, settings), oidc)
 }
 
-/// Slack, with its secrets, which stay nowhere else.
-fn slack(config: SlackConfig) -> Result<Slack, Error> {
-    let client = Client::new(config.hosts, config.bot_token).map_err(Error::Slack)?;
+/// Slack. What the bot speaks with goes where it is used, and stays nowhere else.
+fn slack(mut config: SlackConfig) -> Result<Slack, Error> {
+    let token = std::mem::replace(&mut config.bot_token, Secret::new(String::new()));
+    let client = Client::new(config.hosts.clone(), token).map_err(Error::Slack)?;
     let signing = Signing::new(&config.signing_secret);
-    Ok(Slack::new(client, signing, config.teams, config.channel))
+    Ok(Slack::new(client, signing, config))
 }
 
 fn spawn_loops(app: &Arc<App>, tasks: &Tasks, config: &Config) {

@@ -74,6 +74,10 @@ impl SignIns {
         }
     }
 
+    pub(in crate::app) fn issuer(&self) -> &str {
+        self.provider.issuer()
+    }
+
     const fn lengths(&self, client: Client) -> SessionLengths {
         match client {
             Client::Browser => self.config.browser,

@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use serde_json::Value;
 
 use crate::{
@@ -94,7 +95,20 @@ impl App {
             }
             Some((principal, false)) => Caller::by_slack(&delivery.signed, principal),
         };
+        if !self.signed_in_lately(slack, &caller).await? {
+            return Ok(Some(answer::sign_in_again(self.own_address().unwrap_or_default())));
+        }
         self.do_for(slack, &caller, delivery).await
+    }
+
+    /// Did they sign in at the provider lately? It tells us who has left; of somebody who never comes, nobody does.
+    async fn signed_in_lately(&self, slack: &Slack, caller: &Caller) -> Result<bool, Error> {
+        let provider = self.sign_ins()?.issuer();
+        let now = self.clock.now();
+        let known = self.store.identities_of(caller.principal().id).await?;
+        let mut seen = known.iter().filter(|identity| identity.issuer == provider);
+        let is_lately = |at: DateTime<Utc>| now - at < slack.sign_in_every;
+        Ok(seen.any(|identity| identity.last_seen_at.is_some_and(is_lately)))
     }
 
     async fn do_for(

@@ -16,10 +16,12 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
+use chrono::TimeDelta;
 use tokio::sync::mpsc;
 
 use crate::{
     app::{App, Origin},
+    config::SlackConfig,
     identity::slack::{Fault, Kind, Signed, Signing},
     slack::Client,
 };
@@ -38,6 +40,8 @@ pub struct Slack {
     teams: Vec<String>,
     /// The channel in which requests are decided.
     channel: String,
+    /// How long it counts that somebody signed in.
+    sign_in_every: TimeDelta,
     inbox: mpsc::Sender<Delivery>,
     /// The other end, until a loop takes it.
     waiting: Mutex<Option<mpsc::Receiver<Delivery>>>,
@@ -75,15 +79,16 @@ pub enum NotTaken {
 }
 
 impl Slack {
-    /// Speaks through this client, and listens to what is signed so and of these workspaces.
+    /// Speaks through this client, listens to what is signed so, and does as the settings say.
     #[must_use]
-    pub fn new(client: Client, signing: Signing, teams: Vec<String>, channel: String) -> Self {
+    pub fn new(client: Client, signing: Signing, config: SlackConfig) -> Self {
         let (inbox, waiting) = mpsc::channel(MOST_WAITING);
         Self {
             client,
             signing,
-            teams,
-            channel,
+            teams: config.teams,
+            channel: config.channel,
+            sign_in_every: TimeDelta::from_std(config.sign_in_every).unwrap_or(TimeDelta::MAX),
             inbox,
             waiting: Mutex::new(Some(waiting)),
             remembered: Mutex::default(),

@@ -57,6 +57,15 @@ pub fn stranger(link: &str) -> Message {
     ))
 }
 
+/// Too long ago did they sign in: Slack's word alone does not count.
+#[must_use]
+pub fn sign_in_again(here: &str) -> Message {
+    answer(&format!(
+        "It is a while since you signed in: {} once, then write or click again.",
+        text::link(&format!("{here}/sign-in"), "sign in")
+    ))
+}
+
 /// A request waits.
 #[must_use]
 pub fn waits(id: AccessRequestId, page: &str, until: DateTime<Utc>) -> Message {

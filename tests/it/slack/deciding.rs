@@ -57,9 +57,10 @@ impl Round<'_> {
         .await;
         let state = request["state"].as_str().unwrap().to_owned();
         if claim && state == "approved" {
+            let (address, nothing) = (format!("{path}/claim"), json!({}));
             let (one, other) = tokio::join!(
-                self.asker.post(&format!("{path}/claim"), &json!({})),
-                self.asker.post(&format!("{path}/claim"), &json!({}))
+                self.asker.post(&address, &nothing),
+                self.asker.post(&address, &nothing)
             );
             let with = [&one, &other]
                 .iter()

@@ -3,7 +3,10 @@
 use reqwest::Method;
 use serde_json::json;
 
-use crate::{slack::Place, support::browser::Browser};
+use crate::{
+    slack::Place,
+    support::{browser::Browser, eventually, seconds, world::Plan},
+};
 
 const OURS: (&str, &str) = ("sec-fetch-site", "same-origin");
 
@@ -52,6 +55,24 @@ async fn a_link_is_used_up_by_its_persons_click_and_by_nothing_else() {
     assert!(again.text.contains("link was used"), "{}", again.text);
     assert_eq!(gus.send(Method::GET, &path, &[("sec-fetch-site", "none")]).await.status, 409);
 
+    let said = place.says("U0ADA", "mine").await;
+    assert!(said.contains("no open requests"), "{said}");
+    place.finish().await;
+}
+
+#[tokio::test]
+async fn whoever_did_not_sign_in_for_long_signs_in_first() {
+    let place = Place::told("sign_in_every = \"2s\"", Plan::default()).await;
+    let browser = place.link("U0ADA", "sub-ada").await;
+    let mut said = String::new();
+    eventually("it is a while", seconds(20), async || {
+        said = place.says("U0ADA", "mine").await;
+        said.contains("It is a while since you signed in")
+    })
+    .await;
+    assert!(said.contains("/sign-in|"), "{said}");
+    browser.sign_in("sub-ada", "/").await;
+    place.world.secrets.remember(&browser.session().unwrap());
     let said = place.says("U0ADA", "mine").await;
     assert!(said.contains("no open requests"), "{said}");
     place.finish().await;

@@ -35,10 +35,15 @@ impl Place {
     }
 
     async fn with(plan: Plan) -> Self {
+        Self::told("", plan).await
+    }
+
+    /// With more lines of `[slack]`.
+    async fn told(more: &str, plan: Plan) -> Self {
         let (provider, slack) =
             (Provider::start().await.unwrap(), Simulator::start().await.unwrap());
         let settings = format!(
-            "{}\n{}\n[throttle]\nfailures_per_minute = 10000",
+            "{}\n{}{more}\n[throttle]\nfailures_per_minute = 10000",
             provider.settings(""),
             slack.settings()
         );
