@@ -57,7 +57,7 @@ impl App {
             Ok(Err(error)) => {
                 let named = &error as &dyn std::error::Error;
                 tracing::info!(error = named, "something that Slack sent was not done");
-                Some(answer::sorry(&error.detail()))
+                Some(answer::sorry(&words(&error)))
             }
             Err(_) => {
                 tracing::warn!("something that Slack sent took too long and was given up");
@@ -324,6 +324,17 @@ impl App {
     /// Where a request is looked at, decided and claimed.
     pub(in crate::app) fn request_page(&self, id: AccessRequestId) -> String {
         format!("{}/requests/{id}", self.own_address().unwrap_or_default())
+    }
+}
+
+/// What is wrong, in words for whoever wrote.
+fn words(error: &Error) -> String {
+    match error {
+        Error::Invalid(faults) => {
+            let one = |fault: &access::Fault| format!("`{}`: {}", fault.field, fault.message);
+            faults.iter().map(one).collect::<Vec<_>>().join("; ")
+        }
+        error => error.detail(),
     }
 }
 

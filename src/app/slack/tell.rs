@@ -26,7 +26,7 @@ use crate::{
 };
 
 /// How long a message is ours: longer than the calls that it takes.
-const CLAIM: TimeDelta = TimeDelta::seconds(40);
+const CLAIM: TimeDelta = TimeDelta::seconds(30);
 
 /// So long after it was begun to be posted, a message is there or never will be.
 const SETTLES: TimeDelta = TimeDelta::seconds(5);
@@ -56,8 +56,8 @@ enum To<'a> {
 enum NotYet {
     Slack(slack::Error),
     Ours(Error),
-    /// Another daemon is at it, or it is too soon to know what became of the last try.
-    Soon,
+    /// Another daemon is at it.
+    Claimed,
 }
 
 impl From<slack::Error> for NotYet {
@@ -85,9 +85,8 @@ impl App {
         };
         match told {
             Ok(()) => Sent::Told,
-            Err(NotYet::Soon) => {
-                let why = "it is not known yet what became of the last try".to_owned();
-                Sent::Later { why, after: None }
+            Err(NotYet::Claimed) => {
+                Sent::Later { why: "another daemon is at it".to_owned(), after: None }
             }
             Err(NotYet::Slack(slack::Error::TooMany(wait))) => {
                 Sent::Later { why: "Slack wants to be left alone".to_owned(), after: Some(wait) }
@@ -158,7 +157,7 @@ impl App {
     ) -> Result<(), NotYet> {
         let now = self.clock.now();
         let claimed = self.store.claim_chat_message(what, (now, now + CLAIM)).await?;
-        let claimed = claimed.ok_or(NotYet::Soon)?;
+        let claimed = claimed.ok_or(NotYet::Claimed)?;
         let said = hash_of(message);
         let done = self.make_so(slack, &claimed, to, (message, &said)).await;
         let outcome = match &done {
@@ -230,8 +229,9 @@ impl App {
         let mark = format!("{} {}", claimed.subject, claimed.part);
         let now = self.clock.now();
         if let Some(tried_at) = claimed.tried_at {
-            if now - tried_at < SETTLES {
-                return Err(NotYet::Soon);
+            // Not given back meanwhile: to wait is no failure, after which Slack would be left alone for longer.
+            if let Ok(left) = (tried_at + SETTLES - now).to_std() {
+                tokio::time::sleep(left).await;
             }
             let since = tried_at.timestamp() - SLACK_IN_CLOCKS;
             if let Some(place) = slack.client.find((&channel, thread), since, &mark).await? {
@@ -239,7 +239,7 @@ impl App {
             }
         }
         if !self.store.begin_chat_message(claimed, now).await? {
-            return Err(NotYet::Soon);
+            return Err(NotYet::Claimed);
         }
         Ok(Posting::Now(slack.client.post(&channel, thread, message, &mark).await?))
     }

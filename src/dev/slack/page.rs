@@ -131,6 +131,10 @@ fn form_shown(form: &Form) -> String {
                     "<p><label>{label} <select name=\"{name}\">{list}</select></label></p>"
                 )
             }
+            None if input.pointer("/element/multiline") == Some(&Value::Bool(true)) => write!(
+                page,
+                "<p><label>{label} <textarea name=\"{name}\" rows=\"3\"{required}>{initial}</textarea></label></p>"
+            ),
             None => write!(
                 page,
                 "<p><label>{label} <input name=\"{name}\" value=\"{initial}\"{required}></label></p>"

@@ -113,7 +113,7 @@ impl Place {
     /// The message of the channel about a request, once it says this.
     async fn shows(&self, request: &str, words: &str) -> Posted {
         let mut found = None;
-        eventually(&format!("the channel says of {request}: {words}"), seconds(30), async || {
+        eventually(&format!("the channel says of {request}: {words}"), seconds(60), async || {
             found = self.about(request).into_iter().find(|posted| whole(posted).contains(words));
             found.is_some()
         })
