@@ -19,6 +19,7 @@ pub mod rng;
 pub mod secret;
 pub mod serve;
 pub mod setup;
+pub mod slack;
 pub mod store;
 pub mod target;
 pub mod telemetry;

@@ -39,7 +39,7 @@ pub mod rotations;
 pub mod show;
 pub mod sign_in;
 mod sign_in_job;
-mod slack;
+pub mod slack;
 pub mod standing;
 pub mod status;
 pub mod sweep;
@@ -113,6 +113,8 @@ pub struct App {
     pub(in crate::app) token_reviews: Vec<(String, String)>,
     /// The provider that people sign in at, if there is one.
     pub(in crate::app) sign_ins: Option<people::SignIns>,
+    /// Slack, if people ask and agree there.
+    pub(in crate::app) slack: Option<slack::Slack>,
     /// How long a token may last.
     pub(in crate::app) longest_token: TimeDelta,
     /// How many leases one caller may have at once, under all profiles.
@@ -198,6 +200,8 @@ pub struct Parts {
     pub token_reviews: Vec<(String, String)>,
     /// The provider that people sign in at, if there is one.
     pub sign_ins: Option<people::SignIns>,
+    /// Slack, if people ask and agree there.
+    pub slack: Option<slack::Slack>,
     /// How long a token may last.
     pub longest_token: Duration,
     /// How many leases one caller may have at once.
@@ -288,6 +292,7 @@ impl App {
             trusted_proxies: parts.trusted_proxies,
             token_reviews: parts.token_reviews,
             sign_ins: parts.sign_ins,
+            slack: parts.slack,
             longest_token: TimeDelta::from_std(parts.longest_token).unwrap_or(TimeDelta::MAX),
             max_live_per_caller: parts.max_live_per_caller,
             offers: offers::Offers::default(),

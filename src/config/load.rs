@@ -18,7 +18,7 @@ use crate::{
         AuditLogConfig, Config, DEFAULT_FILE, DriftConfig, HttpConfig, LeaseConfig, LogConfig,
         LogFormat, MasterKeys, NoticesConfig, OidcConfig, StateConfig, SweepConfig,
         TelemetryConfig, ThrottleConfig, TokensConfig, environment::Environment, notices, oidc,
-        targets, telemetry, tls,
+        slack, targets, telemetry, tls,
     },
     document::{Document, Fault, Faults, Table, TextSource},
     secret::Secret,
@@ -59,6 +59,7 @@ struct Written {
     failures_per_minute: Option<NonZeroU32>,
     oidc: Option<OidcConfig>,
     notices: NoticesConfig,
+    slack: Option<slack::SlackConfig>,
     tokens: Option<TokensConfig>,
     http: Option<HttpConfig>,
     targets: targets::Written,
@@ -136,6 +137,7 @@ fn read_root(root: &mut Table, path: &Path) -> Written {
     }
     written.oidc = root.table("oidc").and_then(|mut table| oidc::read(&mut table, folder));
     written.notices = notices::read(root, folder);
+    written.slack = root.table("slack").and_then(|mut table| slack::read(&mut table, folder));
     written.tokens = root.table("tokens").map(read_tokens);
     written.http = root.table("http").map(read_http);
     written.token_reviews =
@@ -263,6 +265,7 @@ fn overlay(
         }),
         oidc: written.oidc,
         notices: written.notices,
+        slack: written.slack,
         tokens: written.tokens.unwrap_or_default(),
         http: written.http.unwrap_or_default(),
         token_reviews: written.token_reviews,

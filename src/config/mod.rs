@@ -12,6 +12,7 @@ mod master_key;
 mod notices;
 mod oidc;
 mod secrets;
+mod slack;
 mod targets;
 mod telemetry;
 mod tls;
@@ -29,6 +30,7 @@ pub use crate::config::{
     master_key::{KEY_BYTES, KeyFault, MasterKey, MasterKeys},
     notices::{MailConfig, MailProtection, NoticesConfig, Recipient, WebhookConfig},
     oidc::{OidcConfig, SessionLengths},
+    slack::SlackConfig,
     targets::{AwsCredentials, TargetsConfig},
     telemetry::{AuditLogConfig, OtlpTarget, TelemetryConfig},
     tls::{ClientCertificates, ClientRule, Tls, TlsConfig, TlsFault, TlsFiles, with_cause},
@@ -73,6 +75,8 @@ pub struct Config {
     pub oidc: Option<OidcConfig>,
     /// Who is told of what happens.
     pub notices: NoticesConfig,
+    /// The Slack app that people ask and agree through; none if there is none.
+    pub slack: Option<SlackConfig>,
     /// Bounds of tokens of ours.
     pub tokens: TokensConfig,
     /// Bounds of the HTTP server.

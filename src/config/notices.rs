@@ -192,7 +192,8 @@ fn read_secrets(text: &Secret<String>) -> Option<Vec<Secret<Vec<u8>>>> {
     text.expose().lines().map(read).collect()
 }
 
-fn read_topics(table: &mut Table) -> Option<Vec<Topic>> {
+/// What somebody is told of.
+pub(in crate::config) fn read_topics(table: &mut Table) -> Option<Vec<Topic>> {
     let words = table.strings("topics")?;
     let mut topics = Vec::new();
     for word in words {

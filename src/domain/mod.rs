@@ -31,6 +31,7 @@ pub mod rights;
 pub mod role;
 pub mod schedule;
 pub mod session;
+pub mod slack;
 pub mod standing;
 pub mod sweep;
 pub mod target;

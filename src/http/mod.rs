@@ -25,6 +25,7 @@ mod requests;
 mod rights;
 mod scim;
 mod sign_in;
+mod slack;
 mod standing;
 mod status;
 mod sweep;
@@ -67,7 +68,10 @@ pub struct HttpSettings {
 /// (`into_make_service_with_connect_info::<SocketAddr>()`): the throttle and the audit go by it.
 pub fn router(app: Arc<App>, settings: &HttpSettings) -> Router {
     let (api, document) = api().split_for_parts();
-    let mut all = api.merge(openapi::routes(openapi::complete(document))).merge(pages::routes());
+    let mut all = api
+        .merge(openapi::routes(openapi::complete(document)))
+        .merge(pages::routes())
+        .merge(slack::routes());
     if settings.metrics {
         all = all.merge(metrics::routes());
     }

@@ -12,7 +12,7 @@ use chrono::TimeDelta;
 use tokio::sync::Notify;
 
 use crate::{
-    config::NoticesConfig,
+    config::{NoticesConfig, SlackConfig},
     domain::notice::{ChannelName, Topic},
     notify::{
         mail::{Mail, Server},
@@ -102,6 +102,18 @@ pub fn channels(config: &NoticesConfig) -> Result<Vec<Arc<Channel>>, Unusable> {
         }
     }
     Ok(all)
+}
+
+/// The channel of Slack, where it is set up.
+#[must_use]
+pub fn slack(config: &SlackConfig, give_up_after: Duration) -> Arc<Channel> {
+    Arc::new(Channel {
+        name: ChannelName::Slack,
+        topics: Some(config.topics.clone()),
+        give_up_after: TimeDelta::from_std(give_up_after).unwrap_or(TimeDelta::MAX),
+        way: Way::Slack,
+        waker: Arc::default(),
+    })
 }
 
 impl Channel {

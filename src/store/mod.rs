@@ -9,6 +9,7 @@ pub mod administration;
 pub mod audit;
 pub mod caution;
 pub mod certificates;
+pub mod chat;
 pub mod ci;
 pub mod drift;
 pub mod ending;

@@ -11,6 +11,7 @@ pub mod people;
 pub mod requests;
 pub mod rotations;
 pub mod schedule;
+pub mod slack;
 pub mod sweep;
 
 use std::{convert::Infallible, time::Duration};

@@ -69,6 +69,7 @@ mod settings;
 mod several_daemons;
 mod shutting_out;
 mod signing_in;
+mod slack;
 mod standing;
 mod stopping;
 mod sweeping;

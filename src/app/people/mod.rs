@@ -74,6 +74,10 @@ impl SignIns {
         }
     }
 
+    pub(in crate::app) fn issuer(&self) -> &str {
+        self.provider.issuer()
+    }
+
     const fn lengths(&self, client: Client) -> SessionLengths {
         match client {
             Client::Browser => self.config.browser,
@@ -169,7 +173,7 @@ fn texts(value: Option<&Value>) -> Vec<String> {
 }
 
 /// What is kept of something that a client alone holds.
-fn key_of(secret: &str) -> Vec<u8> {
+pub(in crate::app) fn key_of(secret: &str) -> Vec<u8> {
     digest(&SHA256, secret.as_bytes()).as_ref().to_vec()
 }
 

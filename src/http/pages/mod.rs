@@ -15,6 +15,7 @@ pub(in crate::http) mod layout;
 mod leases;
 mod requests;
 mod sign_in;
+mod slack;
 pub(in crate::http) mod visitor;
 
 use std::sync::Arc;
@@ -32,6 +33,7 @@ pub(in crate::http) fn routes() -> Router<Arc<App>> {
     Router::new()
         .merge(front::routes())
         .merge(sign_in::routes())
+        .merge(slack::routes())
         .merge(ask::routes())
         .merge(requests::routes())
         .merge(claim::routes())
