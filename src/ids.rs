@@ -125,6 +125,14 @@ id!(
     AuditId, "aud", "audit entry"
 );
 id!(
+    /// A sealed code that opens an emergency.
+    EmergencyCodeId, "cod", "emergency code"
+);
+id!(
+    /// Somebody's leaving.
+    OffboardingId, "off", "offboarding"
+);
+id!(
     /// One HTTP request, in its answer, in every log line and in the audit.
     RequestId, "req", "request"
 );

@@ -8,6 +8,7 @@ mod ci;
 mod code;
 mod cookie;
 mod drift;
+mod emergencies;
 mod gate;
 mod hba;
 mod health;
@@ -15,6 +16,7 @@ mod identities;
 mod json;
 mod leases;
 mod metrics;
+mod offboarding;
 mod openapi;
 mod pages;
 mod parameters;
@@ -109,6 +111,8 @@ fn api() -> OpenApiRouter<Arc<App>> {
         .merge(ci::routes())
         .merge(sign_in::routes())
         .merge(people::routes())
+        .merge(offboarding::routes())
+        .merge(emergencies::routes())
         .merge(scim::routes())
         .merge(audit::routes())
         .merge(status::routes())

@@ -2,6 +2,7 @@
 //! holds a right can be made an [`Admin`]: rights are values, so no check can be forgotten.
 
 pub mod certificate;
+pub mod code;
 pub mod issuers;
 pub mod job;
 pub mod jwt;
@@ -22,7 +23,9 @@ use crate::{
         request::Via,
         session::Client,
     },
-    identity::{certificate::ClientCertificate, job::VerifiedJob, token::Verified},
+    identity::{
+        certificate::ClientCertificate, code::VerifiedCode, job::VerifiedJob, token::Verified,
+    },
     ids::{PrincipalId, TokenId},
 };
 
@@ -54,6 +57,8 @@ pub enum Proof {
     },
     /// By a CI job's token, of an issuer that vouches for it.
     Job(Box<VerifiedJob>),
+    /// By a sealed code, for an emergency.
+    Code(Box<VerifiedCode>),
 }
 
 /// What is known of a token.
@@ -99,7 +104,7 @@ impl Caller {
     pub fn certificate(&self) -> Option<&str> {
         match &self.proof {
             Proof::Certificate { name, .. } => Some(name),
-            Proof::Token { .. } | Proof::Job(_) => None,
+            Proof::Token { .. } | Proof::Job(_) | Proof::Code(_) => None,
         }
     }
 
@@ -115,12 +120,32 @@ impl Caller {
         }
     }
 
+    /// The person whose sealed code it is. It holds no right to administer: a code asks for one lease, and no more.
+    #[must_use]
+    pub fn by_code(verified: VerifiedCode, principal: Principal) -> Self {
+        Self {
+            principal,
+            proof: Proof::Code(Box::new(verified)),
+            rights: Rights::default(),
+            scopes: Scopes(Some(vec![Scope::Ask])),
+        }
+    }
+
+    /// The sealed code that it came with, if it was one.
+    #[must_use]
+    pub const fn code(&self) -> Option<&VerifiedCode> {
+        match &self.proof {
+            Proof::Code(code) => Some(code),
+            Proof::Token { .. } | Proof::Certificate { .. } | Proof::Job(_) => None,
+        }
+    }
+
     /// The job that it is, if it is one.
     #[must_use]
     pub const fn job(&self) -> Option<&VerifiedJob> {
         match &self.proof {
             Proof::Job(job) => Some(job),
-            Proof::Token { .. } | Proof::Certificate { .. } => None,
+            Proof::Token { .. } | Proof::Certificate { .. } | Proof::Code(_) => None,
         }
     }
 
@@ -172,7 +197,7 @@ impl Caller {
     pub fn token_makers(&self) -> &[PrincipalId] {
         match &self.proof {
             Proof::Token { held, .. } => &held.makers,
-            Proof::Certificate { .. } | Proof::Job(_) => &[],
+            Proof::Certificate { .. } | Proof::Job(_) | Proof::Code(_) => &[],
         }
     }
 
@@ -187,7 +212,7 @@ impl Caller {
     pub const fn token_id(&self) -> Option<TokenId> {
         match &self.proof {
             Proof::Token { id, .. } => Some(*id),
-            Proof::Certificate { .. } | Proof::Job(_) => None,
+            Proof::Certificate { .. } | Proof::Job(_) | Proof::Code(_) => None,
         }
     }
 
@@ -196,7 +221,7 @@ impl Caller {
     pub const fn session(&self) -> Option<Client> {
         match &self.proof {
             Proof::Token { held, .. } => held.session,
-            Proof::Certificate { .. } | Proof::Job(_) => None,
+            Proof::Certificate { .. } | Proof::Job(_) | Proof::Code(_) => None,
         }
     }
 
@@ -207,6 +232,7 @@ impl Caller {
             Proof::Token { held, .. } => held.expires_at,
             Proof::Certificate { ends_at, .. } => Some(*ends_at),
             Proof::Job(job) => Some(job.ends_at()),
+            Proof::Code(code) => Some(code.code().ends_at),
         }
     }
 

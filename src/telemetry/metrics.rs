@@ -33,6 +33,7 @@ use crate::{
         },
         levels::Levels,
         otlp,
+        reviews::ReviewInstruments,
         tls::TlsInstruments,
     },
 };
@@ -91,6 +92,7 @@ pub struct Metrics {
     http_requests: Histogram<f64>,
     http_active: UpDownCounter<i64>,
     pub(in crate::telemetry) tls: TlsInstruments,
+    pub(in crate::telemetry) reviews: ReviewInstruments,
 }
 
 impl Metrics {
@@ -170,6 +172,7 @@ impl Metrics {
             http_requests: named.seconds("http.server.request.duration", "How long HTTP requests take until the answer begins, by route pattern, method and status.", &SECONDS),
             http_active: meter.i64_up_down_counter("http.server.active_requests").with_unit("{request}").with_description("HTTP requests under way.").build(),
             tls: TlsInstruments::new(&meter),
+            reviews: ReviewInstruments::new(&meter),
             provider: provider.clone(),
             registry,
         };

@@ -29,6 +29,7 @@ mod logs;
 pub mod metrics;
 mod otlp;
 mod outage;
+mod reviews;
 #[cfg(test)]
 mod tests;
 mod tls;
