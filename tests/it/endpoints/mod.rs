@@ -214,10 +214,12 @@ async fn has_login(world: &World, path: &str) {
 /// Reviews are closed with what agrees to things by name.
 const CLOSE: &str = "/v1/emergencies/{id}/close";
 
-/// The administrator, with such a token.
+/// An administrator with such a token, which somebody else made.
 async fn reviewer(world: &World) -> Person {
-    let wish =
-        json!({ "name": "reviews", "principal": "person:admin", "scopes": ["approve", "leases"] });
+    let wish = json!({
+        "name": "reviews", "principal": "person:reviewer", "admin": true,
+        "scopes": ["approve", "leases"],
+    });
     let made = world.admin.post("/v1/tokens", &wish).await;
     world.admin.with_token(made.expect(201)["secret"].as_str().unwrap())
 }
