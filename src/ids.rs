@@ -129,6 +129,14 @@ id!(
     NoticeId, "ntc", "notice"
 );
 id!(
+    /// A sealed code that opens an emergency.
+    EmergencyCodeId, "cod", "emergency code"
+);
+id!(
+    /// Somebody's leaving.
+    OffboardingId, "off", "offboarding"
+);
+id!(
     /// One HTTP request, in its answer, in every log line and in the audit.
     RequestId, "req", "request"
 );

@@ -14,6 +14,12 @@ const PASSWORD_LETTERS: usize = 40;
 /// 43 letters of 6 bits: 258 bits for an API token's secret part.
 const TOKEN_LETTERS: usize = 43;
 
+/// Letters that are told apart when they are read aloud or typed from paper: Crockford's base 32.
+const SPOKEN: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
+
+/// 20 letters of 5 bits: 100 bits for a sealed code, which is hashed slowly, and typed.
+const CODE_LETTERS: usize = 20;
+
 /// The operating system did not give randomness.
 #[derive(Debug, thiserror::Error)]
 #[error("the operating system gave no randomness")]
@@ -49,6 +55,17 @@ pub fn password() -> Result<Secret<String>, NoRandomness> {
 /// If the system's generator fails.
 pub fn token_secret() -> Result<Secret<String>, NoRandomness> {
     text::<TOKEN_LETTERS>()
+}
+
+/// The secret part of a sealed code, of 100 bits, to be typed by a person.
+///
+/// # Errors
+/// If the system's generator fails.
+pub fn code_secret() -> Result<Secret<String>, NoRandomness> {
+    let random = Secret::new(bytes::<CODE_LETTERS>()?);
+    // 32 letters divide 256 evenly.
+    let letter = |byte: &u8| SPOKEN.get(usize::from(byte & 31)).copied().map(char::from);
+    Ok(Secret::new(random.expose().iter().filter_map(letter).collect()))
 }
 
 fn text<const N: usize>() -> Result<Secret<String>, NoRandomness> {

@@ -173,7 +173,7 @@ impl App {
                     Refusal::Network(_) => Ruling::Network,
                     Refusal::Hours(_) => Ruling::Hours,
                     Refusal::Limit(_) => Ruling::Limit,
-                    Refusal::NotForAsking => Ruling::NotForAsking,
+                    Refusal::NotForAsking | Refusal::NotByCode => Ruling::NotForAsking,
                     Refusal::ReasonNeeded | Refusal::TicketNeeded => Ruling::ReasonRequired,
                     Refusal::NotAsAgreed(_) | Refusal::RequestOver(_) | Refusal::TooEarly(_) => {
                         Ruling::NeedsAgreement
@@ -233,6 +233,9 @@ impl App {
     ) -> Decision {
         let (principal, source) = (caller.principal(), origin.source);
         let of = Circumstances { principal, source, now: self.clock.now() };
+        if caller.code().is_some_and(|verified| !verified.code().opens(&profile.spec)) {
+            return Decision::Refuse(Refusal::NotByCode, Vec::new());
+        }
         policy::decide(asked, of, profile)
     }
 

@@ -281,13 +281,12 @@ impl App {
             key: wish.key,
             spent: Self::spending(wish.caller),
             request: approval.request(),
+            emergency: self.opened(wish, approval, lease),
             entry: &wish.origin.entry(wish.caller, now, event),
         };
         let recorded = self.store.record_intent(&intent).await?;
-        if recorded && wish.offer.profile.spec.preset == Preset::BreakGlass {
-            // Loudly: somebody should hear of it while it lasts.
-            tracing::warn!(lease.id = %lease.id, profile = %lease.profile, "a lease for an emergency is issued");
-            self.metrics.glass_broken();
+        if recorded && intent.emergency.is_some() {
+            self.tell_opened(lease);
         }
         if recorded {
             self.nudge_if_soon(lease.expires_at, now);

@@ -56,6 +56,10 @@ impl App {
         self.metrics.breakers(&breakers);
         self.note_refused_admins(&probed).await?;
         self.measure_notices().await?;
+        let reviews = self.store.open_reviews().await?;
+        let age =
+            reviews.oldest.map_or(Duration::ZERO, |at| (now - at).to_std().unwrap_or_default());
+        self.metrics.reviews(count(reviews.count), age);
         let overdue = self.overdue().await?;
         self.metrics.measured(&Levels {
             leases: vec![

@@ -11,6 +11,7 @@ pub mod check;
 pub mod ci;
 pub mod doctor;
 pub mod drift;
+pub mod emergencies;
 pub mod ending;
 pub mod error;
 pub mod explain;
@@ -79,6 +80,10 @@ pub use crate::store::admin_rotation::{AdminRotation, ClaimedAdmin};
 pub use crate::store::audit::Listed;
 /// By which name of a certificate a principal is known.
 pub use crate::store::certificates::ListedCertificate;
+/// A login of an emergency's lease.
+pub use crate::store::emergencies::SeenLogin;
+/// Sealed codes of a person, as they are listed.
+pub use crate::store::emergency_codes::CodeSet;
 /// Which leases are meant.
 pub use crate::store::leases::LeaseFilter;
 /// Work on a login that is ours until its claim ends.

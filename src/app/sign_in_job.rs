@@ -103,8 +103,11 @@ impl App {
         }
     }
 
-    /// A job's token hands out one credential: what is recorded with it.
+    /// A job's token hands out one credential, and so does a sealed code: what is recorded with it.
     pub(in crate::app) fn spending(caller: &Caller) -> Option<Spent<'_>> {
+        if let Some(verified) = caller.code() {
+            return Some(Spent { hash: verified.spent_as(), ends_at: verified.code().ends_at });
+        }
         let job = caller.job()?;
         Some(Spent { hash: job.token_hash(), ends_at: job.forgotten_at() })
     }
@@ -126,8 +129,8 @@ impl App {
         }
     }
 
-    /// That this job's token was spent before, if it was. The audit hears of it: a token that is used twice may be in
-    /// two hands.
+    /// That this job's token, or this sealed code, was spent before, if it was. The audit hears of it: what is used
+    /// twice may be in two hands.
     ///
     /// # Errors
     /// If our database does not answer.
@@ -136,10 +139,14 @@ impl App {
         caller: &Caller,
         origin: &Origin,
     ) -> Result<Option<Error>, Error> {
-        let Some(job) = caller.job() else { return Ok(None) };
-        if !self.store.is_spent(job.token_hash()).await? {
+        let Some(spent) = Self::spending(caller) else { return Ok(None) };
+        if !self.store.is_spent(spent.hash).await? {
             return Ok(None);
         }
+        let Some(job) = caller.job() else {
+            let name = caller.principal().name();
+            return Ok(Some(self.refuse_code(origin, &name, "used before").await?));
+        };
         self.metrics.token_refused("spent");
         let why = format!("it was spent before, by {}", job.seen.job);
         let event = Event::TokenRefused { token_id: None, why };

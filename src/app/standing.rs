@@ -12,6 +12,7 @@ use crate::{
         name::Name,
         plan::{self, Action},
         principal::Kind,
+        profile::Preset,
         schedule,
         standing::{self, Present, StandingRole, StandingRoleSpec},
     },
@@ -87,6 +88,10 @@ impl App {
             allowed_by: rule.to_string(),
         };
         let mut tx = self.store.begin().await?;
+        // Whoever is shut out meanwhile is not given what would have to be replaced for it.
+        if !tx.hold_let_in(principal.id).await? {
+            return Err(Error::TokenRefused);
+        }
         self.spend(&mut tx, caller, lease.id).await?;
         tx.audit(&origin.entry(caller, self.clock.now(), event)).await?;
         tx.commit().await?;
@@ -157,6 +162,10 @@ impl App {
             let message = format!("there is no profile `{}`: record it first", spec.profile);
             return Err(Error::Invalid(vec![Fault { field: "profile".into(), message }]));
         };
+        if profile.spec.preset == Preset::BreakGlass {
+            let message = "an emergency is for somebody who says why, and no standing one is: take another preset".to_owned();
+            return Err(Error::Invalid(vec![Fault { field: "profile".into(), message }]));
+        }
         let recorded = self.store.standing_roles().await?;
         let recorded = recorded.into_iter().find(|role| role.spec.name == spec.name);
         let change = plan::standing_role_change(spec, recorded.as_ref());

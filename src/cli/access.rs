@@ -190,7 +190,7 @@ pub(in crate::cli) async fn give_back(client: &Client, lease: &Lease, io: &mut I
 }
 
 /// Prints the credential of an answer: it alone on standard output, the rest on standard error.
-fn hand_out(
+pub(in crate::cli) fn hand_out(
     answer: &Answer<ReceivedIssued>,
     form: &Form,
     destination: Destination,

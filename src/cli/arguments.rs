@@ -9,11 +9,13 @@ use crate::{
         },
         ci_arguments::Ci,
         daemon_arguments::{Bootstrap, Dev, Migrate, Serve},
+        emergency_arguments::Emergency,
         hba::{self, Hba},
         identities::Identity,
         local_arguments::LocalCommand,
         login_arguments::{Login, Logout},
         notices::Notices,
+        offboard::Offboard,
         people::People,
         profile_arguments::{self, Check, Explain, ExplainAccess},
         request_arguments::{self, Approve, Claim, Deny, Requests},
@@ -184,6 +186,19 @@ some are still being revoked after 30 seconds; the daemon never gives one up.")]
     /// Look after people: list, show, disable, link to an identity provider
     #[command(visible_alias = "people")]
     Person(People),
+    /// End all that a person has, on every target, and report what was seen to be gone
+    #[command(after_help = "\
+Examples:
+  pgvalet offboard person:ann
+  pgvalet offboard ann --format markdown > ann.md
+  pgvalet offboard ann --no-wait --json
+
+Their sign-in, sessions, tokens, certificates and codes are refused, their leases revoked, passwords of standing
+roles that they were given replaced. A target that is down is named, and finished when it is back. The exit status
+is 1 until all is proven; to run it again changes nothing. `pgvalet person enable` takes it back.")]
+    Offboard(Offboard),
+    /// Emergencies: look at what was done, close reviews; sealed codes for when nobody can sign in
+    Emergency(Emergency),
     /// List, show and remove targets, renew admins' passwords (`pgvalet apply` makes and changes them)
     Target(Target),
     /// List, show and remove profiles (`pgvalet apply` makes and changes them)

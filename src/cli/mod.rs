@@ -24,6 +24,8 @@ pub mod destination;
 pub mod device;
 pub mod doctor;
 pub mod drift;
+pub mod emergency;
+pub mod emergency_arguments;
 pub mod environment;
 pub mod explain;
 pub mod explain_access;
@@ -39,6 +41,8 @@ pub mod libpq_files;
 pub mod local_arguments;
 pub mod login_arguments;
 pub mod notices;
+pub mod offboard;
+pub mod offboarding_report;
 pub mod output;
 pub mod password;
 pub mod people;
@@ -213,6 +217,8 @@ async fn dispatch(
         RemoteCommand::Token(given) => Box::pin(tokens::token(given, globals, io)).await,
         RemoteCommand::Identity(given) => Box::pin(identities::identity(given, globals, io)).await,
         RemoteCommand::Person(given) => Box::pin(people::people(given, globals, io)).await,
+        RemoteCommand::Offboard(given) => Box::pin(offboard::offboard(given, globals, io)).await,
+        RemoteCommand::Emergency(given) => Box::pin(emergency::emergency(given, globals, io)).await,
         RemoteCommand::Target(given) => Box::pin(records::target(given, globals, io)).await,
         RemoteCommand::Profile(given) => Box::pin(records::profile(given, globals, io)).await,
         RemoteCommand::ExplainAccess(given) => {

@@ -3,7 +3,10 @@
 use reqwest::Method;
 
 use crate::{
-    api::people::{Groups, Link, Principal},
+    api::{
+        offboarding::Offboarding,
+        people::{Groups, Link, Principal},
+    },
     cli::{
         Globals, Io,
         call::Call,
@@ -13,6 +16,7 @@ use crate::{
         records, session,
     },
     domain::name::Name,
+    ids::PrincipalId,
 };
 
 /// `pgvalet person`.
@@ -85,6 +89,13 @@ pub struct Known {
     pub subject: String,
 }
 
+/// A person as the API names one: `ann` is `person:ann`.
+#[must_use]
+pub fn named(text: &str) -> String {
+    let is_whole = text.contains(':') || text.parse::<PrincipalId>().is_ok();
+    if is_whole { text.to_owned() } else { format!("person:{text}") }
+}
+
 /// `pgvalet person`.
 ///
 /// # Errors
@@ -101,6 +112,7 @@ pub async fn people(given: People, globals: &Globals, io: &mut Io<'_>) -> Result
         PeopleCommand::Enable(Who { who }) => {
             tell(&client, io, Method::POST, &[&who, "enable"], &[]).await?;
             writeln!(io.err, "{who} is let in again")?;
+            tell_of_leaving(&client, &who, io).await?;
         }
         PeopleCommand::Link(Known { who: Who { who }, issuer, subject }) => {
             let link = Link { issuer, subject };
@@ -128,6 +140,25 @@ pub async fn people(given: People, globals: &Globals, io: &mut Io<'_>) -> Result
 /// If the daemon is unavailable, or refuses.
 pub async fn add_identity(client: &Client, who: &str, link: &Link) -> Result<(), Failure> {
     client.done(Call::post(&["v1", "principals", who, "identities"], link)?).await
+}
+
+/// Whoever was leaving, and is let in again, has back what was refused, and nothing of what was ended.
+async fn tell_of_leaving(client: &Client, who: &str, io: &mut Io<'_>) -> Result<(), Failure> {
+    let asked = client.part::<Offboarding>(["principals", who, "offboarding"]).await;
+    let ended = match asked {
+        Ok(answer) => answer.value,
+        // Nobody ever said that they leave.
+        Err(Failure::Refused(problem)) if problem.status == 404 => return Ok(()),
+        Err(failure) => return Err(failure),
+    };
+    let agents = match ended.shut_out.agents.as_slice() {
+        [] => String::new(),
+        agents => format!("; still shut out: {}", agents.join(", ")),
+    };
+    if let Some(at) = ended.ended_at {
+        writeln!(io.err, "their offboarding ended at {}{agents}", instant(at))?;
+    }
+    Ok(())
 }
 
 async fn tell(

@@ -97,6 +97,27 @@ pub fn sign_in(globals: &Globals, io: &Io<'_>) -> Result<Client, Failure> {
     Ok(client.in_trace(io.environment.trace()))
 }
 
+/// A client for the same daemon that says nothing of who asks, for what needs no sign-in.
+///
+/// # Errors
+/// If there is no address.
+pub fn nobody(globals: &Globals, io: &Io<'_>) -> Result<Client, Failure> {
+    let meant = Meant::by(globals, io);
+    let daemons = match &meant {
+        Meant::At(_) => Daemons::read(io).unwrap_or_default(),
+        Meant::Named(_) | Meant::Usual => Daemons::read(io)?,
+    };
+    let url = match &meant {
+        Meant::At(url) => url.clone(),
+        meant => kept_one(&daemons, meant)?.url.clone(),
+    };
+    let ca_file = named_ca_file(globals.ca_file.as_deref(), &io.environment)
+        .or_else(|| daemons.at(&url)?.ca_file.clone());
+    let certificates = Certificates::read(ca_file.as_deref(), &io.environment)?;
+    let client = Client::over((transport(globals), certificates), &url, None)?;
+    Ok(client.in_trace(io.environment.trace()))
+}
+
 /// `--url` with another address does not hand a kept token to whoever answers there.
 fn kept_one<'a>(daemons: &'a Daemons, meant: &Meant) -> Result<&'a Daemon, Failure> {
     match meant {
@@ -334,13 +355,25 @@ fn token_from_file(path: &Path) -> Result<Secret<String>, Failure> {
 }
 
 fn read_token(from: impl Read, what: &str) -> Result<Secret<String>, Failure> {
+    read_secret(from, "token", what)
+}
+
+/// Reads one line that nobody else may see: a token, or a `kind` of such a thing.
+///
+/// # Errors
+/// If it cannot be read, or is empty.
+pub(in crate::cli) fn read_secret(
+    from: impl Read,
+    kind: &str,
+    what: &str,
+) -> Result<Secret<String>, Failure> {
     let mut text = Secret::new(String::new());
     from.take(LONGEST_TOKEN_FILE)
         .read_to_string(text.expose_mut())
-        .map_err(Failure::file(format!("read the token from {what}")))?;
-    let token = text.expose().trim();
-    if token.is_empty() {
-        return Err(Failure::Usage(format!("{what} holds no token")));
+        .map_err(Failure::file(format!("read the {kind} from {what}")))?;
+    let secret = text.expose().trim();
+    if secret.is_empty() {
+        return Err(Failure::Usage(format!("{what} holds no {kind}")));
     }
-    Ok(Secret::new(token.to_owned()))
+    Ok(Secret::new(secret.to_owned()))
 }

@@ -110,7 +110,8 @@ fn filled(text: Option<String>) -> Option<String> {
     text.map(|text| text.trim().to_owned()).filter(|text| !text.is_empty())
 }
 
-fn text_fault(text: &str, longest: usize) -> Option<String> {
+/// What is wrong with a text for people to read.
+pub(in crate::domain) fn text_fault(text: &str, longest: usize) -> Option<String> {
     if text.chars().count() > longest {
         return Some(format!("must have at most {longest} letters"));
     }

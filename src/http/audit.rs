@@ -197,7 +197,7 @@ fn shown_head(head: &SignedHead) -> Checkpoint {
     }
 }
 
-fn shown(row: Listed) -> AuditEntry {
+pub(in crate::http) fn shown(row: Listed) -> AuditEntry {
     AuditEntry {
         position: row.position,
         hash: row.hash.as_deref().map(hexadecimal),

@@ -374,7 +374,7 @@ fn revocation(leases: Vec<lease::Lease>) -> (StatusCode, Json<Revocation>) {
     (status, Json(Revocation { leases: leases.into_iter().map(shown).collect(), counts }))
 }
 
-fn shown(lease: lease::Lease) -> Lease {
+pub(in crate::http) fn shown(lease: lease::Lease) -> Lease {
     Lease {
         id: lease.id,
         state: lease.state,

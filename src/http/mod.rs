@@ -8,6 +8,7 @@ mod ci;
 mod code;
 mod cookie;
 mod drift;
+mod emergencies;
 mod gate;
 mod hba;
 mod health;
@@ -16,6 +17,7 @@ mod json;
 mod leases;
 mod metrics;
 mod notices;
+mod offboarding;
 mod openapi;
 mod pages;
 mod parameters;
@@ -115,6 +117,8 @@ fn api() -> OpenApiRouter<Arc<App>> {
         .merge(ci::routes())
         .merge(sign_in::routes())
         .merge(people::routes())
+        .merge(offboarding::routes())
+        .merge(emergencies::routes())
         .merge(scim::routes())
         .merge(audit::routes())
         .merge(status::routes())

@@ -49,6 +49,7 @@ use crate::{
         (name = "ci", description = "Whose CI jobs are let in"),
         (name = "sign-in", description = "People sign in at an identity provider; without a token"),
         (name = "people", description = "Whom pgvalet knows"),
+        (name = "emergencies", description = "Leases that wait for nobody, and that somebody else looks at"),
         (name = "provisioning", description = "SCIM 2.0, for the identity provider"),
         (name = "notices", description = "What webhooks and people are told"),
         (name = "audit", description = "What happened, as a chain that cannot be altered unseen"),
@@ -117,7 +118,8 @@ fn operations(item: &mut PathItem) -> impl Iterator<Item = (HttpMethod, &mut Ope
 }
 
 fn complete_operation(path: &str, method: &HttpMethod, operation: &mut Operation) {
-    let is_open = path.starts_with("/v1/sign-in");
+    let is_open = path.starts_with("/v1/sign-in")
+        || (path == "/v1/emergencies" && *method == HttpMethod::Post);
     let signed_in = !is_open && (path.starts_with("/v1") || path.starts_with("/scim"));
     if signed_in {
         operation.security =
@@ -139,9 +141,9 @@ fn complete_operation(path: &str, method: &HttpMethod, operation: &mut Operation
     for (status, name, _) in PROBLEMS {
         let may_happen = match status {
             "400" | "413" | "415" => has_body,
-            "404" => has_path || path == "/v1/leases",
+            "404" => has_path || path == "/v1/leases" || path == "/v1/emergencies",
             "409" | "502" => (signed_in || is_open) && *method != HttpMethod::Get,
-            "401" => signed_in,
+            "401" => signed_in || path == "/v1/emergencies",
             "403" | "422" | "429" => signed_in || is_open,
             "503" => path != "/healthz",
             _ => true,

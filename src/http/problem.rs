@@ -289,6 +289,8 @@ fn error_faults(error: &Error) -> Vec<ProblemFault> {
         | Error::CertificateRefused { .. }
         | Error::TokenSpent
         | Error::TokenTooOld
+        | Error::CodeRefused
+        | Error::NotToClose(_)
         | Error::NotForJobs { .. }
         | Error::IssuerUnavailable(_)
         | Error::Throttled { .. }

@@ -2,6 +2,7 @@
 //! holds a right can be made an [`Admin`]: rights are values, so no check can be forgotten.
 
 pub mod certificate;
+pub mod code;
 pub mod issuers;
 pub mod job;
 pub mod jwt;
@@ -24,7 +25,10 @@ use crate::{
         session::Client,
         slack::Account,
     },
-    identity::{certificate::ClientCertificate, job::VerifiedJob, slack::Signed, token::Verified},
+    identity::{
+        certificate::ClientCertificate, code::VerifiedCode, job::VerifiedJob, slack::Signed,
+        token::Verified,
+    },
     ids::{PrincipalId, TokenId},
 };
 
@@ -58,6 +62,8 @@ pub enum Proof {
     Job(Box<VerifiedJob>),
     /// By Slack's word: it wrote or clicked there, by an account that it linked to itself.
     Slack(Account),
+    /// By a sealed code, for an emergency.
+    Code(Box<VerifiedCode>),
 }
 
 /// What is known of a token.
@@ -103,7 +109,7 @@ impl Caller {
     pub fn certificate(&self) -> Option<&str> {
         match &self.proof {
             Proof::Certificate { name, .. } => Some(name),
-            Proof::Token { .. } | Proof::Job(_) | Proof::Slack(_) => None,
+            Proof::Token { .. } | Proof::Job(_) | Proof::Slack(_) | Proof::Code(_) => None,
         }
     }
 
@@ -131,12 +137,36 @@ impl Caller {
         }
     }
 
+    /// The person whose sealed code it is. It holds no right to administer: a code asks for one lease, and no more.
+    #[must_use]
+    pub fn by_code(verified: VerifiedCode, principal: Principal) -> Self {
+        Self {
+            principal,
+            proof: Proof::Code(Box::new(verified)),
+            rights: Rights::default(),
+            scopes: Scopes(Some(vec![Scope::Ask])),
+        }
+    }
+
+    /// The sealed code that it came with, if it was one.
+    #[must_use]
+    pub const fn code(&self) -> Option<&VerifiedCode> {
+        match &self.proof {
+            Proof::Code(code) => Some(code),
+            Proof::Token { .. } | Proof::Certificate { .. } | Proof::Job(_) | Proof::Slack(_) => {
+                None
+            }
+        }
+    }
+
     /// The job that it is, if it is one.
     #[must_use]
     pub const fn job(&self) -> Option<&VerifiedJob> {
         match &self.proof {
             Proof::Job(job) => Some(job),
-            Proof::Token { .. } | Proof::Certificate { .. } | Proof::Slack(_) => None,
+            Proof::Token { .. } | Proof::Certificate { .. } | Proof::Slack(_) | Proof::Code(_) => {
+                None
+            }
         }
     }
 
@@ -191,7 +221,7 @@ impl Caller {
     pub fn token_makers(&self) -> &[PrincipalId] {
         match &self.proof {
             Proof::Token { held, .. } => &held.makers,
-            Proof::Certificate { .. } | Proof::Job(_) | Proof::Slack(_) => &[],
+            Proof::Certificate { .. } | Proof::Job(_) | Proof::Slack(_) | Proof::Code(_) => &[],
         }
     }
 
@@ -206,7 +236,7 @@ impl Caller {
     pub const fn token_id(&self) -> Option<TokenId> {
         match &self.proof {
             Proof::Token { id, .. } => Some(*id),
-            Proof::Certificate { .. } | Proof::Job(_) | Proof::Slack(_) => None,
+            Proof::Certificate { .. } | Proof::Job(_) | Proof::Slack(_) | Proof::Code(_) => None,
         }
     }
 
@@ -215,7 +245,7 @@ impl Caller {
     pub const fn session(&self) -> Option<Client> {
         match &self.proof {
             Proof::Token { held, .. } => held.session,
-            Proof::Certificate { .. } | Proof::Job(_) | Proof::Slack(_) => None,
+            Proof::Certificate { .. } | Proof::Job(_) | Proof::Slack(_) | Proof::Code(_) => None,
         }
     }
 
@@ -227,6 +257,7 @@ impl Caller {
             Proof::Certificate { ends_at, .. } => Some(*ends_at),
             Proof::Job(job) => Some(job.ends_at()),
             Proof::Slack(_) => None,
+            Proof::Code(code) => Some(code.code().ends_at),
         }
     }
 

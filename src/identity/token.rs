@@ -143,8 +143,16 @@ impl Tokens {
         let id = TokenId::new();
         let secret = rng::token_secret()?;
         let text = Secret::new(format!("{PREFIX}{}_{}", id.uuid().simple(), secret.expose()));
-        let hash = self.in_turn(move || hash(&secret)).await?;
+        let hash = self.hash(secret).await?;
         Ok(Minted { id, text, hash })
+    }
+
+    /// What to keep of a secret: argon2id, PHC string.
+    ///
+    /// # Errors
+    /// If argon2 fails.
+    pub(in crate::identity) async fn hash(&self, secret: Secret<String>) -> Result<String, Error> {
+        self.in_turn(move || hash(&secret)).await
     }
 
     /// Was this very token verified before? Costs microseconds.
@@ -166,21 +174,9 @@ impl Tokens {
         presented: Option<Presented>,
         kept: Option<&str>,
     ) -> Result<Option<Verified>, Error> {
-        let known = presented.is_some() && kept.is_some();
-        let hash: Arc<str> = kept.map_or_else(|| Arc::clone(&self.decoy), Arc::from);
-        let presented = presented.unwrap_or_else(|| Presented {
-            id: TokenId::new(),
-            secret: Secret::new("x".repeat(43)),
-        });
-        let _place = self.waiting.try_acquire().map_err(|_| Error::Busy)?;
-        let checked = self.in_turn(move || {
-            let same = matches(&presented.secret, &hash)?;
-            Ok((presented, same))
-        });
-        let (presented, same) = checked.await?;
-        if !(known && same) {
-            return Ok(None);
-        }
+        let secret = presented.as_ref().map(|presented| presented.secret.duplicate());
+        let is_kept = self.is_kept(secret, kept).await?;
+        let Some(presented) = presented.filter(|_| is_kept) else { return Ok(None) };
         let tag = hmac::sign(&self.key, &message(&presented));
         if let Ok(tag) = <[u8; 32]>::try_from(tag.as_ref()) {
             let mut remembered = self.remembered.lock().unwrap_or_else(PoisonError::into_inner);
@@ -190,6 +186,24 @@ impl Tokens {
             remembered.insert(presented.id, tag);
         }
         Ok(Some(Verified(presented.id)))
+    }
+
+    /// Is this the secret of which that is kept? Where there is no secret or nothing is kept, a decoy is looked at,
+    /// so that the answer takes as long.
+    ///
+    /// # Errors
+    /// If argon2 fails, too many wait for it, or the daemon is ending.
+    pub(in crate::identity) async fn is_kept(
+        &self,
+        secret: Option<Secret<String>>,
+        kept: Option<&str>,
+    ) -> Result<bool, Error> {
+        let known = secret.is_some() && kept.is_some();
+        let hash: Arc<str> = kept.map_or_else(|| Arc::clone(&self.decoy), Arc::from);
+        let secret = secret.unwrap_or_else(|| Secret::new("x".repeat(43)));
+        let _place = self.waiting.try_acquire().map_err(|_| Error::Busy)?;
+        let same = self.in_turn(move || matches(&secret, &hash)).await?;
+        Ok(known && same)
     }
 
     /// Runs argon2 on a thread where it may block. The turn goes with it: a caller that hangs up does

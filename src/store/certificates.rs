@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// Whose word certificates are: that of the authorities which the daemon's configuration names.
-const ISSUER: &str = "x509";
+pub(in crate::store) const ISSUER: &str = "x509";
 
 /// A principal that is known by a certificate's name.
 #[derive(Debug)]

@@ -15,6 +15,7 @@ use crate::{
     domain::{
         audit::Entry,
         conditions::Limits,
+        emergency::EmergencyCode,
         lease::{Granted, Lease},
         profile::ProfileSpec,
         role::LoginName,
@@ -77,15 +78,26 @@ pub struct Intent<'a> {
     pub limits: Limits,
     /// The idempotency key, and the hash of the request.
     pub key: Option<(&'a str, &'a [u8])>,
-    /// The job's token that is spent on it.
+    /// What is spent on it.
     pub spent: Option<Spent<'a>>,
     /// What others agreed to, which is used up by it.
     pub request: Option<AccessRequestId>,
+    /// The emergency that it opens.
+    pub emergency: Option<Opened<'a>>,
     /// What the audit says.
     pub entry: &'a Entry,
 }
 
-/// A job's token, which hands out one credential.
+/// An emergency, to be recorded with its lease.
+#[derive(Debug)]
+pub struct Opened<'a> {
+    /// The sealed code that it was asked for with.
+    pub code: Option<&'a EmergencyCode>,
+    /// What the audit says.
+    pub entry: Entry,
+}
+
+/// A job's token, or a sealed code: each hands out one credential.
 #[derive(Debug, Clone, Copy)]
 pub struct Spent<'a> {
     /// What tells it from others.
@@ -130,8 +142,8 @@ impl Issuing {
 impl Store {
     /// Records the intent to issue a lease: the lease, its first login, its key, its audit entry. False
     /// if it is not to be issued so: the profile or target is not any more what was decided on, the profile's
-    /// checks failed meanwhile, the key or the job's token belongs to a lease that did not fail, or what others
-    /// agreed to was used up.
+    /// checks failed meanwhile, its principal was shut out, the key, the job's token or the sealed code belongs to a
+    /// lease that did not fail, or what others agreed to was used up.
     ///
     /// # Errors
     /// If the database does not answer.
@@ -148,7 +160,8 @@ impl Store {
         )
     )]
     pub async fn record_intent(&self, intent: &Intent<'_>) -> Result<bool, Error> {
-        let lease = intent.lease;
+        let (lease, emergency) = (intent.lease, intent.emergency.as_ref());
+        let code = emergency.and_then(|opened| opened.code);
         let row = serde_json::json!({
             "id": lease.id.uuid(),
             "profile_id": lease.profile_id.map(crate::ids::ProfileId::uuid),
@@ -179,6 +192,10 @@ impl Store {
             "spent": intent.spent.map(|spent| hexadecimal(spent.hash)),
             "spent_until": intent.spent.map(|spent| spent.ends_at),
             "request_id": intent.request.map(AccessRequestId::uuid),
+            "code": code.map(|code| code.number),
+            "code_made_by": code.map(|code| code.made_by.uuid()),
+            "opened_id": emergency.map(|opened| opened.entry.id.uuid()),
+            "opened_body": emergency.map(|opened| audit::body(&opened.entry)).transpose()?,
             "audit_id": intent.entry.id.uuid(),
             "audit_at": intent.entry.at,
             "audit_body": audit::body(intent.entry)?,
@@ -302,8 +319,8 @@ impl Statement {
 }
 
 /// The profile is locked against changes until the commit: what is issued is what was decided on. A
-/// key whose lease failed goes over to the new one, and so does the token of a job, and what others agreed to; a
-/// token that was spent before spends no key.
+/// key whose lease failed goes over to the new one, and so does the token of a job, a sealed code, and what others
+/// agreed to; one that was spent before spends no key. Whoever was shut out since they asked gets nothing.
 pub(in crate::store) async fn intents(
     on: impl sqlx::PgExecutor<'_>,
     records: &[&Record],
@@ -316,7 +333,8 @@ pub(in crate::store) async fn intents(
                    database text, group_role text, connection_limit int, settings jsonb, context jsonb, principal_id uuid, tool text,
                    reason text, ticket text, ttl jsonb, created_at timestamptz, expires_at timestamptz,
                    max_expires_at timestamptz, login_id uuid, role_name text, give_up_at timestamptz, key text,
-                   request_hash text, job text, spent text, spent_until timestamptz, request_id uuid, audit_id uuid, audit_at timestamptz,
+                   request_hash text, job text, spent text, spent_until timestamptz, request_id uuid, code int,
+                   code_made_by uuid, opened_id uuid, opened_body text, audit_id uuid, audit_at timestamptz,
                    audit_body text)),
            decided_on AS (
                SELECT p.id, p.version, p.owned_objects,
@@ -329,7 +347,8 @@ pub(in crate::store) async fn intents(
                SELECT a.*, p.owned_objects FROM asked a
                JOIN decided_on p ON p.id = a.profile_id AND p.version = a.profile_version
                    AND (a.is_for_check OR p.is_blocked IS NOT TRUE)
-               JOIN target t ON t.id = a.target_id AND t.version = a.target_version AND t.removed_at IS NULL),
+               JOIN target t ON t.id = a.target_id AND t.version = a.target_version AND t.removed_at IS NULL
+               JOIN principal w ON w.id = a.principal_id AND w.disabled_at IS NULL),
            spent AS (
                INSERT INTO spent_token AS s (hash, lease_id, ends_at)
                SELECT decode(spent, 'hex'), id, spent_until FROM sound WHERE spent IS NOT NULL ORDER BY spent
@@ -368,8 +387,13 @@ pub(in crate::store) async fn intents(
                INSERT INTO login (id, lease_id, target_id, role_name, state, created_at, give_up_at, ends_at, due_at)
                SELECT login_id, id, target_id, role_name, 'provisioning', created_at, give_up_at, expires_at, give_up_at
                FROM intended),
+           emergencies AS (
+               INSERT INTO emergency (lease_id, code, code_made_by)
+               SELECT id, code, code_made_by FROM intended WHERE opened_id IS NOT NULL),
            audited AS (
-               INSERT INTO audit_entry (id, body, created_at) SELECT audit_id, audit_body, audit_at FROM intended)
+               INSERT INTO audit_entry (id, body, created_at)
+               SELECT audit_id, audit_body, audit_at FROM intended
+               UNION ALL SELECT opened_id, opened_body, audit_at FROM intended WHERE opened_id IS NOT NULL)
            SELECT id AS "id!" FROM intended"#,
         rows as _
     )

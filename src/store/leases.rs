@@ -186,6 +186,33 @@ impl Store {
         .await?;
         row.map(Lease::try_from).transpose()
     }
+
+    /// These leases, oldest first.
+    ///
+    /// # Errors
+    /// If the database does not answer.
+    pub async fn leases_of_ids(&self, ids: &[LeaseId]) -> Result<Vec<Lease>, Error> {
+        let ids: Vec<_> = ids.iter().map(|id| id.uuid()).collect();
+        let rows = sqlx::query_as!(
+            Row,
+            r#"SELECT l.id, l.state, l.cause, l.profile_id, l.profile, l.target_id, t.name AS target, l.database,
+                      l.group_role, l.principal_id, p.kind || ':' || p.subject AS "principal!", l.tool, l.reason,
+                      l.ticket, l.job, g.role_name AS "role_name?", l.created_at, l.expires_at, l.max_expires_at, l.ended_at,
+                      (SELECT b.blocked_by FROM login b WHERE b.lease_id = l.id AND b.blocked_by IS NOT NULL LIMIT 1)
+                          AS blocked_by,
+                      g.proof AS "proof: Json<Proof>"
+               FROM lease l
+               JOIN target t ON t.id = l.target_id
+               JOIN principal p ON p.id = l.principal_id
+               LEFT JOIN login g ON g.id = l.login_id
+               WHERE l.id = ANY ($1)
+               ORDER BY l.id"#,
+            &ids
+        )
+        .fetch_all(&self.pool)
+        .await?;
+        rows.into_iter().map(Lease::try_from).collect()
+    }
 }
 
 impl Tx {

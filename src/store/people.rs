@@ -217,6 +217,23 @@ impl Store {
         Ok(Some((principal.try_into()?, row.disabled)))
     }
 
+    /// A principal, whether or not it is disabled.
+    ///
+    /// # Errors
+    /// If the database does not answer.
+    pub async fn principal_of_id(&self, id: PrincipalId) -> Result<Option<Principal>, Error> {
+        let row = sqlx::query_as!(
+            Row,
+            r#"SELECT id, issuer, subject, kind, groups || provider_groups AS "groups!", admin, acts_for,
+                      claims AS "claims: Json<BTreeMap<String, String>>"
+               FROM principal WHERE id = $1"#,
+            id.uuid()
+        )
+        .fetch_optional(&self.pool)
+        .await?;
+        row.map(Principal::try_from).transpose()
+    }
+
     /// The principal of that name, and whether it is disabled.
     ///
     /// # Errors

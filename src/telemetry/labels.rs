@@ -294,7 +294,7 @@ pub(in crate::telemetry) const SWEEP_KINDS: [&str; 8] =
     ["orphan", "left-over", "lost", "changed", "shut-out", "sessions", "foreign", "unmarked"];
 
 /// Why tokens are refused, in the words of the label.
-pub(in crate::telemetry) const TOKEN_WORDS: [&str; 16] = [
+pub(in crate::telemetry) const TOKEN_WORDS: [&str; 17] = [
     "wrong_secret",
     "no_such_token",
     "revoked",
@@ -311,6 +311,7 @@ pub(in crate::telemetry) const TOKEN_WORDS: [&str; 16] = [
     "several_rules",
     "not_there",
     "spent",
+    "emergency_code",
 ];
 
 /// The label of what the audit says of a refused token.
@@ -332,6 +333,7 @@ pub(in crate::telemetry) fn token_word(why: &str) -> &'static str {
         "several rules" => "several_rules",
         "not there" => "not_there",
         "spent" => "spent",
+        "emergency code" => "emergency_code",
         _ => "other",
     }
 }

@@ -34,6 +34,7 @@ use crate::{
         levels::Levels,
         notices::NoticeInstruments,
         otlp,
+        reviews::ReviewInstruments,
         tls::TlsInstruments,
     },
 };
@@ -93,6 +94,7 @@ pub struct Metrics {
     http_active: UpDownCounter<i64>,
     pub(in crate::telemetry) tls: TlsInstruments,
     pub(in crate::telemetry) notices: NoticeInstruments,
+    pub(in crate::telemetry) reviews: ReviewInstruments,
 }
 
 impl Metrics {
@@ -173,6 +175,7 @@ impl Metrics {
             http_active: meter.i64_up_down_counter("http.server.active_requests").with_unit("{request}").with_description("HTTP requests under way.").build(),
             tls: TlsInstruments::new(&meter),
             notices: NoticeInstruments::new(&meter),
+            reviews: ReviewInstruments::new(&meter),
             provider: provider.clone(),
             registry,
         };

@@ -30,6 +30,7 @@ pub mod metrics;
 mod notices;
 mod otlp;
 mod outage;
+mod reviews;
 #[cfg(test)]
 mod tests;
 mod tls;

@@ -1,4 +1,4 @@
-//! Looks after people: ends what the disabled still have, and asks the provider about those who are signed in.
+//! Looks after people: ends what the disabled and those who leave still have, and asks the provider about those who are signed in.
 //! Several ask at once, so that a provider that hangs over one question holds up few others.
 
 use std::{sync::Arc, time::Duration};
@@ -39,6 +39,7 @@ pub async fn run(app: Arc<App>, tasks: Tasks) -> Ended {
 
 async fn pass(app: &Arc<App>, tasks: &Tasks, turns: &Arc<Semaphore>) -> Result<(), Error> {
     app.end_leases_of_the_disabled().await?;
+    app.go_on_offboarding().await?;
     // What is claimed is begun at once: a claim that waits for its turn would be over before it.
     let free = i64::try_from(turns.available_permits()).unwrap_or(i64::MAX);
     for due in app.claim_due_sessions(free).await? {

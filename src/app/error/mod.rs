@@ -11,6 +11,7 @@ use crate::{
         access::Fault,
         administration::{self, Right},
         approval::NotTheirs,
+        emergency,
         lease::{Cause, State},
         name::Name,
         policy::Refusal,
@@ -42,6 +43,12 @@ pub enum Error {
     /// A job's token was used for a credential before.
     #[error("the job's token was spent")]
     TokenSpent,
+    /// The sealed code is not a good one. Which part is wrong is not told.
+    #[error("sealed code refused")]
+    CodeRefused,
+    /// The review of an emergency is somebody else's to close.
+    #[error("{0}")]
+    NotToClose(emergency::NotToClose),
     /// A job's token is too old to ask for a credential with.
     #[error("the job's token is too old")]
     TokenTooOld,
@@ -258,6 +265,8 @@ impl Error {
             Self::TokenRefused => "token_refused",
             Self::CertificateRefused { .. } => "certificate_refused",
             Self::TokenSpent => "token_spent",
+            Self::CodeRefused => "code_refused",
+            Self::NotToClose(_) => "not_yours_to_close",
             Self::TokenTooOld => "token_too_old",
             Self::NotForJobs { .. } => "not_for_jobs",
             Self::IssuerUnavailable(_) => "issuer_unavailable",
@@ -278,6 +287,7 @@ impl Error {
             Self::Refused { refusal: Refusal::Hours(_), .. } => "outside_hours",
             Self::Refused { refusal: Refusal::Limit(_), .. } => "limit_reached",
             Self::Refused { refusal: Refusal::NotForAsking, .. } => "token_not_for_asking",
+            Self::Refused { refusal: Refusal::NotByCode, .. } => "code_not_for_profile",
             Self::Refused { refusal: Refusal::ReasonNeeded, .. } => "reason_required",
             Self::Refused { refusal: Refusal::TicketNeeded, .. } => "ticket_required",
             Self::Refused { refusal: Refusal::NotAsAgreed(_), .. } => "not_as_agreed",
@@ -316,6 +326,7 @@ impl Error {
             | Self::TokenRefused
             | Self::TokenSpent
             | Self::TokenTooOld
+            | Self::CodeRefused
             | Self::CertificateRefused { .. } => Kind::Unauthenticated,
             Self::Throttled { .. }
             | Self::TooManyRequests
@@ -327,6 +338,7 @@ impl Error {
             Self::Forbidden { .. }
             | Self::NotYours
             | Self::NotYourRequest
+            | Self::NotToClose(_)
             | Self::SignInRefused { .. }
             | Self::NotReadable { .. }
             | Self::NotForJobs { .. }
@@ -338,7 +350,8 @@ impl Error {
                     | Refusal::Network(_)
                     | Refusal::Hours(_)
                     | Refusal::NotAsAgreed(_)
-                    | Refusal::NotForAsking,
+                    | Refusal::NotForAsking
+                    | Refusal::NotByCode,
                 ..
             } => Kind::Forbidden,
             Self::Refused { refusal: Refusal::ChecksFailed(_), .. } => Kind::Conflict,

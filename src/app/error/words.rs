@@ -20,6 +20,8 @@ impl Error {
                 names.join(", ")
             ),
             Self::TokenSpent => "this token handed out a credential before, and hands out one: ask the CI system for a fresh token".to_owned(),
+            Self::CodeRefused => "the code is unknown, used, expired or withdrawn, or not this person's: try the next one of the set".to_owned(),
+            Self::NotToClose(why) => why.to_string(),
             Self::TokenTooOld => "this token is too old to ask for a credential with: ask the CI system for a fresh one".to_owned(),
             Self::NotForJobs { what } => format!("{what} is not for CI jobs: theirs are the leases that they asked for"),
             Self::IssuerUnavailable(_) => "the token's issuer does not answer, so that it cannot be checked: try again".to_owned(),
@@ -99,6 +101,9 @@ fn refused(refusal: &Refusal, profile: &str) -> String {
         Refusal::NotForAsking => {
             "the token's scopes do not include `ask`: it is not for asking for leases".to_owned()
         }
+        Refusal::NotByCode => format!(
+            "a sealed code opens profiles for emergencies (preset `break-glass`) that its set names, and `{profile}` is none of them: the code is not used up"
+        ),
         Refusal::ReasonNeeded => {
             format!("profile `{profile}` wants a reason: send `reason`")
         }

@@ -6,6 +6,7 @@ pub mod browser;
 pub mod device;
 pub mod directory;
 pub mod disabling;
+pub mod offboarding;
 pub mod recheck;
 pub mod scim;
 pub mod sessions;

@@ -14,40 +14,24 @@ use crate::{
     domain::{
         administration::Role,
         ci::JobSeen,
+        emergency::Verdict,
         lease::{Cause, Granted, Proof},
         policy::Finding,
         session::Client,
     },
     ids::{
-        AccessRequestId, AuditId, LeaseId, LoginId, NoticeId, PrincipalId, ProfileId, RequestId,
+        AccessRequestId, LeaseId, LoginId, NoticeId, OffboardingId, PrincipalId, ProfileId,
         StandingRoleId, TargetId, TokenId,
     },
 };
 
 mod chain;
+mod entry;
 mod request;
 
 pub use self::chain::{Broken, Hash, NotAHash, Sealed, Walk, chain, checkpoint_bytes};
+pub use self::entry::{Actor, Entry};
 pub use self::request::RequestEvent;
-
-/// Who did it.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
-#[serde(rename_all = "kebab-case", tag = "by")]
-pub enum Actor {
-    /// A principal.
-    Principal {
-        /// Its id.
-        id: PrincipalId,
-        /// Its name, as `person:alice`.
-        name: String,
-    },
-    /// pgvalet itself: expiry, sweep, start-up.
-    Pgvalet,
-    /// Somebody who could not prove who they are.
-    Unknown,
-    /// Whoever ran a command on the daemon's machine (`bootstrap`).
-    Operator,
-}
 
 /// What happened. The name of each in the audit is fixed for ever.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
@@ -123,6 +107,25 @@ pub enum Event {
     /// It is let in again.
     #[serde(rename = "principal.enabled")]
     PrincipalEnabled { principal_id: PrincipalId, principal: String },
+    /// All that a person has ends: what is left of it is on record until it is seen to be gone.
+    #[serde(rename = "offboarding.started")]
+    OffboardingStarted {
+        offboarding_id: OffboardingId,
+        principal_id: PrincipalId,
+        principal: String,
+        leases: usize,
+        standing_roles: Vec<String>,
+    },
+    /// It was all seen to be gone.
+    #[serde(rename = "offboarding.finished")]
+    OffboardingFinished {
+        offboarding_id: OffboardingId,
+        principal_id: PrincipalId,
+        principal: String,
+    },
+    /// They were let in again.
+    #[serde(rename = "offboarding.ended")]
+    OffboardingEnded { offboarding_id: OffboardingId, principal_id: PrincipalId, principal: String },
     /// A principal was given these groups, beside those of its provider.
     #[serde(rename = "principal.groups")]
     PrincipalGroups { principal_id: PrincipalId, principal: String, groups: Vec<String> },
@@ -295,6 +298,37 @@ pub enum Event {
     /// A lease is over: each of its logins was seen to be gone.
     #[serde(rename = "lease.revoked")]
     LeaseRevoked { lease_id: LeaseId, cause: Cause },
+    /// A lease under a profile for emergencies is about to be issued; somebody else is to look at it.
+    #[serde(rename = "emergency.opened")]
+    EmergencyOpened {
+        lease_id: LeaseId,
+        profile: String,
+        target: String,
+        database: String,
+        reason: Option<String>,
+        ticket: Option<String>,
+        expires_at: DateTime<Utc>,
+        /// The number of the sealed code that it was asked for with.
+        code: Option<i32>,
+    },
+    /// Somebody looked at an emergency.
+    #[serde(rename = "emergency.closed")]
+    EmergencyClosed { lease_id: LeaseId, verdict: Verdict, comment: String },
+    /// A person was given sealed codes, in place of those of before.
+    #[serde(rename = "emergency-codes.made")]
+    EmergencyCodesMade {
+        principal_id: PrincipalId,
+        principal: String,
+        count: usize,
+        profiles: Vec<String>,
+        ends_at: DateTime<Utc>,
+    },
+    /// A person's sealed codes hold no more.
+    #[serde(rename = "emergency-codes.withdrawn")]
+    EmergencyCodesWithdrawn { principal_id: PrincipalId, principal: String, count: u64 },
+    /// A sealed code was refused. Which part was wrong is not told to the caller.
+    #[serde(rename = "emergency-code.refused")]
+    EmergencyCodeRefused { principal: String, why: String },
     /// A standing role was recorded.
     #[serde(rename = "standing-role.created")]
     StandingRoleCreated { standing_role_id: StandingRoleId, standing_role: String },
@@ -415,51 +449,4 @@ pub enum Event {
     /// Something happened to a request.
     #[serde(untagged)]
     Request(RequestEvent),
-}
-
-/// One entry of the audit, before it is written.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct Entry {
-    /// Its id.
-    pub id: AuditId,
-    /// When.
-    pub at: DateTime<Utc>,
-    /// Who did it.
-    pub actor: Actor,
-    /// In which request, if it was one.
-    pub request_id: Option<RequestId>,
-    /// From which address, if from one.
-    pub source: Option<String>,
-    /// What happened.
-    pub event: Event,
-}
-
-impl Entry {
-    /// The bytes that are kept and hashed.
-    ///
-    /// # Errors
-    /// Never in practice: each part of an entry has a JSON form.
-    pub fn canonical(&self) -> Result<String, serde_json::Error> {
-        serde_json::to_string(self)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_entry_reads_back_from_its_bytes() {
-        let entry = Entry {
-            id: AuditId::new(),
-            at: DateTime::from_timestamp(1_700_000_000, 123_456_000).unwrap(),
-            actor: Actor::Pgvalet,
-            request_id: None,
-            source: None,
-            event: Event::LeaseRevoked { lease_id: LeaseId::new(), cause: Cause::Expired },
-        };
-        let bytes = entry.canonical().unwrap();
-        assert!(bytes.contains(r#""kind":"lease.revoked""#), "{bytes}");
-        assert_eq!(serde_json::from_str::<Entry>(&bytes).unwrap(), entry);
-    }
 }

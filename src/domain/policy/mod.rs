@@ -64,6 +64,8 @@ pub enum Refusal {
     Limit(Reached),
     /// What the caller came with is not for asking.
     NotForAsking,
+    /// The caller came with a sealed code, which does not open this profile.
+    NotByCode,
     /// The profile wants a reason.
     ReasonNeeded,
     /// The profile wants a ticket.
