@@ -205,7 +205,7 @@ impl Caller {
                 None => self.scopes.name(Scope::Approve).then_some(Via::Api),
             },
             Proof::Slack(_) => Some(Via::Slack),
-            Proof::Certificate { .. } | Proof::Job(_) => None,
+            Proof::Certificate { .. } | Proof::Job(_) | Proof::Code(_) => None,
         }
     }
 
