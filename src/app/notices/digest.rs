@@ -25,13 +25,20 @@ impl App {
         let limit = i64::try_from(MOST_NAMED).unwrap_or(i64::MAX);
         let logins_stuck = self.store.stuck_logins(limit).await?;
         let notices_dead = u64::try_from(self.store.count_notices().await?.dead).unwrap_or(0);
+        let emergencies_open = u64::try_from(self.store.open_reviews().await?.count).unwrap_or(0);
         let mut tx = self.store.begin().await?;
         if !tx.take_digest(last, now).await? {
             // Another daemon was faster.
             return Ok(());
         }
-        if !rotations_overdue.is_empty() || !logins_stuck.is_empty() || notices_dead > 0 {
-            let event = Event::DigestMade { rotations_overdue, logins_stuck, notices_dead };
+        let counted = notices_dead + emergencies_open;
+        if !rotations_overdue.is_empty() || !logins_stuck.is_empty() || counted > 0 {
+            let event = Event::DigestMade {
+                rotations_overdue,
+                logins_stuck,
+                notices_dead,
+                emergencies_open,
+            };
             tx.audit(&own_entry(now, event)).await?;
         }
         tx.commit().await?;

@@ -439,7 +439,14 @@ pub enum Event {
     /// What still waits for somebody: rotations that are overdue, roles that could not be removed, notices that
     /// were given up.
     #[serde(rename = "digest.made")]
-    DigestMade { rotations_overdue: Vec<String>, logins_stuck: Vec<String>, notices_dead: u64 },
+    DigestMade {
+        rotations_overdue: Vec<String>,
+        logins_stuck: Vec<String>,
+        notices_dead: u64,
+        /// Emergencies that nobody else has looked at.
+        #[serde(default)]
+        emergencies_open: u64,
+    },
     /// From now on nothing that was recorded before is removed.
     #[serde(rename = "caution.began")]
     CautionBegan { because: String },

@@ -77,6 +77,13 @@ fn of_access(event: &Event, by: &str) -> Option<Words> {
             let title = format!("Emergency access: {by} to {target}, by profile {profile}");
             words(Topic::Emergencies, Critical, format!("lease:{lease_id}"), title, text)
         }
+        Event::EmergencyClosed { lease_id, verdict, comment } => words(
+            Topic::Emergencies,
+            Severity::Info,
+            format!("lease:{lease_id}"),
+            format!("Emergency access was {} says {by}", verdict.as_str()),
+            line(comment, LONGEST_FACT),
+        ),
         Event::LoginBlocked { lease_id, role, why, .. } => words(
             Topic::StuckRevocations,
             Warning,
@@ -228,6 +235,13 @@ fn of_people(event: &Event, by: &str, source: Option<&str>) -> Option<Words> {
             format!("{principal} was shut out by {by}"),
             "",
         ),
+        Event::OffboardingFinished { principal, .. } => words(
+            Topic::People,
+            Info,
+            format!("principal:{principal}"),
+            format!("All that {principal} had is gone, with proofs"),
+            format!("The report: pgvalet offboard {principal}"),
+        ),
         Event::PrincipalEnabled { principal, .. } => words(
             Topic::People,
             Info,
@@ -259,10 +273,17 @@ fn of_people(event: &Event, by: &str, source: Option<&str>) -> Option<Words> {
 
 /// What still waits for somebody.
 fn of_digest(event: &Event) -> Option<Words> {
-    let Event::DigestMade { rotations_overdue, logins_stuck, notices_dead } = event else {
+    let Event::DigestMade { rotations_overdue, logins_stuck, notices_dead, emergencies_open } =
+        event
+    else {
         return None;
     };
     let mut text = String::new();
+    if *emergencies_open > 0 {
+        text.push_str(&format!(
+            "Emergencies that nobody else has looked at: {emergencies_open} (pgvalet emergency list)\n"
+        ));
+    }
     for (what, names) in [
         ("Rotations that are overdue", rotations_overdue),
         ("Logins that could not be removed", logins_stuck),
