@@ -125,6 +125,10 @@ id!(
     AuditId, "aud", "audit entry"
 );
 id!(
+    /// Something that is told to others.
+    NoticeId, "ntc", "notice"
+);
+id!(
     /// A sealed code that opens an emergency.
     EmergencyCodeId, "cod", "emergency code"
 );

@@ -9,6 +9,7 @@ pub mod drift;
 pub mod emergencies;
 pub mod identities;
 pub mod leases;
+pub mod notices;
 pub mod offboarding;
 pub mod people;
 pub mod problem;

@@ -55,6 +55,7 @@ impl App {
         .map(|(label, state)| (label, u64::try_from(self.targets.breakers(state)).unwrap_or(0)));
         self.metrics.breakers(&breakers);
         self.note_refused_admins(&probed).await?;
+        self.measure_notices().await?;
         let reviews = self.store.open_reviews().await?;
         let age =
             reviews.oldest.map_or(Duration::ZERO, |at| (now - at).to_std().unwrap_or_default());

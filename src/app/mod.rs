@@ -23,6 +23,7 @@ pub mod identities;
 pub mod issue;
 mod limits;
 pub mod measure;
+pub mod notices;
 mod offers;
 pub mod people;
 pub mod prepare;
@@ -39,6 +40,7 @@ pub mod rotations;
 pub mod show;
 pub mod sign_in;
 mod sign_in_job;
+pub mod slack;
 pub mod standing;
 pub mod status;
 pub mod sweep;
@@ -46,7 +48,11 @@ mod sweep_acts;
 pub mod targets;
 pub mod tokens;
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{
+    net::IpAddr,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use ipnet::IpNet;
@@ -66,6 +72,8 @@ use crate::{
     telemetry::metrics::Metrics,
 };
 
+/// A place that is told of what happens.
+pub use crate::notify::Channel;
 /// Renewals of administrators' passwords that are ours until the claim ends, and how they stand.
 pub use crate::store::admin_rotation::{AdminRotation, ClaimedAdmin};
 /// An entry of the audit as it is listed.
@@ -80,6 +88,8 @@ pub use crate::store::emergency_codes::CodeSet;
 pub use crate::store::leases::LeaseFilter;
 /// Work on a login that is ours until its claim ends.
 pub use crate::store::logins::Claimed;
+/// A notice as it is listed, and which are meant.
+pub use crate::store::notices::{ListedNotice, NoticeFilter};
 /// A rotation that is ours until the claim ends.
 pub use crate::store::rotating::ClaimedStandingRole;
 /// A token as it is shown.
@@ -108,6 +118,8 @@ pub struct App {
     pub(in crate::app) token_reviews: Vec<(String, String)>,
     /// The provider that people sign in at, if there is one.
     pub(in crate::app) sign_ins: Option<people::SignIns>,
+    /// Slack, if people ask and agree there.
+    pub(in crate::app) slack: Option<slack::Slack>,
     /// How long a token may last.
     pub(in crate::app) longest_token: TimeDelta,
     /// How many leases one caller may have at once, under all profiles.
@@ -126,6 +138,10 @@ pub struct App {
     pub(in crate::app) standing: caution::Standing,
     /// What the loops last did.
     pub(in crate::app) loops: readiness::Loops,
+    /// The places that are told of what happens.
+    pub(in crate::app) channels: Vec<Arc<Channel>>,
+    /// Where people find us, once that is known.
+    pub(in crate::app) found_at: OnceLock<String>,
     /// What is measured.
     pub(in crate::app) metrics: Arc<Metrics>,
 }
@@ -189,10 +205,14 @@ pub struct Parts {
     pub token_reviews: Vec<(String, String)>,
     /// The provider that people sign in at, if there is one.
     pub sign_ins: Option<people::SignIns>,
+    /// Slack, if people ask and agree there.
+    pub slack: Option<slack::Slack>,
     /// How long a token may last.
     pub longest_token: Duration,
     /// How many leases one caller may have at once.
     pub max_live_per_caller: Option<i32>,
+    /// The places that are told of what happens.
+    pub channels: Vec<Arc<Channel>>,
     /// The instruments.
     pub metrics: Arc<Metrics>,
     /// Which installation this is.
@@ -277,6 +297,7 @@ impl App {
             trusted_proxies: parts.trusted_proxies,
             token_reviews: parts.token_reviews,
             sign_ins: parts.sign_ins,
+            slack: parts.slack,
             longest_token: TimeDelta::from_std(parts.longest_token).unwrap_or(TimeDelta::MAX),
             max_live_per_caller: parts.max_live_per_caller,
             offers: offers::Offers::default(),
@@ -289,6 +310,8 @@ impl App {
                 TimeDelta::from_std(parts.times.orphan_grace).unwrap_or(TimeDelta::MAX),
             ),
             loops: readiness::Loops::default(),
+            channels: parts.channels,
+            found_at: OnceLock::new(),
             metrics: parts.metrics,
         }
     }

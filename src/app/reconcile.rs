@@ -125,6 +125,7 @@ impl App {
         self.store.forget_idempotency_keys(now - TimeDelta::days(1)).await?;
         self.store.forget_spent_tokens(now).await?;
         self.store.forget_sign_ins(now).await?;
+        self.store.forget_chat(now, now - TimeDelta::days(90)).await?;
         Ok(())
     }
 

@@ -104,6 +104,21 @@ impl App {
         })
     }
 
+    /// What is overdue, by name.
+    pub(in crate::app) async fn overdue_rotations(&self) -> Result<Vec<String>, Error> {
+        let now = self.clock.now();
+        let roles = self.store.standing_roles().await?;
+        let late = roles.iter().filter(|role| role.is_overdue(now));
+        let mut names: Vec<_> =
+            late.map(|role| format!("standing role {}", role.spec.name)).collect();
+        for (target, stands) in self.store.admin_rotations().await? {
+            if stands.due_at.is_some_and(|due_at| due_at + ADMIN_WINDOW < now) {
+                names.push(format!("administrator of target {target}"));
+            }
+        }
+        Ok(names)
+    }
+
     /// Does work under a claim that is kept up meanwhile; none if the claim was lost.
     pub(in crate::app) async fn under_claim<T>(
         &self,

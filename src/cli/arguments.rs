@@ -14,6 +14,7 @@ use crate::{
         identities::Identity,
         local_arguments::LocalCommand,
         login_arguments::{Login, Logout},
+        notices::Notices,
         offboard::Offboard,
         people::People,
         profile_arguments::{self, Check, Explain, ExplainAccess},
@@ -53,7 +54,8 @@ Examples:
   pgvalet dev                                  until Ctrl-C
   pgvalet dev -- psql -c 'select 1'            run one program in a demo lease, then stop
   pgvalet dev --data ./playground              keep the data for the next time
-  pgvalet dev --with-idp                       with an identity provider: sign in as one of its people")]
+  pgvalet dev --with-idp                       with an identity provider: sign in as one of its people
+  pgvalet dev --with-slack                     with a Slack as well: ask in one window, agree in another")]
     Dev(Dev),
     /// Run the daemon
     #[command(after_help = "\
@@ -266,6 +268,14 @@ is changed: look at the file, and at `pgvalet plan -f`, first.")]
     /// See whether targets hold what profiles say, and mend what was changed by hand
     #[command(after_help = admin_arguments::DRIFT_EXAMPLES)]
     Drift(Drift),
+    /// See what webhooks and people are told, and send it again
+    #[command(after_help = "\
+Examples:
+  pgvalet notices                              the latest
+  pgvalet notices --dead                       those that were given up, and why
+  pgvalet notices replay --dead                send these again
+  pgvalet notices test webhook:pager")]
+    Notices(Notices),
     /// Read, export and verify the audit
     Audit(Audit),
     /// Watch it live: leases, rates, what waits, targets, the last events

@@ -19,6 +19,9 @@ pub struct Dev {
     /// With an identity provider to sign in at, and people in it.
     #[arg(long)]
     pub with_idp: bool,
+    /// With a Slack to ask and agree in, and the identity provider that it takes.
+    #[arg(long)]
+    pub with_slack: bool,
     /// A program to run in a demo lease; the playground stops with it, and with its exit status.
     #[arg(last = true, value_name = "CMD")]
     pub command: Vec<OsString>,

@@ -40,6 +40,7 @@ pub mod lend;
 pub mod libpq_files;
 pub mod local_arguments;
 pub mod login_arguments;
+pub mod notices;
 pub mod offboard;
 pub mod offboarding_report;
 pub mod output;
@@ -234,6 +235,7 @@ async fn dispatch(
         RemoteCommand::Adopt(given) => Box::pin(code::adopt(given, globals, io)).await,
         RemoteCommand::Export => Box::pin(code::export(globals, io)).await,
         RemoteCommand::Top(given) => Box::pin(top::top(given, globals, io)).await,
+        RemoteCommand::Notices(given) => Box::pin(notices::notices(given, globals, io)).await,
         RemoteCommand::Audit(given) => Box::pin(audit::audit(given, globals, io)).await,
     }
 }

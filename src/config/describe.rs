@@ -60,6 +60,8 @@ impl Config {
         let most = self.throttle.failures_per_minute;
         writeln!(out, "\n[throttle]\nfailures_per_minute = {most}")?;
         self.write_people(out)?;
+        self.notices.write_to(out)?;
+        self.write_slack(out)?;
         writeln!(out, "\n[http]\nrequest_timeout = \"{}\"", words(http.request_timeout))?;
         writeln!(out, "max_body_bytes = {}", http.max_body_bytes)?;
         writeln!(out, "shutdown_deadline = \"{}\"", words(http.shutdown_deadline))?;
@@ -133,6 +135,21 @@ impl Config {
                 .try_for_each(|(ours, theirs)| writeln!(out, "{ours} = {theirs:?}"))?;
         }
         Ok(())
+    }
+
+    fn write_slack(&self, out: &mut String) -> std::fmt::Result {
+        let Some(slack) = &self.slack else {
+            return writeln!(out, "\n# [slack] is not set: nobody asks or agrees through Slack");
+        };
+        writeln!(out, "\n[slack]\nteams = {:?}\nchannel = {:?}", slack.teams, slack.channel)?;
+        let topics: Vec<_> = slack.topics.iter().map(|topic| topic.as_str()).collect();
+        writeln!(out, "topics = {topics:?}\n# signing_secret = (set)\n# bot_token = (set)")?;
+        let every = humantime::format_duration(slack.sign_in_every);
+        writeln!(out, "sign_in_every = \"{every}\"")?;
+        match slack.hosts.simulator() {
+            Some(api) => writeln!(out, "api_url = {api:?}"),
+            None => writeln!(out, "# api_url is not set: Slack itself"),
+        }
     }
 
     fn write_telemetry(&self, out: &mut String) -> std::fmt::Result {

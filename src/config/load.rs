@@ -16,8 +16,9 @@ use tracing_subscriber::EnvFilter;
 use crate::{
     config::{
         AuditLogConfig, Config, DEFAULT_FILE, DriftConfig, HttpConfig, LeaseConfig, LogConfig,
-        LogFormat, MasterKeys, OidcConfig, StateConfig, SweepConfig, TelemetryConfig,
-        ThrottleConfig, TokensConfig, environment::Environment, oidc, targets, telemetry, tls,
+        LogFormat, MasterKeys, NoticesConfig, OidcConfig, StateConfig, SweepConfig,
+        TelemetryConfig, ThrottleConfig, TokensConfig, environment::Environment, notices, oidc,
+        slack, targets, telemetry, tls,
     },
     document::{Document, Fault, Faults, Table, TextSource},
     secret::Secret,
@@ -30,9 +31,9 @@ const WRITE_STATE: &str = "an address such as \"postgres://user:password@host/da
 const WRITE_FILTER: &str = "directives such as \"info\" or \"info,pgvalet=debug\"";
 const WRITE_NUDGE: &str = "six fields, seconds first, such as \"*/10 * * * * *\"";
 
-const SECOND: Duration = Duration::from_secs(1);
-const MINUTE: Duration = Duration::from_secs(60);
-const HOUR: Duration = Duration::from_secs(3600);
+pub(in crate::config) const SECOND: Duration = Duration::from_secs(1);
+pub(in crate::config) const MINUTE: Duration = Duration::from_secs(60);
+pub(in crate::config) const HOUR: Duration = Duration::from_secs(3600);
 
 /// What a request that makes a login needs besides: to decide, to record, to answer.
 const BESIDE_ISSUING: Duration = Duration::from_secs(5);
@@ -57,6 +58,8 @@ struct Written {
     drift: Option<DriftConfig>,
     failures_per_minute: Option<NonZeroU32>,
     oidc: Option<OidcConfig>,
+    notices: NoticesConfig,
+    slack: Option<slack::SlackConfig>,
     tokens: Option<TokensConfig>,
     http: Option<HttpConfig>,
     targets: targets::Written,
@@ -133,6 +136,8 @@ fn read_root(root: &mut Table, path: &Path) -> Written {
         written.failures_per_minute = most.and_then(NonZeroU32::new);
     }
     written.oidc = root.table("oidc").and_then(|mut table| oidc::read(&mut table, folder));
+    written.notices = notices::read(root, folder);
+    written.slack = root.table("slack").and_then(|mut table| slack::read(&mut table, folder));
     written.tokens = root.table("tokens").map(read_tokens);
     written.http = root.table("http").map(read_http);
     written.token_reviews =
@@ -259,6 +264,8 @@ fn overlay(
             ThrottleConfig { failures_per_minute: most }
         }),
         oidc: written.oidc,
+        notices: written.notices,
+        slack: written.slack,
         tokens: written.tokens.unwrap_or_default(),
         http: written.http.unwrap_or_default(),
         token_reviews: written.token_reviews,
@@ -442,55 +449,4 @@ fn parse_nudge(text: &str) -> Result<String, &'static str> {
         return Err("it has a character that cron does not know");
     }
     Ok(fields.join(" "))
-}
-
-impl Default for LogConfig {
-    fn default() -> Self {
-        Self { format: LogFormat::Auto, filter: "info".to_owned() }
-    }
-}
-
-impl Default for LeaseConfig {
-    fn default() -> Self {
-        Self {
-            rotation_grace: 30 * SECOND,
-            issue_deadline: 10 * SECOND,
-            max_live_per_caller: None,
-            nudge: "*/10 * * * * *".to_owned(),
-        }
-    }
-}
-
-impl Default for DriftConfig {
-    fn default() -> Self {
-        Self { schedule: "0 30 * * * *".to_owned() }
-    }
-}
-
-impl Default for SweepConfig {
-    fn default() -> Self {
-        Self { schedule: "0 */10 * * * *".to_owned(), orphan_grace: 24 * HOUR }
-    }
-}
-
-impl Default for ThrottleConfig {
-    fn default() -> Self {
-        Self { failures_per_minute: NonZeroU32::MIN.saturating_add(19) }
-    }
-}
-
-impl Default for TokensConfig {
-    fn default() -> Self {
-        Self { max_ttl: 365 * 24 * HOUR }
-    }
-}
-
-impl Default for HttpConfig {
-    fn default() -> Self {
-        Self {
-            request_timeout: 30 * SECOND,
-            max_body_bytes: 256 * 1024,
-            shutdown_deadline: 25 * SECOND,
-        }
-    }
 }

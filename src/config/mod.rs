@@ -4,11 +4,15 @@
 //! faults are reported at once, unknown settings stop the start (a misspelt limit is no limit), and
 //! what is printed of it is redacted. No other module reads the environment or the file.
 
+mod defaults;
 mod describe;
 mod environment;
 mod load;
 mod master_key;
+mod notices;
 mod oidc;
+mod secrets;
+mod slack;
 mod targets;
 mod telemetry;
 mod tls;
@@ -24,7 +28,9 @@ use ipnet::IpNet;
 
 pub use crate::config::{
     master_key::{KEY_BYTES, KeyFault, MasterKey, MasterKeys},
+    notices::{MailConfig, MailProtection, NoticesConfig, Recipient, WebhookConfig},
     oidc::{OidcConfig, SessionLengths},
+    slack::SlackConfig,
     targets::{AwsCredentials, TargetsConfig},
     telemetry::{AuditLogConfig, OtlpTarget, TelemetryConfig},
     tls::{ClientCertificates, ClientRule, Tls, TlsConfig, TlsFault, TlsFiles, with_cause},
@@ -67,6 +73,10 @@ pub struct Config {
     pub throttle: ThrottleConfig,
     /// How people sign in; none if only with tokens of ours.
     pub oidc: Option<OidcConfig>,
+    /// Who is told of what happens.
+    pub notices: NoticesConfig,
+    /// The Slack app that people ask and agree through; none if there is none.
+    pub slack: Option<SlackConfig>,
     /// Bounds of tokens of ours.
     pub tokens: TokensConfig,
     /// Bounds of the HTTP server.

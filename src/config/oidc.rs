@@ -1,11 +1,10 @@
 //! How people sign in: the provider that vouches for them, how it is asked, and for how long it is believed.
 
-use std::{collections::BTreeMap, fs, path::Path, time::Duration};
-
-use zeroize::Zeroizing;
+use std::{collections::BTreeMap, path::Path, time::Duration};
 
 use crate::{
-    document::{Table, TextSource},
+    config::secrets,
+    document::Table,
     domain::{name::Name, rights::context::is_claim_name},
     secret::Secret,
 };
@@ -69,7 +68,7 @@ pub(in crate::config) fn read(table: &mut Table, folder: &Path) -> Option<OidcCo
     let write = "the issuer as its tokens name it, such as \"https://login.example.org/realm\"";
     let issuer = table.parsed("issuer", write, parse_issuer);
     let client_id = table.optional_string("client_id");
-    let client_secret = read_secret(table, folder);
+    let client_secret = secrets::read(table, "client_secret", folder);
     let scopes = table.strings("scopes").unwrap_or_else(|| {
         ["openid", "profile", "email", "offline_access"].map(str::to_owned).to_vec()
     });
@@ -122,28 +121,6 @@ fn parse_issuer(text: &str) -> Result<String, &'static str> {
         "https" => Ok(text.to_owned()),
         "http" if is_here => Ok(text.to_owned()),
         _ => Err("it is not https"),
-    }
-}
-
-fn read_secret(table: &mut Table, folder: &Path) -> Option<Secret<String>> {
-    match table.text_or_file("client_secret")? {
-        TextSource::Inline(text) => Some(Secret::new(text.as_str().to_owned())),
-        TextSource::File(file) => {
-            let file = folder.join(file);
-            match fs::read_to_string(&file).map(Zeroizing::new) {
-                Ok(text) if !text.trim().is_empty() => Some(Secret::new(text.trim().to_owned())),
-                Ok(_) => {
-                    let message = format!("{} is empty", file.display());
-                    table.fault("client_secret", &message);
-                    None
-                }
-                Err(error) => {
-                    let message = format!("{} cannot be read: {error}", file.display());
-                    table.fault("client_secret", &message);
-                    None
-                }
-            }
-        }
     }
 }
 

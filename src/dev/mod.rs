@@ -2,9 +2,11 @@
 //! lease, until Ctrl-C or until a given program ends. All of it is the real thing: the daemon is the
 //! one that `serve` runs, the lease is asked for over its API, the admin role is no superuser.
 
+pub mod outside;
 pub mod playground;
 pub mod provider;
 pub mod shop;
+pub mod slack;
 
 use std::{
     io::{self, Write},
@@ -95,7 +97,7 @@ async fn first_lease(client: &Client, tool: &str) -> anyhow::Result<ReceivedIssu
 }
 
 fn say_who_signs_in(playground: &Playground, out: &mut dyn Write) -> io::Result<()> {
-    let Some(provider) = playground.provider() else { return Ok(()) };
+    let Some(provider) = playground.outside().provider() else { return Ok(()) };
     let (program, url, issuer) = (std::env::current_exe()?, playground.url(), provider.issuer());
     let program = program.display();
     writeln!(
@@ -107,6 +109,24 @@ fn say_who_signs_in(playground: &Playground, out: &mut dyn Write) -> io::Result<
     writeln!(
         out,
         "  {issuer}/   # where somebody leaves: their sessions and leases end within seconds"
+    )
+}
+
+fn say_who_agrees(playground: &Playground, out: &mut dyn Write) -> io::Result<()> {
+    let Some(slack) = playground.outside().slack() else { return Ok(()) };
+    let program = std::env::current_exe()?;
+    let page = slack.page();
+    writeln!(out, "\nIn Slack, where others agree (a Slack of the playground's own):\n")?;
+    writeln!(out, "  {page}?as=U0ADA   # as ada, write: shop-fix 15m because INC-123")?;
+    writeln!(out, "  {page}?as=U0GUS   # as gus, in another window: Approve, or Deny")?;
+    writeln!(
+        out,
+        "  {} claim acc_… -- psql   # as ada, signed in as above: the login",
+        program.display()
+    )?;
+    writeln!(
+        out,
+        "\nThe first time, each is given a link: sign in as the same person, and say yes."
     )
 }
 
@@ -164,6 +184,7 @@ fn say_what_to_try(
         writeln!(out, "  {line}   # {person} of {tenant}")?;
     }
     say_who_signs_in(playground, &mut out)?;
+    say_who_agrees(playground, &mut out)?;
     writeln!(out, "\nCtrl-C stops it{}.", playground.what_stays())?;
     out.flush()
 }

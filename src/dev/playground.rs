@@ -20,7 +20,7 @@ use crate::{
     cli::{child, client::Client, daemon_arguments::Dev, people},
     cluster::{self, Cluster, Lifetime, Listen, obtain, programs},
     config::{Config, MasterKeys},
-    dev::{provider::Provider, shop},
+    dev::{outside::Outside, shop},
     rng,
     secret::Secret,
     serve::Daemon,
@@ -61,7 +61,7 @@ pub struct Playground {
     cluster: Cluster,
     daemon: Daemon,
     token: Secret<String>,
-    provider: Option<Provider>,
+    outside: Outside,
 }
 
 /// A kept folder, or one that goes with the playground.
@@ -116,10 +116,10 @@ impl Playground {
     pub async fn start(given: &Dev) -> anyhow::Result<Self> {
         let folder = make_folder(given.data.as_deref())?;
         let superuser = kept_secret(&folder.path().join("superuser.secret"))?;
-        let provider = if given.with_idp { Some(Provider::start().await?) } else { None };
+        let outside = Outside::start(given).await?;
         let cluster = start_cluster(given, &folder, superuser.duplicate()).await?;
-        match Self::fill(given, &folder, (&cluster, provider.as_ref()), &superuser).await {
-            Ok((daemon, token)) => Ok(Self { folder, cluster, daemon, token, provider }),
+        match Self::fill(given, &folder, (&cluster, &outside), &superuser).await {
+            Ok((daemon, token)) => Ok(Self { folder, cluster, daemon, token, outside }),
             Err(e) => {
                 tokio::task::spawn_blocking(|| cluster.stop()).await??;
                 Err(e)
@@ -130,7 +130,7 @@ impl Playground {
     async fn fill(
         given: &Dev,
         folder: &Folder,
-        (cluster, provider): (&Cluster, Option<&Provider>),
+        (cluster, outside): (&Cluster, &Outside),
         superuser: &Secret<String>,
     ) -> anyhow::Result<(Daemon, Secret<String>)> {
         let state = kept_secret(&folder.path().join("state.secret"))?;
@@ -144,9 +144,9 @@ impl Playground {
         if !script::database_exists(&place("postgres"), STATE).await? {
             make_databases(&place, &state, &admin).await?;
         }
-        let config = configuration(given, folder, (cluster.port(), provider), &state)?;
+        let config = configuration(given, folder, (cluster.port(), outside), &state)?;
         let daemon = Daemon::start(config).await?;
-        match Self::introduce(folder, (cluster, provider), &daemon, admin).await {
+        match Self::introduce(folder, (cluster, outside), &daemon, admin).await {
             Ok(token) => Ok((daemon, token)),
             Err(e) => {
                 daemon.stop().await?;
@@ -159,7 +159,7 @@ impl Playground {
     /// the port may be another one.
     async fn introduce(
         folder: &Folder,
-        (cluster, provider): (&Cluster, Option<&Provider>),
+        (cluster, outside): (&Cluster, &Outside),
         daemon: &Daemon,
         admin: Secret<String>,
     ) -> anyhow::Result<Secret<String>> {
@@ -175,7 +175,8 @@ impl Playground {
         let client = Client::new(&url_of(daemon), token.duplicate())?;
         let code = Code {
             name: "playground".to_owned(),
-            text: PROFILES.replace(PORT_LINE, &format!("port = {}", cluster.port())),
+            text: PROFILES.replace(PORT_LINE, &format!("port = {}", cluster.port()))
+                + outside.profiles(),
             secrets: [("env:SHOP_ADMIN".to_owned(), admin)].into(),
         };
         for (person, tenant, group) in TENANTS {
@@ -186,7 +187,10 @@ impl Playground {
             }
         }
         client.apply(&code).await?;
-        if let Some(provider) = provider {
+        if let Some(slack) = outside.slack() {
+            slack.installed_at(&url_of(daemon));
+        }
+        if let Some(provider) = outside.provider() {
             make_administrator(&client, folder).await?;
             link_people(&client, &provider.issuer()).await?;
         }
@@ -219,10 +223,10 @@ impl Playground {
         self.folder.path().join(format!("{person}.token"))
     }
 
-    /// The identity provider, if it has one.
+    /// What stands in for other people's servers.
     #[must_use]
-    pub const fn provider(&self) -> Option<&Provider> {
-        self.provider.as_ref()
+    pub const fn outside(&self) -> &Outside {
+        &self.outside
     }
 
     /// PostgreSQL's major version.
@@ -386,7 +390,7 @@ fn verifier(password: &Secret<String>) -> anyhow::Result<scram::Verifier> {
 fn configuration(
     given: &Dev,
     folder: &Folder,
-    (port, provider): (u16, Option<&Provider>),
+    (port, outside): (u16, &Outside),
     state: &Secret<String>,
 ) -> anyhow::Result<Config> {
     let folder = folder.path();
@@ -400,7 +404,7 @@ fn configuration(
     let listen = given.listen.map_or_else(|| "127.0.0.1:0".to_owned(), |listen| listen.to_string());
     let text = format!(
         "listen = \"{listen}\"\ndata_dir = \"data\"\n\n[state]\nurl = {{ file = \"state.url\" }}\n\n[master_key]\nfile = \"master.key\"\n\n{}",
-        provider.map_or_else(String::new, |provider| provider.settings("recheck = \"5s\"\n"))
+        outside.settings()
     );
     let path = folder.join("pgvalet.toml");
     fs::write(&path, text)?;

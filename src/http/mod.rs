@@ -16,6 +16,7 @@ mod identities;
 mod json;
 mod leases;
 mod metrics;
+mod notices;
 mod offboarding;
 mod openapi;
 mod pages;
@@ -26,6 +27,7 @@ mod requests;
 mod rights;
 mod scim;
 mod sign_in;
+mod slack;
 mod standing;
 mod status;
 mod sweep;
@@ -68,7 +70,10 @@ pub struct HttpSettings {
 /// (`into_make_service_with_connect_info::<SocketAddr>()`): the throttle and the audit go by it.
 pub fn router(app: Arc<App>, settings: &HttpSettings) -> Router {
     let (api, document) = api().split_for_parts();
-    let mut all = api.merge(openapi::routes(openapi::complete(document))).merge(pages::routes());
+    let mut all = api
+        .merge(openapi::routes(openapi::complete(document)))
+        .merge(pages::routes())
+        .merge(slack::routes());
     if settings.metrics {
         all = all.merge(metrics::routes());
     }
@@ -106,6 +111,7 @@ fn api() -> OpenApiRouter<Arc<App>> {
         .merge(code::routes())
         .merge(sweep::routes())
         .merge(drift::routes())
+        .merge(notices::routes())
         .merge(tokens::routes())
         .merge(identities::routes())
         .merge(ci::routes())

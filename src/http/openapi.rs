@@ -51,6 +51,7 @@ use crate::{
         (name = "people", description = "Whom pgvalet knows"),
         (name = "emergencies", description = "Leases that wait for nobody, and that somebody else looks at"),
         (name = "provisioning", description = "SCIM 2.0, for the identity provider"),
+        (name = "notices", description = "What webhooks and people are told"),
         (name = "audit", description = "What happened, as a chain that cannot be altered unseen"),
         (name = "health", description = "Without a token"),
     )

@@ -7,6 +7,7 @@ pub mod issuers;
 pub mod job;
 pub mod jwt;
 pub mod oidc;
+pub mod slack;
 pub mod throttle;
 pub mod token;
 pub mod token_review;
@@ -22,9 +23,11 @@ use crate::{
         principal::{AllowRule, Principal},
         request::Via,
         session::Client,
+        slack::Account,
     },
     identity::{
-        certificate::ClientCertificate, code::VerifiedCode, job::VerifiedJob, token::Verified,
+        certificate::ClientCertificate, code::VerifiedCode, job::VerifiedJob, slack::Signed,
+        token::Verified,
     },
     ids::{PrincipalId, TokenId},
 };
@@ -57,6 +60,8 @@ pub enum Proof {
     },
     /// By a CI job's token, of an issuer that vouches for it.
     Job(Box<VerifiedJob>),
+    /// By Slack's word: it wrote or clicked there, by an account that it linked to itself.
+    Slack(Account),
     /// By a sealed code, for an emergency.
     Code(Box<VerifiedCode>),
 }
@@ -104,7 +109,7 @@ impl Caller {
     pub fn certificate(&self) -> Option<&str> {
         match &self.proof {
             Proof::Certificate { name, .. } => Some(name),
-            Proof::Token { .. } | Proof::Job(_) | Proof::Code(_) => None,
+            Proof::Token { .. } | Proof::Job(_) | Proof::Slack(_) | Proof::Code(_) => None,
         }
     }
 
@@ -115,6 +120,18 @@ impl Caller {
         Self {
             principal,
             proof: Proof::Job(Box::new(verified)),
+            rights: Rights::default(),
+            scopes: Scopes(Some(vec![Scope::Ask])),
+        }
+    }
+
+    /// The person whose account Slack speaks for. They administer nothing there, whatever they hold: a click in Slack
+    /// is less than a sign-in.
+    #[must_use]
+    pub fn by_slack(signed: &Signed, principal: Principal) -> Self {
+        Self {
+            principal,
+            proof: Proof::Slack(signed.account().clone()),
             rights: Rights::default(),
             scopes: Scopes(Some(vec![Scope::Ask])),
         }
@@ -136,7 +153,9 @@ impl Caller {
     pub const fn code(&self) -> Option<&VerifiedCode> {
         match &self.proof {
             Proof::Code(code) => Some(code),
-            Proof::Token { .. } | Proof::Certificate { .. } | Proof::Job(_) => None,
+            Proof::Token { .. } | Proof::Certificate { .. } | Proof::Job(_) | Proof::Slack(_) => {
+                None
+            }
         }
     }
 
@@ -145,7 +164,9 @@ impl Caller {
     pub const fn job(&self) -> Option<&VerifiedJob> {
         match &self.proof {
             Proof::Job(job) => Some(job),
-            Proof::Token { .. } | Proof::Certificate { .. } | Proof::Code(_) => None,
+            Proof::Token { .. } | Proof::Certificate { .. } | Proof::Slack(_) | Proof::Code(_) => {
+                None
+            }
         }
     }
 
@@ -177,11 +198,14 @@ impl Caller {
     /// in with, or a token that says so by name. One that carries everything does not: an agent may have it.
     #[must_use]
     pub fn via(&self) -> Option<Via> {
-        let Proof::Token { held, .. } = &self.proof else { return None };
-        match held.session {
-            Some(Client::CommandLine) => Some(Via::CommandLine),
-            Some(Client::Browser) => Some(Via::Page),
-            None => self.scopes.name(Scope::Approve).then_some(Via::Api),
+        match &self.proof {
+            Proof::Token { held, .. } => match held.session {
+                Some(Client::CommandLine) => Some(Via::CommandLine),
+                Some(Client::Browser) => Some(Via::Page),
+                None => self.scopes.name(Scope::Approve).then_some(Via::Api),
+            },
+            Proof::Slack(_) => Some(Via::Slack),
+            Proof::Certificate { .. } | Proof::Job(_) => None,
         }
     }
 
@@ -197,7 +221,7 @@ impl Caller {
     pub fn token_makers(&self) -> &[PrincipalId] {
         match &self.proof {
             Proof::Token { held, .. } => &held.makers,
-            Proof::Certificate { .. } | Proof::Job(_) | Proof::Code(_) => &[],
+            Proof::Certificate { .. } | Proof::Job(_) | Proof::Slack(_) | Proof::Code(_) => &[],
         }
     }
 
@@ -212,7 +236,7 @@ impl Caller {
     pub const fn token_id(&self) -> Option<TokenId> {
         match &self.proof {
             Proof::Token { id, .. } => Some(*id),
-            Proof::Certificate { .. } | Proof::Job(_) | Proof::Code(_) => None,
+            Proof::Certificate { .. } | Proof::Job(_) | Proof::Slack(_) | Proof::Code(_) => None,
         }
     }
 
@@ -221,7 +245,7 @@ impl Caller {
     pub const fn session(&self) -> Option<Client> {
         match &self.proof {
             Proof::Token { held, .. } => held.session,
-            Proof::Certificate { .. } | Proof::Job(_) | Proof::Code(_) => None,
+            Proof::Certificate { .. } | Proof::Job(_) | Proof::Slack(_) | Proof::Code(_) => None,
         }
     }
 
@@ -232,6 +256,7 @@ impl Caller {
             Proof::Token { held, .. } => held.expires_at,
             Proof::Certificate { ends_at, .. } => Some(*ends_at),
             Proof::Job(job) => Some(job.ends_at()),
+            Proof::Slack(_) => None,
             Proof::Code(code) => Some(code.code().ends_at),
         }
     }

@@ -11,12 +11,15 @@ use axum::Router;
 use tokio::{net::TcpListener, sync::Notify};
 
 use crate::{
-    app::{App, Parts, Times, bootstrap, bootstrap::FirstToken, history::Signer, people::SignIns},
+    app::{
+        App, Parts, Times, bootstrap, bootstrap::FirstToken, history::Signer, people::SignIns,
+        slack::Slack,
+    },
     clock::Clock,
     cluster,
     config::{
-        AwsCredentials, Config, KeyFault, MasterKeys, OidcConfig, TargetsConfig, TlsConfig,
-        TlsFault,
+        AwsCredentials, Config, KeyFault, MasterKeys, OidcConfig, SlackConfig, TargetsConfig,
+        TlsConfig, TlsFault,
     },
     domain::name::Name,
     http::{self, HttpSettings},
@@ -24,17 +27,19 @@ use crate::{
         self,
         issuers::Issuers,
         oidc::{self, Provider},
+        slack::Signing,
         throttle::Throttle,
         token::Tokens,
     },
     lifecycle::{Hangups, Signals, Tasks, Unfinished},
-    rng,
+    notify, rng,
     secret::Secret,
     serve::{
         listener::Service,
         state::{Access, State, master_keys},
         tls::Front,
     },
+    slack::Client,
     store::{self, Store, seal::KeyRing},
     target::{SourceRules, Targets, aws::AwsKeys},
     telemetry::{self, audit_log::AuditLog, metrics::Metrics},
@@ -66,6 +71,12 @@ pub enum Error {
     Mismatch(#[from] bootstrap::Mismatch),
     #[error("could not make what identity providers are asked with")]
     Issuers(#[source] reqwest::Error),
+    #[error("could not make what Slack is called with")]
+    Slack(#[source] reqwest::Error),
+    #[error(
+        "[slack] is set and [oidc] is not: people say which account at Slack is theirs by signing in at the identity provider"
+    )]
+    SlackAlone,
     #[error("could not make the signing key")]
     Signer(#[from] crate::app::history::NoSigner),
     #[error("could not begin to check tokens")]
@@ -80,6 +91,8 @@ pub enum Error {
     DriftCron(String),
     #[error("sweep.schedule = {0:?} is not a cron expression of six fields, seconds first")]
     SweepCron(String),
+    #[error("could not make what others are told with")]
+    Channels(#[from] notify::Unusable),
     #[error("could not begin to serve TLS")]
     Tls(#[from] TlsFault),
     #[error("could not listen on {0}")]
@@ -124,6 +137,9 @@ impl Daemon {
             .map_err(|_| Error::SweepCron(config.sweep.schedule.clone()))?;
         worker::schedule::check(&config.drift.schedule)
             .map_err(|_| Error::DriftCron(config.drift.schedule.clone()))?;
+        if config.slack.is_some() && config.oidc.is_none() {
+            return Err(Error::SlackAlone);
+        }
         let keys = master_keys(&mut config).await?;
         let metrics = Metrics::start(&config.telemetry)?;
         let audit_log = Arc::new(AuditLog::open(&config.audit_log, &config.telemetry)?);
@@ -271,6 +287,10 @@ async fn build_app(
     let targets = Targets::new("pgvalet", rules, Arc::clone(&metrics));
     let issuers = Arc::new(Issuers::new().map_err(Error::Issuers)?);
     let sign_ins = config.oidc.take().map(|oidc| sign_ins(Arc::clone(&issuers), oidc));
+    let mut channels = notify::channels(&config.notices)?;
+    let give_up_after = config.notices.give_up_after;
+    channels.extend(config.slack.as_ref().map(|slack| notify::slack(slack, give_up_after)));
+    let slack = config.slack.take().map(slack).transpose()?;
     let app = App::new(Parts {
         store: store.clone(),
         targets: targets.clone(),
@@ -288,8 +308,10 @@ async fn build_app(
         trusted_proxies: config.trusted_proxies.clone(),
         token_reviews: config.token_reviews.clone(),
         sign_ins,
+        slack,
         longest_token: config.tokens.max_ttl,
         max_live_per_caller: config.lease.max_live_per_caller,
+        channels,
         metrics,
         installation,
     });
@@ -319,14 +341,27 @@ fn sign_ins(issuers: Arc<Issuers>, mut oidc: OidcConfig) -> SignIns {
     SignIns::new(Provider::new(issuers, settings), oidc)
 }
 
+/// Slack. What the bot speaks with goes where it is used, and stays nowhere else.
+fn slack(mut config: SlackConfig) -> Result<Slack, Error> {
+    let token = std::mem::replace(&mut config.bot_token, Secret::new(String::new()));
+    let client = Client::new(config.hosts.clone(), token).map_err(Error::Slack)?;
+    let signing = Signing::new(&config.signing_secret);
+    Ok(Slack::new(client, signing, config))
+}
+
 fn spawn_loops(app: &Arc<App>, tasks: &Tasks, config: &Config) {
     tasks.spawn_loop("leases", worker::leases::run(Arc::clone(app), Clock, tasks.clone()));
-    tasks.spawn_loop("housekeeping", worker::housekeeping::run(Arc::clone(app), tasks.clone()));
+    let digest = config.notices.digest.clone();
+    tasks.spawn_loop(
+        "housekeeping",
+        worker::housekeeping::run(Arc::clone(app), digest, tasks.clone()),
+    );
     tasks.spawn_loop("rotations", worker::rotations::run(Arc::clone(app), tasks.clone()));
     tasks.spawn_loop("sweep", worker::sweep::run(Arc::clone(app), tasks.clone()));
     tasks.spawn_loop("people", worker::people::run(Arc::clone(app), tasks.clone()));
     tasks.spawn_loop("requests", worker::requests::run(Arc::clone(app), tasks.clone()));
     tasks.spawn_loop("drift", worker::drift::run(Arc::clone(app), tasks.clone()));
+    tasks.spawn("slack", worker::slack::run(Arc::clone(app), tasks.clone()));
     let schedules = worker::schedule::Schedules {
         nudge: config.lease.nudge.clone(),
         sweep: config.sweep.schedule.clone(),
@@ -338,9 +373,12 @@ fn spawn_loops(app: &Arc<App>, tasks: &Tasks, config: &Config) {
 }
 
 fn spawn_audit(app: &Arc<App>, tasks: &Tasks, log: &Arc<AuditLog>) -> Result<(), Error> {
-    let tell = Arc::new(Notify::new());
+    let (tell, sealed) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     let (sealing, telling) = (Arc::clone(app), Arc::clone(app));
-    tasks.spawn_loop("audit", worker::audit::run(sealing, Arc::clone(&tell), tasks.clone()));
+    let wakes = vec![Arc::clone(&tell), Arc::clone(&sealed)];
+    tasks.spawn_loop("audit", worker::audit::run(sealing, wakes, tasks.clone()));
+    tasks.spawn_loop("notices", worker::notices::dispatch(Arc::clone(app), sealed, tasks.clone()));
+    tasks.spawn_loop("send notices", worker::notices::send(Arc::clone(app), tasks.clone()));
     let log = Arc::clone(log);
     tasks.spawn_loop(
         "audit log",

@@ -194,6 +194,29 @@ impl Store {
 }
 
 impl Store {
+    /// The principal that is known by what an issuer says, and whether it is disabled.
+    ///
+    /// # Errors
+    /// If the database does not answer.
+    pub async fn principal_vouched_for(
+        &self,
+        issuer: &str,
+        subject: &str,
+    ) -> Result<Option<(Principal, bool)>, Error> {
+        let row = sqlx::query!(
+            r#"SELECT p.id, p.issuer, p.subject, p.kind, p.groups || p.provider_groups AS "groups!", p.admin, p.acts_for,
+                      p.claims AS "claims: Json<BTreeMap<String, String>>", p.disabled_at IS NOT NULL AS "disabled!"
+               FROM identity i JOIN principal p ON p.id = i.principal_id WHERE i.issuer = $1 AND i.subject = $2"#,
+            issuer,
+            subject
+        )
+        .fetch_optional(&self.pool)
+        .await?;
+        let Some(row) = row else { return Ok(None) };
+        let principal = principal_in!(row);
+        Ok(Some((principal.try_into()?, row.disabled)))
+    }
+
     /// A principal, whether or not it is disabled.
     ///
     /// # Errors

@@ -245,6 +245,29 @@ impl Handshake {
     }
 }
 
+/// What came of sending a notice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Delivery {
+    /// It was taken.
+    Told,
+    /// It is sent again.
+    Failed,
+    /// It was given up.
+    Dead,
+}
+
+impl Delivery {
+    pub(in crate::telemetry) const ALL: [Self; 3] = [Self::Told, Self::Failed, Self::Dead];
+
+    pub(in crate::telemetry) const fn word(self) -> &'static str {
+        match self {
+            Self::Told => "told",
+            Self::Failed => "failed",
+            Self::Dead => "dead",
+        }
+    }
+}
+
 /// The state of a target's breaker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Breaker {

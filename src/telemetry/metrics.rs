@@ -32,6 +32,7 @@ use crate::{
             SWEEP_KINDS, TOKEN_WORDS, token_word,
         },
         levels::Levels,
+        notices::NoticeInstruments,
         otlp,
         reviews::ReviewInstruments,
         tls::TlsInstruments,
@@ -92,6 +93,7 @@ pub struct Metrics {
     http_requests: Histogram<f64>,
     http_active: UpDownCounter<i64>,
     pub(in crate::telemetry) tls: TlsInstruments,
+    pub(in crate::telemetry) notices: NoticeInstruments,
     pub(in crate::telemetry) reviews: ReviewInstruments,
 }
 
@@ -172,6 +174,7 @@ impl Metrics {
             http_requests: named.seconds("http.server.request.duration", "How long HTTP requests take until the answer begins, by route pattern, method and status.", &SECONDS),
             http_active: meter.i64_up_down_counter("http.server.active_requests").with_unit("{request}").with_description("HTTP requests under way.").build(),
             tls: TlsInstruments::new(&meter),
+            notices: NoticeInstruments::new(&meter),
             reviews: ReviewInstruments::new(&meter),
             provider: provider.clone(),
             registry,

@@ -27,6 +27,7 @@ pub mod labels;
 pub mod levels;
 mod logs;
 pub mod metrics;
+mod notices;
 mod otlp;
 mod outage;
 mod reviews;

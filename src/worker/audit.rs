@@ -39,16 +39,16 @@ enum NotTold {
     Lost(TaskFailure),
 }
 
-/// Seals until the daemon stops, and makes one last pass then. Wakes the loop that tells after each.
+/// Seals until the daemon stops, and makes one last pass then. Wakes the loops that tell after each.
 ///
 /// # Errors
 /// Never.
-pub async fn run(app: Arc<App>, tell: Arc<Notify>, tasks: Tasks) -> Ended {
+pub async fn run(app: Arc<App>, wakes: Vec<Arc<Notify>>, tasks: Tasks) -> Ended {
     let stop = tasks.stop_token();
     let nudge = Arc::clone(&app.nudges().audit);
     loop {
         seal(&app).await;
-        tell.notify_one();
+        wakes.iter().for_each(|loops| loops.notify_one());
         if !woken(&nudge, LONGEST_SLEEP, &stop).await {
             break;
         }

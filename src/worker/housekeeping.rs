@@ -1,4 +1,4 @@
-//! Forgets what is no longer needed, and counts what metrics show.
+//! Forgets what is no longer needed, makes the digest, and counts what metrics show.
 
 use std::{sync::Arc, time::Duration};
 
@@ -6,6 +6,7 @@ use tokio::sync::Notify;
 
 use crate::{
     app::{App, error::Error},
+    domain::schedule::Schedule,
     lifecycle::Tasks,
     worker::{Ended, note, woken},
 };
@@ -23,11 +24,11 @@ const FORGET_EVERY: u32 = 40;
 ///
 /// # Errors
 /// Never.
-pub async fn run(app: Arc<App>, tasks: Tasks) -> Ended {
+pub async fn run(app: Arc<App>, digest: Schedule, tasks: Tasks) -> Ended {
     let stop = tasks.stop_token();
     let nobody = Notify::new();
     for pass in (0..FORGET_EVERY).cycle() {
-        note(&app, NAME, "tidy up; trying again", tidy(&app, pass).await);
+        note(&app, NAME, "tidy up; trying again", tidy(&app, &digest, pass).await);
         if !woken(&nobody, EVERY, &stop).await {
             break;
         }
@@ -35,9 +36,11 @@ pub async fn run(app: Arc<App>, tasks: Tasks) -> Ended {
     Ok(())
 }
 
-async fn tidy(app: &App, pass: u32) -> Result<(), Error> {
+async fn tidy(app: &App, digest: &Schedule, pass: u32) -> Result<(), Error> {
     if pass == 0 {
         app.forget_old_keys().await?;
+        app.forget_old_notices().await?;
     }
+    app.make_digest(digest).await?;
     app.measure().await
 }

@@ -6,10 +6,12 @@ pub mod audit;
 pub mod drift;
 pub mod housekeeping;
 pub mod leases;
+pub mod notices;
 pub mod people;
 pub mod requests;
 pub mod rotations;
 pub mod schedule;
+pub mod slack;
 pub mod sweep;
 
 use std::{convert::Infallible, time::Duration};

@@ -10,6 +10,7 @@ use crate::{
         name::Name,
         person::{LONGEST_USER_NAME, Which, may_be_linked},
         principal::Principal,
+        slack,
     },
     identity::{Admin, Caller},
     ids::PrincipalId,
@@ -83,6 +84,10 @@ impl App {
                 );
                 return Err(Error::Invalid(vec![Fault { field: field.into(), message }]));
             }
+        }
+        if issuer.starts_with(slack::ISSUER) {
+            let message = "an account at Slack is linked by its person alone, who writes `/pgvalet mine` there and signs in".to_owned();
+            return Err(Error::Invalid(vec![Fault { field: "issuer".into(), message }]));
         }
         let now = self.clock.now();
         let mut tx = self.store.begin().await?;

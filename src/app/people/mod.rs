@@ -75,6 +75,10 @@ impl SignIns {
         }
     }
 
+    pub(in crate::app) fn issuer(&self) -> &str {
+        self.provider.issuer()
+    }
+
     const fn lengths(&self, client: Client) -> SessionLengths {
         match client {
             Client::Browser => self.config.browser,
@@ -170,7 +174,7 @@ fn texts(value: Option<&Value>) -> Vec<String> {
 }
 
 /// What is kept of something that a client alone holds.
-fn key_of(secret: &str) -> Vec<u8> {
+pub(in crate::app) fn key_of(secret: &str) -> Vec<u8> {
     digest(&SHA256, secret.as_bytes()).as_ref().to_vec()
 }
 
@@ -187,12 +191,13 @@ impl App {
         self.sign_ins.as_ref()?.address.get().map(String::as_str)
     }
 
-    /// Says where browsers find us, once we listen.
+    /// Says where people find us, once we listen.
     pub fn found_at(&self, address: String) {
         if let Some(sign_ins) = &self.sign_ins {
             // Said once: a second word would change nothing.
-            let _ = sign_ins.address.set(address);
+            let _ = sign_ins.address.set(address.clone());
         }
+        let _ = self.found_at.set(address);
     }
 
     pub(in crate::app) fn sign_ins(&self) -> Result<&SignIns, Error> {

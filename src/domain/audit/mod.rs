@@ -20,8 +20,8 @@ use crate::{
         session::Client,
     },
     ids::{
-        AccessRequestId, LeaseId, LoginId, OffboardingId, PrincipalId, ProfileId, StandingRoleId,
-        TargetId, TokenId,
+        AccessRequestId, LeaseId, LoginId, NoticeId, OffboardingId, PrincipalId, ProfileId,
+        StandingRoleId, TargetId, TokenId,
     },
 };
 
@@ -430,6 +430,16 @@ pub enum Event {
     /// Sessions of a role that was gone already were ended.
     #[serde(rename = "sessions.ended")]
     SessionsEnded { target: String, lease_id: LeaseId, role: String, role_oid: u32, sessions: i64 },
+    /// Somebody had notices sent again that were given up: one, or those of a channel, or all.
+    #[serde(rename = "notice.replayed")]
+    NoticeReplayed { notice_id: Option<NoticeId>, channel: Option<String>, notices: u64 },
+    /// Somebody tried a channel; and why it was not told, if so.
+    #[serde(rename = "notice.tested")]
+    NoticeTested { channel: String, why: Option<String> },
+    /// What still waits for somebody: rotations that are overdue, roles that could not be removed, notices that
+    /// were given up.
+    #[serde(rename = "digest.made")]
+    DigestMade { rotations_overdue: Vec<String>, logins_stuck: Vec<String>, notices_dead: u64 },
     /// From now on nothing that was recorded before is removed.
     #[serde(rename = "caution.began")]
     CautionBegan { because: String },

@@ -59,7 +59,7 @@ const ROLES: [(&str, &[&str]); 5] = [
 ];
 
 /// Each route, who may use it, and the kind of the audit entry that it leaves if it changes something.
-const TABLE: [(&str, &str, For, Option<&str>); 84] = [
+const TABLE: [(&str, &str, For, Option<&str>); 88] = [
     ("get", "/healthz", Anyone, None),
     ("get", "/readyz", Anyone, None),
     ("get", "/v1/whoami", SignedIn, None),
@@ -104,6 +104,10 @@ const TABLE: [(&str, &str, For, Option<&str>); 84] = [
     ("post", "/v1/drift", PROFILES, None),
     ("post", "/v1/sweep", TARGETS, Some("sweep.asked")),
     ("post", "/v1/sweep/accept", TARGETS, Some("caution.ended")),
+    ("get", "/v1/notices", READ, None),
+    ("post", "/v1/notices/{id}/replay", TARGETS, Some("notice.replayed")),
+    ("post", "/v1/notices/replay", TARGETS, Some("notice.replayed")),
+    ("post", "/v1/notices/test", TARGETS, Some("notice.tested")),
     ("get", "/v1/identities", PEOPLE, None),
     ("post", "/v1/identities", PEOPLE, Some("certificate.added")),
     ("delete", "/v1/identities/{certificate}", PEOPLE, Some("certificate.removed")),
@@ -145,6 +149,10 @@ const TABLE: [(&str, &str, For, Option<&str>); 84] = [
     ("get", "/v1/audit/verify", AUDIT, None),
     ("get", "/v1/audit/export", AUDIT, None),
 ];
+
+/// A channel to be tried, where nobody listens.
+const CHANNEL: &str = "[[webhook]]\nname = \"walk\"\nurl = \"http://127.0.0.1:9/\"\n\
+    secret = \"whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=\"\nallow_private = true\ntopics = []\n";
 
 /// The routes of the description, as method and path.
 fn described() -> BTreeSet<(String, String)> {
@@ -226,9 +234,9 @@ async fn reviewer(world: &World) -> Person {
 
 #[tokio::test]
 async fn each_route_lets_in_whom_it_should_and_records_what_it_changes() {
-    let (world, provider) = world_with_provider("").await;
+    let (world, provider) = world_with_provider(CHANNEL).await;
     let member = world.person("member", &[]).await;
-    let deciders = [approver(&world, "member", &[]).await, approver(&world, "admin", &[]).await];
+    let deciders = [approver(&world, "member", &[]).await, approver(&world, "decider", &[]).await];
     let reviewer = reviewer(&world).await;
     for (method, path, who, changes) in &TABLE {
         for (caller, is_admin) in [(&member, false), (&world.admin, true)] {
@@ -263,7 +271,7 @@ async fn each_route_lets_in_whom_it_should_and_records_what_it_changes() {
 /// refusal says which right is missing.
 #[tokio::test]
 async fn each_role_opens_what_its_rights_are_for() {
-    let (world, provider) = world_with_provider("").await;
+    let (world, provider) = world_with_provider(CHANNEL).await;
     let mut file = "[administration]\n".to_owned();
     for (role, _) in ROLES {
         file += &format!("{role} = [\"group:{role}s\"]\n");
@@ -313,7 +321,7 @@ async fn each_role_opens_what_its_rights_are_for() {
 /// A job, though a rule makes its principal an administrator: whoever can change a workflow would be one.
 #[tokio::test]
 async fn a_ci_job_opens_nothing_that_takes_a_right() {
-    let ((world, provider), issuer) = (world_with_provider("").await, Issuer::start().await);
+    let ((world, provider), issuer) = (world_with_provider(CHANNEL).await, Issuer::start().await);
     let roles = "[administration]\nadmin = [\"ci:storefront-main\"]\n";
     let file = json!({ "name": "roles.toml", "text": roles });
     world.admin.post("/v1/apply", &file).await.expect(200);
@@ -341,7 +349,7 @@ async fn a_ci_job_opens_nothing_that_takes_a_right() {
 
 #[tokio::test]
 async fn without_a_good_token_every_route_is_closed_in_the_same_words() {
-    let (world, _provider) = world_with_provider("").await;
+    let (world, _provider) = world_with_provider(CHANNEL).await;
     let unknown = format!("pgv_{}_{}", "0".repeat(32), "a".repeat(43));
     let short = json!({ "name": "short", "principal": "person:short", "ttl": "1s" });
     let short = world.admin.post("/v1/tokens", &short).await.expect(201);

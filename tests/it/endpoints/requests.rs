@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use pgvalet::dev::provider::Provider;
+use pgvalet::{dev::provider::Provider, ids::NoticeId};
 use serde_json::{Value, json};
 
 use crate::{
@@ -29,6 +29,8 @@ pub(super) async fn request(
         about_emergencies(world, method, path).await
     } else if is_about_people(path) {
         about_people(world, provider, method, path).await
+    } else if path.starts_with("/v1/notices/") {
+        about_notices(world, path).await
     } else if path.starts_with("/v1/requests/") {
         about_agreement(world, caller, path).await
     } else if path.starts_with("/v1/identities") {
@@ -36,6 +38,26 @@ pub(super) async fn request(
     } else {
         about_the_rest(world, caller, method, path).await
     }
+}
+
+/// For a channel that no daemon has: so that what is sent again stays where it is.
+async fn about_notices(world: &World, path: &str) -> (String, Value) {
+    let id = NoticeId::new();
+    let mut state = world.on_state().await;
+    sqlx::query(
+        "INSERT INTO notice (id, channel, subject, topic, position, audit_id, body, created_at, waits_since, due_at, dead_at)
+         VALUES ($1, 'webhook:nowhere', 'test', 'digest', 0, $1, '{}', now(), now(), now(), now())",
+    )
+    .bind(id.uuid())
+    .execute(&mut state)
+    .await
+    .unwrap();
+    let body = match path {
+        "/v1/notices/replay" => json!({ "channel": "webhook:nowhere" }),
+        "/v1/notices/test" => json!({ "channel": "webhook:walk" }),
+        _ => Value::Null,
+    };
+    (path.replace("{id}", &id.to_string()), body)
 }
 
 /// A request that somebody else asked for if the caller is to decide about it, or their own.

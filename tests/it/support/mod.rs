@@ -1,19 +1,24 @@
 //! What the tests stand on.
 
+pub(crate) mod axe;
 pub(crate) mod books;
 pub(crate) mod browser;
 pub(crate) mod certificates;
 pub(crate) mod chaos;
+pub(crate) mod chromium;
 pub(crate) mod clients;
 pub(crate) mod daemon;
+pub(crate) mod hooks;
 pub(crate) mod issuer;
 pub(crate) mod kills;
+pub(crate) mod mails;
 pub(crate) mod otlp;
 pub(crate) mod people;
 pub(crate) mod postgres;
 pub(crate) mod sessions;
 pub(crate) mod shell;
 pub(crate) mod versions;
+pub(crate) mod webdriver;
 pub(crate) mod wire;
 pub(crate) mod world;
 

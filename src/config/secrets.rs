@@ -1,0 +1,40 @@
+//! Secrets of the file: written into it, or in a file of their own, which its text names.
+
+use std::{fs, path::Path};
+
+use zeroize::Zeroizing;
+
+use crate::{
+    document::{Table, TextSource},
+    secret::Secret,
+};
+
+/// The secret under a key, without the white space around it.
+pub(in crate::config) fn read(
+    table: &mut Table,
+    key: &'static str,
+    folder: &Path,
+) -> Option<Secret<String>> {
+    match table.text_or_file(key)? {
+        TextSource::Inline(text) => Some(Secret::new(text.as_str().to_owned())),
+        TextSource::File(file) => {
+            let text = read_file(table, key, &folder.join(file))?;
+            Some(Secret::new(text.trim().to_owned()))
+        }
+    }
+}
+
+/// What is in a file that is named under a key.
+pub(in crate::config) fn read_file(
+    table: &Table,
+    key: &str,
+    file: &Path,
+) -> Option<Zeroizing<String>> {
+    let fault = match fs::read_to_string(file).map(Zeroizing::new) {
+        Ok(text) if !text.trim().is_empty() => return Some(text),
+        Ok(_) => format!("{} is empty", file.display()),
+        Err(error) => format!("{} cannot be read: {error}", file.display()),
+    };
+    table.fault(key, &fault);
+    None
+}
