@@ -191,3 +191,19 @@ fn secret_row(secret: &StandingSecret) -> Vec<String> {
         proof,
     ]
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_of_somebody_else_stays_one_cell_and_no_markup() {
+        let hostile = "a|b\n# c <img src=x> [d](e) `f` \u{1b}[31m";
+        let safe = cell(hostile);
+        assert!(!safe.contains('\n') && !safe.contains('\u{1b}'), "{safe}");
+        for letter in ["|", "#", "<", ">", "[", "]", "`"] {
+            let escaped = format!("\\{letter}");
+            assert_eq!(safe.matches(letter).count(), safe.matches(&escaped).count(), "{safe}");
+        }
+    }
+}

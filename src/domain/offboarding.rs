@@ -162,3 +162,126 @@ pub fn mentions(
     places.extend(held.map(|(role, _)| format!("administration.{}", role.as_str())));
     places.into_iter().map(|place| Mention { place, rule: rule.clone() }).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        domain::{lease::Cause, profile_file},
+        ids::{LeaseId, TargetId},
+    };
+
+    const FILE: &str = r#"
+[target.shop]
+host = "127.0.0.1"
+admin = { user = "pgvalet_admin", password = { env = "X" } }
+databases = ["shop"]
+
+[profile.shop-read]
+target = "shop"
+database = "shop"
+preset = "readonly"
+schemas = ["public"]
+ttl = "1h"
+[profile.shop-read.access]
+allow = ["person:ann", "group:ann"]
+
+[profile.shop-write]
+target = "shop"
+database = "shop"
+preset = "readwrite"
+schemas = ["public"]
+ttl = "1h"
+[profile.shop-write.access]
+allow = ["person:anna"]
+approval = { from = ["person:ann", "person:bob"], count = 1 }
+
+[standing-role.api]
+profile = "shop-read"
+[standing-role.api.access]
+allow = ["service:ann", "person:ann"]
+
+[administration]
+auditor = ["person:ann"]
+operator = ["group:dba"]
+"#;
+
+    #[test]
+    fn each_place_that_names_them_is_told_and_no_other() {
+        let file = profile_file::read("profiles.toml", FILE).map_err(|faults| faults.to_string());
+        let file = file.unwrap();
+        let administration = file.administration.unwrap();
+        let who = "person:ann".parse().unwrap();
+        let found = mentions(&who, &file.profiles, &file.standing_roles, &administration);
+        let places: Vec<_> = found.iter().map(|mention| mention.place.as_str()).collect();
+        let wanted = [
+            "profile.shop-read.access.allow",
+            "profile.shop-write.access.approval",
+            "standing-role.api.access.allow",
+            "administration.auditor",
+        ];
+        assert_eq!(places, wanted);
+        assert!(found.iter().all(|mention| mention.rule == "person:ann"));
+    }
+
+    fn lease(target: &str, state: State, blocked_by: Option<&str>) -> Lease {
+        let at = DateTime::from_timestamp(1_700_000_000, 0).unwrap();
+        Lease {
+            id: LeaseId::new(),
+            state,
+            cause: Some(Cause::Revoked),
+            profile_id: None,
+            profile: "shop-read".to_owned(),
+            target_id: TargetId::new(),
+            target: target.to_owned(),
+            database: "shop".to_owned(),
+            group_role: "pgvg_shop_read".to_owned(),
+            principal_id: PrincipalId::new(),
+            principal: "person:ann".to_owned(),
+            tool: "psql".to_owned(),
+            reason: None,
+            ticket: None,
+            job: None,
+            role_name: None,
+            created_at: at,
+            expires_at: at,
+            max_expires_at: at,
+            ended_at: None,
+            blocked_by: blocked_by.map(str::to_owned),
+            proof: None,
+        }
+    }
+
+    #[test]
+    fn what_is_left_is_told_by_target_with_what_stands_in_the_way() {
+        let leases = [
+            lease("a", State::Revoked, None),
+            lease("b", State::Revoking, Some("it is away")),
+            lease("b", State::Revoking, Some("it is away")),
+            lease("c", State::Revoking, None),
+        ];
+        let secret = |target, state, replaced| KnownSecret {
+            standing_role: "api".to_owned(),
+            read_at: DateTime::from_timestamp(1_700_000_000, 0).unwrap(),
+            lease: lease(target, state, None),
+            replaced,
+            blocked_by: Some("no login can be made".to_owned()),
+        };
+        let secrets = [
+            secret("a", State::Revoked, true),
+            secret("c", State::Active, false),
+            secret("d", State::Revoking, true),
+        ];
+        let left: Vec<_> = pending(&leases, &secrets).into_iter().collect();
+        let wanted = [
+            ("b", 2, vec!["it is away"]),
+            ("c", 2, vec!["no login can be made"]),
+            ("d", 1, Vec::new()),
+        ];
+        let wanted = wanted.map(|(target, leases, why)| {
+            let why = why.into_iter().map(str::to_owned).collect();
+            (target.to_owned(), Pending { leases, why })
+        });
+        assert_eq!(left, wanted);
+    }
+}

@@ -166,7 +166,15 @@ async fn whatever_they_sign_in_with_is_refused_and_what_still_names_them_is_list
         .await;
     let groups = json!({ "groups": ["registrars"] });
     world.admin.put("/v1/principals/person:ada/groups", &groups).await.expect(204);
-    world.person("bob", &[]).await;
+    let bob = world.person("bob", &[]).await;
+    let needs = json!({ "approval": {
+        "steps": [{ "from": ["anyone"], "count": 1 }], "lapse_after": "1h", "use_within": "1h",
+    } });
+    world.put_profile("acme", json!({ "conditions": needs })).await;
+    let asked = bob.ask(&world.profile("acme"), json!({})).await.expect(202);
+    let approve = format!("/v1/requests/{}/approve", asked["id"].as_str().unwrap());
+    ada.post(&approve, &json!({})).await.expect(200);
+    let own = ada.ask(&world.profile("acme"), json!({})).await.expect(202);
     let lent = json!({ "name": "for bob", "principal": "person:bob" });
     ada.post("/v1/tokens", &lent).await.expect(201);
     ada.post("/v1/emergency-codes", &json!({ "person": "person:bob" })).await.expect(201);
@@ -209,6 +217,10 @@ async fn whatever_they_sign_in_with_is_refused_and_what_still_names_them_is_list
     assert_eq!(report["shut_out"]["tokens"], 1);
     assert_eq!(report["shut_out"]["identities"].as_array().unwrap().len(), 1);
     assert_eq!(report["codes_withdrawn"], json!(["person:bob"]));
+    assert_eq!(report["requests_withdrawn"], json!([own["id"]]));
+    assert_eq!(report["approvals_given"].as_array().unwrap().len(), 1, "{report}");
+    assert_eq!(report["approvals_given"][0]["request_id"], asked["id"]);
+    assert_eq!(report["approvals_given"][0]["principal"], "person:bob");
     let places: Vec<_> = report["still_named"]
         .as_array()
         .unwrap()

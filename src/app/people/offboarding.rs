@@ -237,20 +237,21 @@ impl App {
             let now = self.clock.now();
             let mut tx = self.store.begin().await?;
             self.end_leases(&mut tx, Author::Pgvalet, &leases).await?;
-            if tx.finish_offboarding(offboarding.id, now).await?
-                && let Some((principal, _)) = tx.lock_principal(offboarding.principal_id).await?
-            {
+            let finished = tx.finish_offboarding(offboarding.id, now).await?;
+            if finished {
+                let id = offboarding.principal_id;
+                let principal = self.store.principal_of_id(id).await?;
                 let event = Event::OffboardingFinished {
                     offboarding_id: offboarding.id,
-                    principal_id: principal.id,
-                    principal: principal.to_string(),
+                    principal_id: id,
+                    principal: principal.map_or_else(|| id.to_string(), |one| one.to_string()),
                 };
                 tx.audit(&Author::Pgvalet.entry(now, event)).await?;
             }
             tx.commit().await?;
-            self.nudges.audit.notify_one();
-            if !leases.is_empty() {
+            if finished || !leases.is_empty() {
                 self.nudges.leases.notify_one();
+                self.nudges.audit.notify_one();
             }
         }
         Ok(())
