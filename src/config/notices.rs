@@ -1,6 +1,8 @@
 //! Who is told of what happens: `[notices]`, `[[webhook]]` and `[mail]`.
 
-use std::{collections::BTreeSet, fmt::Write, net::IpAddr, path::Path, time::Duration};
+use std::{
+    collections::BTreeSet, convert::Infallible, fmt::Write, net::IpAddr, path::Path, time::Duration,
+};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use lettre::{Address, message::Mailbox};
@@ -139,7 +141,7 @@ fn read_webhook(table: &mut Table, folder: &Path) -> Option<WebhookConfig> {
     table.require(&["name", "url", "secret"]);
     let name = table.parsed("name", "a name, such as \"pager\"", str::parse::<Name>);
     let allow_private = table.boolean("allow_private").unwrap_or(false);
-    let url = table.parsed("url", WRITE_WEBHOOK, |text| parse_webhook(text, allow_private));
+    let url = read_url(table, WRITE_WEBHOOK, |text| parse_webhook(text, allow_private));
     let secrets = secrets::read(table, "secret", folder).and_then(|text| {
         let read = read_secrets(&text);
         if read.is_none() {
@@ -161,6 +163,21 @@ fn read_webhook(table: &mut Table, folder: &Path) -> Option<WebhookConfig> {
         ca,
         timeout,
     })
+}
+
+/// An address, which is not shown: there may be a secret in it. What is wrong with it is said all the same.
+fn read_url(
+    table: &mut Table,
+    write: &str,
+    parse: impl FnOnce(&str) -> Result<Url, &'static str>,
+) -> Option<Url> {
+    match table.parsed("url", write, |text| Ok::<_, Infallible>(parse(text)))? {
+        Ok(url) => Some(url),
+        Err(why) => {
+            table.fault("url", &format!("the value cannot be used: {why}; write {write}"));
+            None
+        }
+    }
 }
 
 /// The address of a webhook. A name is looked up, and judged, whenever it is connected to.
@@ -220,7 +237,7 @@ fn read_authorities(table: &mut Table, folder: &Path) -> Option<String> {
 
 fn read_mail(table: &mut Table, folder: &Path) -> Option<MailConfig> {
     table.require(&["url", "from", "to"]);
-    let url = table.parsed("url", WRITE_SERVER, parse_server);
+    let url = read_url(table, WRITE_SERVER, parse_server);
     let allow_plaintext = table.boolean("allow_plaintext").unwrap_or(false);
     let password = secrets::read(table, "password", folder);
     let ca = read_authorities(table, folder);

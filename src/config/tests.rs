@@ -261,10 +261,15 @@ fn the_example_holds() {
     let (dir, path) = folder(&switched.join("\n"));
     fs::write(dir.path().join("state-url.secret"), "postgres://x").unwrap();
     fs::write(dir.path().join("client.secret"), "s3cr3t").unwrap();
+    fs::write(dir.path().join("mail.secret"), "s3cr3t").unwrap();
+    let signs = format!("whsec_{}", "A".repeat(40));
+    fs::write(dir.path().join("pager.secret"), signs).unwrap();
     MasterKeys::generate_file(&dir.path().join("master.key"), key(1)).unwrap();
     let issuer = rcgen::KeyPair::generate().unwrap();
     let issuer = rcgen::CertifiedIssuer::self_signed(authority(), issuer).unwrap();
-    fs::write(dir.path().join("clients-ca.pem"), issuer.pem()).unwrap();
+    for authority in ["clients-ca.pem", "hooks-ca.pem", "mail-ca.pem"] {
+        fs::write(dir.path().join(authority), issuer.pem()).unwrap();
+    }
     fs::write(dir.path().join("clients.crl"), revoked(&issuer)).unwrap();
     let own = rcgen::generate_simple_self_signed(["pgvalet.example".to_owned()]).unwrap();
     fs::write(dir.path().join("tls.crt"), own.cert.pem()).unwrap();
