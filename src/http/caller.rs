@@ -84,7 +84,8 @@ impl FromRequestParts<Arc<App>> for SignedIn {
     }
 }
 
-fn another_page() -> Failure {
+/// A cookie came with a request that no page of ours made.
+pub(in crate::http) fn another_page() -> Failure {
     let detail = "a cookie speaks for pages of pgvalet itself, and this request comes from elsewhere: send a token";
     Failure::new(StatusCode::FORBIDDEN, "another_page", detail)
 }

@@ -76,6 +76,15 @@ fn is_protected(app: &App) -> bool {
     app.own_address().is_some_and(|address| address.starts_with("https://"))
 }
 
+/// Is a page opened, as a whole and in a tab of its own? Then it does not matter whose link led there: what is
+/// opened changes nothing, and nobody else can read it or put it into a frame.
+pub(in crate::http) fn is_opened(method: &Method, headers: &HeaderMap) -> bool {
+    let says = |name: &'static str, word: &str| headers.get(name).is_some_and(|said| said == word);
+    matches!(*method, Method::GET | Method::HEAD)
+        && says("sec-fetch-mode", "navigate")
+        && says("sec-fetch-dest", "document")
+}
+
 /// May a cookie speak for this request? One that only reads, if no page of somebody else's made it; one that
 /// changes something, if a page of ours did: the browser says so, and no page can make it say otherwise.
 pub(in crate::http) fn may_speak(method: &Method, headers: &HeaderMap, app: &App) -> bool {
@@ -104,6 +113,24 @@ fn origin_of(address: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_page_is_opened_by_whichever_link_and_sent_to_by_none() {
+        let headers = |mode: &'static str, dest: &'static str| {
+            let headers = [("sec-fetch-mode", mode), ("sec-fetch-dest", dest)];
+            headers
+                .map(|(name, value)| {
+                    (header::HeaderName::from_static(name), HeaderValue::from_static(value))
+                })
+                .into_iter()
+                .collect::<HeaderMap>()
+        };
+        assert!(is_opened(&Method::GET, &headers("navigate", "document")));
+        assert!(!is_opened(&Method::POST, &headers("navigate", "document")));
+        assert!(!is_opened(&Method::GET, &headers("navigate", "iframe")));
+        assert!(!is_opened(&Method::GET, &headers("no-cors", "image")));
+        assert!(!is_opened(&Method::GET, &HeaderMap::new()));
+    }
 
     #[test]
     fn an_origin_has_no_path() {

@@ -15,7 +15,7 @@ use axum::{
 use tracing::{Instrument as _, Span, field};
 
 use crate::{
-    http::{pages::Page, problem::Failure},
+    http::{pages, problem::Failure},
     ids::RequestId,
     telemetry::{metrics::Metrics, trace},
 };
@@ -38,6 +38,7 @@ pub(in crate::http) async fn pass(
     let route = request.extensions().get::<MatchedPath>().cloned();
     let route = route.as_ref().map_or("none", MatchedPath::as_str);
     let path = request.uri().path().to_owned();
+    let wants_page = wants_page(&path, request.headers());
     let known_method = trace::known_method(method.as_str());
     let traced = trace::http_request(known_method, route, &id, |name| {
         Some(request.headers().get(name)?.to_str().ok()?.to_owned())
@@ -54,7 +55,7 @@ pub(in crate::http) async fn pass(
     );
     let answered = traced.clone();
     async {
-        let mut response = written(next.run(request).await, id, &path);
+        let mut response = written(next.run(request).await, id, (&path, wants_page));
         finish_headers(&path, id, response.headers_mut());
         let status = response.status().as_u16();
         metrics.http_answered(known_method, route, status, began.elapsed());
@@ -74,25 +75,19 @@ pub(in crate::http) async fn pass(
     .await
 }
 
-/// The answer itself if it is a success, or a page; else its problem document, with the headers that it had. For
-/// provisioning that has a form of its own.
-fn written(response: Response, id: RequestId, path: &str) -> Response {
+/// The answer itself if it is a success; else what is wrong, with the headers that it had: as a page to somebody who
+/// looks at one, as a problem document to all others but provisioning, which has a form of its own.
+fn written(response: Response, id: RequestId, (path, wants_page): (&str, bool)) -> Response {
     let status = response.status();
-    if response.extensions().get::<Page>().is_some() {
-        if let Some(failure) = response.extensions().get::<Failure>() {
-            failure.log(id);
-        }
+    let failure = response.extensions().get::<Failure>().cloned();
+    if failure.is_none() && !status.is_client_error() && !status.is_server_error() {
         return response;
     }
-    if !status.is_client_error() && !status.is_server_error() {
-        return response;
-    }
-    let failure = response
-        .extensions()
-        .get::<Failure>()
-        .cloned()
-        .unwrap_or_else(|| Failure::of_status(status));
+    let failure = failure.unwrap_or_else(|| Failure::of_status(status));
     failure.log(id);
+    if wants_page || pages::is_page(&response) {
+        return pages::failed(&failure, id, path);
+    }
     let is_scim = path.starts_with("/scim/");
     let mut document = if is_scim { failure.render_scim() } else { failure.render(id) };
     // Only this one is not ours to know: axum adds it to a 405.
@@ -100,6 +95,14 @@ fn written(response: Response, id: RequestId, path: &str) -> Response {
         document.headers_mut().insert(header::ALLOW, allow.clone());
     }
     document
+}
+
+/// Does a browser ask, for a person to look at? Programs say what they take, or nothing.
+fn wants_page(path: &str, headers: &HeaderMap) -> bool {
+    let is_for_programs =
+        ["/v1", "/scim", "/openapi.json"].iter().any(|begin| path.starts_with(begin));
+    let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok());
+    !is_for_programs && accept.is_some_and(|accept| accept.contains("text/html"))
 }
 
 fn finish_headers(path: &str, id: RequestId, headers: &mut HeaderMap) {

@@ -143,6 +143,21 @@ impl Failure {
         &self.0.detail
     }
 
+    /// Its code.
+    pub(in crate::http) const fn code(&self) -> &'static str {
+        self.0.code
+    }
+
+    /// Each thing that is wrong with the request.
+    pub(in crate::http) fn faults(&self) -> &[ProblemFault] {
+        &self.0.faults
+    }
+
+    /// When to try again.
+    pub(in crate::http) const fn retry_after_seconds(&self) -> Option<u64> {
+        self.0.retry_after_seconds
+    }
+
     /// What is told to a provider that provisions people (RFC 7644, 3.12), which knows statuses and words of its
     /// own.
     pub(in crate::http) fn render_scim(&self) -> Response {
@@ -171,7 +186,8 @@ impl Failure {
         response
     }
 
-    fn finish(&self, headers: &mut HeaderMap) {
+    /// The headers that go with it, whatever form it has.
+    pub(in crate::http) fn finish(&self, headers: &mut HeaderMap) {
         if self.0.status == StatusCode::UNAUTHORIZED {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }

@@ -52,6 +52,7 @@ mod matrix;
 mod metrics;
 mod otlp;
 mod owned;
+mod pages;
 mod playground;
 mod policies;
 mod private_state;

@@ -9,6 +9,7 @@ pub mod context;
 pub mod grant;
 pub mod preset;
 pub mod rls;
+pub mod sentence;
 
 use self::{check::Check, context::Template, grant::Grant, rls::TableRls};
 use crate::domain::words::words;

@@ -57,6 +57,17 @@ async fn a_person_signs_in_sees_their_leases_and_signs_out() {
     let front = browser.get("/").await;
     assert!(front.text.contains("<strong>person:ada</strong>, in acme"), "{}", front.text);
     assert!(front.text.contains("no live leases"), "{}", front.text);
+    // A link of anybody's leads here; what is not a whole page is not shown to it.
+    for (mode, destination, status) in
+        [("navigate", "document", 200), ("navigate", "iframe", 403), ("no-cors", "image", 403)]
+    {
+        let headers = [
+            ("sec-fetch-site", "cross-site"),
+            ("sec-fetch-mode", mode),
+            ("sec-fetch-dest", destination),
+        ];
+        assert_eq!(browser.send(Method::GET, "/", &headers).await.status, status, "{mode}");
+    }
     let policy = front.headers["content-security-policy"].to_str().unwrap();
     assert!(policy.starts_with("default-src 'none'; style-src 'self'"), "{policy}");
     assert_eq!(front.headers["cache-control"], "no-store");
@@ -81,7 +92,9 @@ async fn a_person_signs_in_sees_their_leases_and_signs_out() {
         assert_eq!(browser.send(Method::POST, "/sign-out", &headers).await.status, 403);
     }
     let ours = [("origin", world.daemon.url.as_str())];
-    let out = browser.send(Method::POST, "/sign-out", &ours).await;
+    assert_eq!(browser.post("/sign-out", &[], &ours).await.status, 403);
+    let token = browser.form_token().await;
+    let out = browser.post("/sign-out", &[("form_token", &token)], &ours).await;
     assert_eq!((out.status, browser.session()), (303, None), "{}", out.text);
     browser.cookies.borrow_mut().insert("pgvalet".to_owned(), session);
     assert!(browser.get("/").await.text.contains("href=\"/sign-in\""), "it is over here too");

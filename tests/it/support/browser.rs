@@ -94,7 +94,14 @@ impl Browser {
     ) -> Shown {
         let url =
             if path.starts_with('/') { format!("{}{path}", self.base) } else { path.to_owned() };
-        let mut request = self.http.request(method, url);
+        self.carry_out(self.http.request(method, url), headers).await
+    }
+
+    async fn carry_out(
+        &self,
+        mut request: reqwest::RequestBuilder,
+        headers: &[(&'static str, &str)],
+    ) -> Shown {
         let cookies: Vec<_> =
             self.cookies.borrow().iter().map(|(name, value)| format!("{name}={value}")).collect();
         if !cookies.is_empty() {
@@ -117,6 +124,25 @@ impl Browser {
         let (status, headers) = (answer.status().as_u16(), answer.headers().clone());
         let location = headers.get(header::LOCATION).map(|to| to.to_str().unwrap().to_owned());
         Shown { status, text: answer.text().await.unwrap(), location, headers }
+    }
+
+    /// Sends a form as a page of ours does, or as one that only says so.
+    pub(crate) async fn post(
+        &self,
+        path: &str,
+        fields: &[(&str, &str)],
+        headers: &[(&'static str, &str)],
+    ) -> Shown {
+        let request = self.http.post(format!("{}{path}", self.base)).body(form(fields));
+        let request = request.header(header::CONTENT_TYPE, "application/x-www-form-urlencoded");
+        self.carry_out(request, headers).await
+    }
+
+    /// What the forms of its pages carry.
+    pub(crate) async fn form_token(&self) -> String {
+        let front = self.get("/").await.text;
+        let (_, behind) = front.split_once("name=\"form_token\" value=\"").unwrap();
+        behind.split('"').next().unwrap().to_owned()
     }
 
     /// Sets out to sign in; gives where the provider was asked.

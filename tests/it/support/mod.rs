@@ -1,9 +1,11 @@
 //! What the tests stand on.
 
+pub(crate) mod axe;
 pub(crate) mod books;
 pub(crate) mod browser;
 pub(crate) mod certificates;
 pub(crate) mod chaos;
+pub(crate) mod chromium;
 pub(crate) mod clients;
 pub(crate) mod daemon;
 pub(crate) mod issuer;
@@ -14,6 +16,7 @@ pub(crate) mod postgres;
 pub(crate) mod sessions;
 pub(crate) mod shell;
 pub(crate) mod versions;
+pub(crate) mod webdriver;
 pub(crate) mod wire;
 pub(crate) mod world;
 
