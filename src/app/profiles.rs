@@ -9,6 +9,7 @@ use crate::{
         name::Name,
         plan::{self, Action},
         profile::{self, Profile, ProfileSpec},
+        request::Request,
     },
     identity::{Admin, Caller},
     ids::ProfileId,
@@ -34,6 +35,16 @@ impl App {
     pub async fn profile(&self, caller: &Caller, name: &Name) -> Result<Profile, Error> {
         let profiles = self.profiles(caller).await?;
         Error::unless_found("profile", name, profiles, |profile| &profile.spec.name)
+    }
+
+    /// The profile that a request is for, as it is now; none once it was removed. Whoever may see the request may
+    /// see it: it is what they think about.
+    ///
+    /// # Errors
+    /// If our database does not answer.
+    pub async fn profile_of_request(&self, request: &Request) -> Result<Option<Profile>, Error> {
+        let name = request.profile.parse().map_err(Error::internal)?;
+        Ok(self.store.profile(&name).await?)
     }
 
     /// Records a profile, or changes it, and makes its group role and grants on its target. True if

@@ -2,13 +2,18 @@
 
 use std::sync::Arc;
 
-use axum::{Router, extract::State, response::Response, routing::get};
+use axum::{
+    Router,
+    extract::State,
+    response::{IntoResponse as _, Redirect, Response},
+    routing::get,
+};
 use maud::{Markup, html};
 use uuid::Uuid;
 
 use crate::{
     api::problem::ProblemFault,
-    app::App,
+    app::{App, requests::Outcome},
     domain::{
         access::{Asked, Wish},
         name::Name,
@@ -20,6 +25,7 @@ use crate::{
             credential,
             form::{Fields, Sent},
             layout::{facts, page, text},
+            requests,
             visitor::Visitor,
         },
         parameters::Path,
@@ -53,8 +59,10 @@ async fn ask(
     let asked = wish(&name, &fields)?;
     // The same form sent twice, as a reload does, makes one lease.
     let key = fields.text("once");
-    let answer = app.ask(&visitor.caller, &visitor.origin, asked, key).await?;
-    Ok(credential::handed_out(answer, &visitor))
+    Ok(match app.ask(&visitor.caller, &visitor.origin, asked, key).await? {
+        Outcome::Issued(answer) => credential::handed_out(*answer, &visitor),
+        Outcome::Waits(request) => Redirect::to(&requests::address(request.id)).into_response(),
+    })
 }
 
 fn wish(profile: &Name, fields: &Fields) -> Result<Asked, Failure> {
@@ -64,6 +72,7 @@ fn wish(profile: &Name, fields: &Fields) -> Result<Asked, Failure> {
         tool: Some(fields.text("tool").unwrap_or(TOOL)),
         reason: fields.lines("reason"),
         ticket: fields.text("ticket").map(str::to_owned),
+        start_at: None,
     };
     Asked::check(wish)
         .map_err(|faults| Failure::invalid(faults.into_iter().map(ProblemFault::from).collect()))
@@ -80,12 +89,15 @@ pub(in crate::http::pages) fn what_it_permits(spec: &ProfileSpec) -> Markup {
 
 fn form(spec: &ProfileSpec, visitor: &Visitor) -> Markup {
     let needs_reason = spec.reason == Reason::Required;
+    let needs_ticket = spec.conditions.ticket == Reason::Required;
+    let approval = spec.conditions.approval.as_ref();
     html! {
         (what_it_permits(spec))
         (facts(&[
             ("Database", Some(html! { code { (spec.database) } " on " (spec.target) })),
             ("Usual length", text(&spec.ttl.to_string())),
             ("Longest", text(&spec.max_ttl.to_string())),
+            ("Must agree", approval.and_then(|needs| text(&needs.in_words()))),
         ]))
         form.fields method="post" {
             (visitor.form_token)
@@ -95,8 +107,8 @@ fn form(spec: &ProfileSpec, visitor: &Visitor) -> Markup {
             p.hint #ttl-hint { "Such as 15m or 1h 30m; at most " (spec.max_ttl) "." }
             label for="reason" { "Why" @if !needs_reason { " (may be left out)" } }
             textarea #reason name="reason" rows="2" maxlength="1000" required[needs_reason] {}
-            label for="ticket" { "Ticket (may be left out)" }
-            input #ticket name="ticket" maxlength="200" autocomplete="off";
+            label for="ticket" { "Ticket" @if !needs_ticket { " (may be left out)" } }
+            input #ticket name="ticket" maxlength="200" autocomplete="off" required[needs_ticket];
             label for="tool" { "Tool" }
             input #tool name="tool" value=(TOOL) required autocomplete="off" autocapitalize="none" aria-describedby="tool-hint";
             p.hint #tool-hint { "What will use the login. Its name becomes a part of the login's." }

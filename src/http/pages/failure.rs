@@ -18,9 +18,13 @@ pub(in crate::http) fn failed(failure: &Failure, id: RequestId, path: &str) -> R
         _ => failure.detail(),
     };
     let body = html! {
-        p role="alert" { (sentence(detail)) }
-        @if faults.len() > 1 {
-            ul { @for fault in faults { li { code { (fault.at) } ": " (fault.message) } } }
+        @if let [fault] = faults {
+            p role="alert" { code { (fault.at) } ": " (fault.message) "." }
+        } @else {
+            p role="alert" { (sentence(detail)) }
+            @if !faults.is_empty() {
+                ul { @for fault in faults { li { code { (fault.at) } ": " (fault.message) } } }
+            }
         }
         (next)
         p.aside { "If you ask somebody about this: it was request " code { (id) } "." }

@@ -11,15 +11,16 @@ use axum::{
 use maud::{Markup, html};
 
 use crate::{
-    app::{App, LeaseFilter},
+    app::{App, LeaseFilter, requests::Wished},
     domain::{
         lease::{Lease, State as LeaseState},
         profile::Profile,
+        request::Request,
     },
     http::{
         pages::{
             layout::{At, page},
-            leases,
+            leases, requests,
             visitor::{Anybody, Visitor},
         },
         problem::Failure,
@@ -28,6 +29,9 @@ use crate::{
 
 /// Leases shown at most: a page is read by a person.
 const MOST_LEASES: i64 = 50;
+
+/// The newest of each kind: the API and `pgvalet requests` list all.
+const MOST_REQUESTS: i64 = 20;
 
 /// The routes of this file.
 pub(in crate::http::pages) fn routes() -> Router<Arc<App>> {
@@ -62,12 +66,20 @@ async fn signed_in(app: &App, visitor: &Visitor) -> Result<Response, Failure> {
         ..LeaseFilter::default()
     };
     let leases = app.leases(caller, filter, None, MOST_LEASES).await?;
+    let to_decide = Wished { to_decide: true, ..Wished::default() };
+    let to_decide = app.requests(caller, &to_decide, None, MOST_REQUESTS).await?;
+    let own = Wished { own: true, ..Wished::default() };
+    let own = app.requests(caller, &own, None, MOST_REQUESTS).await?;
     let mut profiles = app.profiles(caller).await?;
     profiles
         .retain(|profile| profile.spec.allow.iter().any(|rule| rule.matches(caller.principal())));
     let body = html! {
         (whoever(visitor))
+        @if !to_decide.is_empty() {
+            (listed("decide", "What waits for your decision", &to_decide, visitor))
+        }
         (live(&leases, visitor))
+        @if !own.is_empty() { (listed("requests", "Your requests", &own, visitor)) }
         (to_ask_for(&profiles))
     };
     Ok(page("Your access", Some(visitor), &body))
@@ -98,6 +110,17 @@ fn live(leases: &[Lease], visitor: &Visitor) -> Markup {
                 ul.items {
                     @for lease in leases { li { (leases::in_short(lease, visitor)) } }
                 }
+            }
+        }
+    }
+}
+
+fn listed(id: &str, title: &str, requests: &[Request], visitor: &Visitor) -> Markup {
+    html! {
+        section aria-labelledby=(id) {
+            h2 #(id) { (title) }
+            ul.items {
+                @for request in requests { li { (requests::in_short(request, visitor)) } }
             }
         }
     }

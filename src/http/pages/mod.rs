@@ -5,12 +5,15 @@
 //! uses nothing up. What changes something is sent by a form of ours: [`form`] says how that is known.
 
 mod ask;
+mod claim;
 mod credential;
+mod decision;
 mod failure;
 mod form;
 mod front;
 mod layout;
 mod leases;
+mod requests;
 mod sign_in;
 mod visitor;
 
@@ -30,6 +33,8 @@ pub(in crate::http) fn routes() -> Router<Arc<App>> {
         .merge(front::routes())
         .merge(sign_in::routes())
         .merge(ask::routes())
+        .merge(requests::routes())
+        .merge(claim::routes())
         .merge(leases::routes())
         .layer(middleware::map_response(layout::mark))
         .route("/page.css", get(style))

@@ -3,3 +3,4 @@
 
 mod forged;
 mod leases;
+mod requests;

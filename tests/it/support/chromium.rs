@@ -197,10 +197,10 @@ impl Window {
         !self.driver.find(&with_words(words)).await.is_empty()
     }
 
-    /// Writes into a field.
-    pub(crate) async fn fill(&self, name: &str, text: &str) {
-        let found = self.driver.find(&format!("//*[@name='{name}']")).await;
-        let [field] = found.as_slice() else { panic!("{} of `{name}` are there", found.len()) };
+    /// Writes into the field of this id.
+    pub(crate) async fn fill(&self, id: &str, text: &str) {
+        let found = self.driver.find(&format!("//*[@id='{id}']")).await;
+        let [field] = found.as_slice() else { panic!("{} of `{id}` are there", found.len()) };
         self.driver.write(field, text).await;
     }
 
