@@ -82,7 +82,6 @@ fn wish(profile: &Name, fields: &Fields) -> Result<Asked, Failure> {
 pub(in crate::http::pages) fn what_it_permits(spec: &ProfileSpec) -> Markup {
     html! {
         @if !spec.description.is_empty() { p { (spec.description) } }
-        p { "It permits:" }
         ul { @for one in sentence::permits(spec) { li { (one) } } }
     }
 }
@@ -92,7 +91,10 @@ fn form(spec: &ProfileSpec, visitor: &Visitor) -> Markup {
     let needs_ticket = spec.conditions.ticket == Reason::Required;
     let approval = spec.conditions.approval.as_ref();
     html! {
-        (what_it_permits(spec))
+        section aria-labelledby="permits" {
+            h2 #permits { "What it permits" }
+            (what_it_permits(spec))
+        }
         (facts(&[
             ("Database", Some(html! { code { (spec.database) } " on " (spec.target) })),
             ("Usual length", text(&spec.ttl.to_string())),

@@ -26,20 +26,20 @@ use crate::{
 const PURPOSE: &[u8] = b"pgvalet: a form of this session";
 
 /// What a form carries to show that a page of its session made it.
-pub(in crate::http::pages) struct FormToken(Secret<String>);
+pub(in crate::http) struct FormToken(Secret<String>);
 
 impl FormToken {
     /// The field that it is in.
-    pub(in crate::http::pages) const FIELD: &str = "form_token";
+    pub(in crate::http) const FIELD: &str = "form_token";
 
     /// The token of the session that this cookie is.
-    pub(in crate::http::pages) fn of(session: &Secret<String>) -> Self {
+    pub(in crate::http) fn of(session: &Secret<String>) -> Self {
         let key = hmac::Key::new(hmac::HMAC_SHA256, session.expose().as_bytes());
         Self(Secret::new(URL_SAFE_NO_PAD.encode(hmac::sign(&key, PURPOSE))))
     }
 
     /// As it stands in the form.
-    pub(in crate::http::pages) fn text(&self) -> &str {
+    pub(in crate::http) fn text(&self) -> &str {
         self.0.expose()
     }
 
@@ -49,27 +49,27 @@ impl FormToken {
 }
 
 /// What a form sent: each field once.
-pub(in crate::http::pages) struct Fields(Vec<(String, String)>);
+pub(in crate::http) struct Fields(Vec<(String, String)>);
 
 impl Fields {
     /// What was written into a field; none if it is empty.
-    pub(in crate::http::pages) fn text(&self, name: &str) -> Option<&str> {
+    pub(in crate::http) fn text(&self, name: &str) -> Option<&str> {
         let found = self.0.iter().find(|(seen, _)| seen == name);
         found.map(|(_, value)| value.trim()).filter(|value| !value.is_empty())
     }
 
     /// The same with the line breaks that programs expect: browsers send those of another age.
-    pub(in crate::http::pages) fn lines(&self, name: &str) -> Option<String> {
+    pub(in crate::http) fn lines(&self, name: &str) -> Option<String> {
         self.text(name).map(|text| text.replace("\r\n", "\n"))
     }
 }
 
 /// A form of ours, and who sent it.
-pub(in crate::http::pages) struct Sent {
+pub(in crate::http) struct Sent {
     /// Who.
-    pub(in crate::http::pages) visitor: Visitor,
+    pub(in crate::http) visitor: Visitor,
     /// What.
-    pub(in crate::http::pages) fields: Fields,
+    pub(in crate::http) fields: Fields,
 }
 
 impl FromRequest<Arc<App>> for Sent {

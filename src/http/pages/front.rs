@@ -144,6 +144,7 @@ fn to_ask_for(profiles: &[Profile]) -> Markup {
                                 @if spec.description.is_empty() {
                                     "Database " code { (spec.database) } " on " (spec.target)
                                 } @else { (spec.description) }
+                                @if spec.conditions.approval.is_some() { span.hint { " (others must agree)" } }
                             }
                         }
                     }

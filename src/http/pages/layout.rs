@@ -38,10 +38,10 @@ const HEADERS: [(HeaderName, HeaderValue); 5] = [
 
 /// Marks an answer as a page: what is wrong with it is told as one, and not as a problem document.
 #[derive(Debug, Clone, Copy)]
-pub(in crate::http::pages) struct Page;
+pub(in crate::http) struct Page;
 
 /// Marks every answer of a route.
-pub(in crate::http::pages) async fn mark(mut response: Response) -> Response {
+pub(in crate::http) async fn mark(mut response: Response) -> Response {
     response.extensions_mut().insert(Page);
     response
 }
@@ -91,7 +91,7 @@ impl Render for FormToken {
 }
 
 /// An instant: for people to the minute, for programs exactly.
-pub(in crate::http::pages) struct At(pub(in crate::http::pages) DateTime<Utc>);
+pub(in crate::http) struct At(pub(in crate::http) DateTime<Utc>);
 
 impl Render for At {
     fn render(&self) -> Markup {
@@ -101,7 +101,7 @@ impl Render for At {
 }
 
 /// A list of facts: those of no value are left out.
-pub(in crate::http::pages) fn facts(facts: &[(&str, Option<Markup>)]) -> Markup {
+pub(in crate::http) fn facts(facts: &[(&str, Option<Markup>)]) -> Markup {
     html! {
         dl.facts {
             @for (name, value) in facts {
@@ -112,12 +112,12 @@ pub(in crate::http::pages) fn facts(facts: &[(&str, Option<Markup>)]) -> Markup 
 }
 
 /// A fact that is a text.
-pub(in crate::http::pages) fn text(value: &str) -> Option<Markup> {
+pub(in crate::http) fn text(value: &str) -> Option<Markup> {
     (!value.is_empty()).then(|| html! { (value) })
 }
 
 /// A fact that is an instant.
-pub(in crate::http::pages) fn instant(at: DateTime<Utc>) -> Option<Markup> {
+pub(in crate::http) fn instant(at: DateTime<Utc>) -> Option<Markup> {
     Some(At(at).render())
 }
 

@@ -9,13 +9,13 @@ mod claim;
 mod credential;
 mod decision;
 mod failure;
-mod form;
+pub(in crate::http) mod form;
 mod front;
-mod layout;
+pub(in crate::http) mod layout;
 mod leases;
 mod requests;
 mod sign_in;
-mod visitor;
+pub(in crate::http) mod visitor;
 
 use std::sync::Arc;
 

@@ -117,22 +117,15 @@ fn whole(request: &Request, profile: Option<&Profile>, visitor: &Visitor) -> Mar
 
 /// What is asked for, by whom, and what it comes to.
 fn asked(request: &Request, profile: Option<&Profile>) -> Markup {
-    let asked_for = (request.agreed.is_some_and(|agreed| agreed < request.ttl.granted))
-        .then(|| html! { ", of " (request.ttl.granted) " that were asked for" });
+    let is_shorter = request.agreed.is_some_and(|agreed| agreed < request.ttl.granted);
     html! {
-        @match profile {
-            Some(profile) => {
-                (ask::what_it_permits(&profile.spec))
-                @if profile.version != request.profile_version {
-                    p { "The profile was changed since this was asked. What is agreed to is what was asked then: it may have to be asked again." }
-                }
-            }
-            None => p { "The profile was removed: nothing can come of this." },
-        }
         (facts(&[
             ("Who asks", text(&request.principal)),
-            ("Tool", text(&request.tool)),
-            ("For how long", Some(html! { (request.length()) (asked_for.unwrap_or_default()) })),
+            ("With", text(&request.tool)),
+            ("For how long", Some(html! {
+                (request.length())
+                @if is_shorter { ", of " (request.ttl.granted) " that were asked for" }
+            })),
             ("Database", Some(html! {
                 code { (request.database) } " on " (request.target)
                 @if !request.environment.is_empty() { ", " strong { (request.environment) } }
@@ -142,9 +135,20 @@ fn asked(request: &Request, profile: Option<&Profile>) -> Markup {
             ("Makes longer", request.extends.map(|lease| html! { code { (lease) } })),
             ("Wanted from", request.start_at.and_then(instant)),
             ("Asked", instant(request.created_at)),
-            ("Must agree", text(&request.needs.in_words())),
             ("Request", Some(html! { code { (request.id) } })),
         ]))
+        section aria-labelledby="permits" {
+            h2 #permits { "What it permits" }
+            @match profile {
+                Some(profile) => {
+                    (ask::what_it_permits(&profile.spec))
+                    @if profile.version != request.profile_version {
+                        p { "The profile was changed since: what is agreed to is what was asked for then, so it may have to be asked for again." }
+                    }
+                }
+                None => p { "The profile was removed: nothing can come of this." },
+            }
+        }
     }
 }
 

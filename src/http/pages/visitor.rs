@@ -26,15 +26,12 @@ pub(in crate::http) struct Visitor {
     /// Where the request came from.
     pub(in crate::http) origin: Origin,
     /// What the forms of their pages carry.
-    pub(in crate::http::pages) form_token: FormToken,
+    pub(in crate::http) form_token: FormToken,
 }
 
 impl Visitor {
     /// Reads who it is from the request's cookie.
-    pub(in crate::http::pages) async fn read(
-        parts: &mut Parts,
-        app: &Arc<App>,
-    ) -> Result<Self, Failure> {
+    pub(in crate::http) async fn read(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Failure> {
         let Ok(From(origin)) = From::from_request_parts(parts, app).await;
         let cookie = Cookie::Session.read(&parts.headers, app).ok_or(Error::TokenMissing)?;
         let may_speak = cookie::may_speak(&parts.method, &parts.headers, app)
@@ -56,7 +53,7 @@ impl FromRequestParts<Arc<App>> for Visitor {
 }
 
 /// Whoever is signed in; none without a session, or with one that is over.
-pub(in crate::http::pages) struct Anybody(pub(in crate::http::pages) Option<Visitor>);
+pub(in crate::http) struct Anybody(pub(in crate::http) Option<Visitor>);
 
 impl FromRequestParts<Arc<App>> for Anybody {
     type Rejection = Failure;
