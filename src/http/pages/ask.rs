@@ -24,7 +24,7 @@ use crate::{
         pages::{
             credential,
             form::{Fields, Sent},
-            layout::{facts, page, text},
+            layout::{LENGTH, facts, page, text},
             requests,
             visitor::Visitor,
         },
@@ -105,7 +105,7 @@ fn form(spec: &ProfileSpec, visitor: &Visitor) -> Markup {
             (visitor.form_token)
             input type="hidden" name="once" value=(Uuid::now_v7());
             label for="ttl" { "For how long" }
-            input #ttl name="ttl" value=(spec.ttl) required autocomplete="off" aria-describedby="ttl-hint";
+            input #ttl name="ttl" value=(spec.ttl) pattern=(LENGTH.0) title=(LENGTH.1) required autocomplete="off" aria-describedby="ttl-hint";
             p.hint #ttl-hint { "Such as 15m or 1h 30m; at most " (spec.max_ttl) "." }
             label for="reason" { "Why" @if !needs_reason { " (may be left out)" } }
             textarea #reason name="reason" rows="2" maxlength="1000" required[needs_reason] {}

@@ -9,7 +9,7 @@ use crate::{
         approval::{self, NotTheirs},
         request::{Request, State as RequestState},
     },
-    http::pages::{requests::address, visitor::Visitor},
+    http::pages::{layout::LENGTH, requests::address, visitor::Visitor},
 };
 
 /// The field that says what is to be done, and what it says.
@@ -44,7 +44,7 @@ fn approving(request: &Request, visitor: &Visitor) -> Markup {
         form.fields method="post" action=(address(request.id)) {
             (visitor.form_token)
             label for="ttl" { "For how long" }
-            input #ttl name="ttl" value=(request.length()) required autocomplete="off" aria-describedby="ttl-hint";
+            input #ttl name="ttl" value=(request.length()) pattern=(LENGTH.0) title=(LENGTH.1) required autocomplete="off" aria-describedby="ttl-hint";
             p.hint #ttl-hint { "Less than was asked for, if that will do." }
             label for="approve-comment" { "Comment (may be left out)" }
             textarea #approve-comment name="comment" rows="2" maxlength="1000" {}

@@ -111,6 +111,10 @@ pub(in crate::http) fn facts(facts: &[(&str, Option<Markup>)]) -> Markup {
     }
 }
 
+/// What a browser takes as a length of time in a field, so that it says itself what is no such thing.
+pub(in crate::http) const LENGTH: (&str, &str) =
+    (r"\s*([0-9]+\s*[smhd]\s*)+", "A length of time such as 15m, 2h or 1h 30m");
+
 /// A fact that is a text.
 pub(in crate::http) fn text(value: &str) -> Option<Markup> {
     (!value.is_empty()).then(|| html! { (value) })

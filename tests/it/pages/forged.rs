@@ -7,7 +7,7 @@ use crate::support::{
 
 #[tokio::test]
 async fn a_form_that_no_page_of_the_session_made_does_nothing() {
-    let (world, _provider) = world_with_provider("").await;
+    let (mut world, _provider) = world_with_provider("").await;
     let (ada, gus) = (Browser::new(&world.daemon.url), Browser::new(&world.daemon.url));
     ada.sign_in("sub-ada", "/").await;
     gus.sign_in("sub-gus", "/").await;
@@ -49,6 +49,20 @@ async fn a_form_that_no_page_of_the_session_made_does_nothing() {
     let lease = world.live().await[0]["id"].as_str().unwrap().to_owned();
     let sent = gus.post(&format!("/leases/{lease}"), &[("form_token", &of_gus)], &ours).await;
     assert_eq!(sent.status, 404, "somebody else's is not there: {}", sent.text);
+    // A form that one daemon made is good at another, as the session is; and over when that is.
+    let mut other = world.another_daemon().await;
+    let at_other = Browser::new(&other.url);
+    *at_other.cookies.borrow_mut() = ada.cookies.borrow().clone();
+    let lease = format!("/leases/{lease}");
+    let sent = at_other.post(&lease, &[("form_token", &of_gus)], &ours).await;
+    assert_eq!(sent.status, 403, "{}", sent.text);
+    let sent = at_other.post(&lease, &[("form_token", &of_ada)], &ours).await;
+    assert_eq!(sent.location.as_deref(), Some(lease.as_str()), "{}", sent.text);
+    let signed_out = ada.post("/sign-out", &[("form_token", &of_ada)], &ours).await;
+    assert_eq!(signed_out.status, 303, "{}", signed_out.text);
+    let sent = at_other.post(&ask, &[("form_token", &of_ada)], &ours).await;
+    assert_eq!(sent.status, 401, "{}", sent.text);
+    assert!(other.stop().await.success());
     world.finish().await;
 }
 
