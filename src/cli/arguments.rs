@@ -55,7 +55,7 @@ Examples:
   pgvalet dev -- psql -c 'select 1'            run one program in a demo lease, then stop
   pgvalet dev --data ./playground              keep the data for the next time
   pgvalet dev --with-idp                       with an identity provider: sign in as one of its people
-  pgvalet dev --with-slack                     with a Slack as well: ask in one window, agree in another")]
+  pgvalet dev --with-slack                     with a Slack: one window asks, another agrees")]
     Dev(Dev),
     /// Run the daemon
     #[command(after_help = "\

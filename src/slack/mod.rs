@@ -98,6 +98,10 @@ impl Client {
     ///
     /// # Errors
     /// If there is no TLS to be had.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "bounded in time and led nowhere else, as they are to be"
+    )]
     pub fn new(hosts: Hosts, token: Secret<String>) -> Result<Self, reqwest::Error> {
         let http = reqwest::Client::builder().timeout(PATIENCE).redirect(Policy::none());
         Ok(Self { http: http.build()?, hosts, token })

@@ -13,7 +13,11 @@ use rustix::process::{Pid, Signal, kill_process};
 use pgvalet::secret::Secret;
 use serde_json::Value;
 
-use crate::support::{browser::form, daemon::binary, eventually, seconds};
+use crate::support::{
+    browser::{Browser, form},
+    daemon::binary,
+    eventually, seconds,
+};
 
 /// The playground of a child that printed its port: the folder under /tmp whose server listens there.
 fn folder_of(port: &str) -> Option<PathBuf> {
@@ -240,6 +244,50 @@ async fn a_person_of_its_provider_signs_in_and_works_in_a_lease() {
     assert_eq!(code, 3, "{err}");
     let (code, _, err) = at_home(home.path(), &["login", "--url", &url, "--token", "x"]).await;
     assert_eq!(code, 2, "{err}");
+    kill_process(Pid::from_child(&playground), Signal::INT).unwrap();
+    assert!(end(&mut playground).await.success());
+}
+
+/// As the README has it: somebody asks in one window of the playground's Slack, another agrees in another.
+#[tokio::test]
+async fn its_slack_is_asked_in_one_window_and_agreed_in_another() {
+    let mut playground = dev(&["--with-slack"]).spawn().unwrap();
+    let said = lines_until(playground.stdout.take().unwrap(), "Ctrl-C stops it").await;
+    let line = |part: &str| said.iter().find(|line| line.contains(part)).unwrap().clone();
+    let url = line("login --url").rsplit(' ').next().unwrap().to_owned();
+    let page = line("as=U0ADA").trim().split('?').next().unwrap().to_owned();
+    let http = reqwest::Client::builder().no_proxy().build().unwrap();
+    let shows = async |user: &str, words: &str| {
+        let mut seen = String::new();
+        eventually(&format!("{user} sees {words}"), seconds(30), async || {
+            let asked = http.get(format!("{page}?as={user}")).send().await.unwrap();
+            seen = asked.text().await.unwrap();
+            seen.contains(words)
+        })
+        .await;
+        seen
+    };
+    let post = async |path: &str, fields: &[(&str, &str)]| {
+        http.post(format!("{page}{path}")).body(form(fields)).send().await.unwrap();
+    };
+    for (user, subject) in [("U0ADA", "sub-ada"), ("U0GUS", "sub-gus")] {
+        post("write", &[("as", user), ("text", "mine")]).await;
+        let seen = shows(user, "/slack/link?code=").await;
+        let code = seen.split_once("code=").unwrap().1.split('"').next().unwrap().to_owned();
+        let browser = Browser::new(&url);
+        browser.sign_in(subject, "/").await;
+        let token = browser.form_token().await;
+        let fields = [("form_token", token.as_str()), ("code", &code)];
+        let linked = browser.post("/slack/link", &fields, &[("sec-fetch-site", "same-origin")]);
+        assert_eq!(linked.await.status, 200);
+    }
+    post("write", &[("as", "U0ADA"), ("text", "shop-fix 15m because INC-123")]).await;
+    let seen = shows("U0GUS", "Waits for an answer").await;
+    let message =
+        seen.split_once("name=\"message\" value=\"").unwrap().1.split('"').next().unwrap();
+    post("click", &[("as", "U0GUS"), ("message", message), ("action", "approve")]).await;
+    let seen = shows("U0ADA", "pgvalet claim acc_").await;
+    assert!(seen.contains("person:gus") && !seen.contains("value=\"approve\""), "{seen}");
     kill_process(Pid::from_child(&playground), Signal::INT).unwrap();
     assert!(end(&mut playground).await.success());
 }

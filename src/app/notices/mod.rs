@@ -175,7 +175,7 @@ impl App {
     }
 
     /// The page about it.
-    fn link(&self, notice: &Notice) -> Option<String> {
+    pub(in crate::app) fn link(&self, notice: &Notice) -> Option<String> {
         let path = notice.path.as_ref()?;
         self.found_at.get().map(|address| format!("{address}{path}"))
     }

@@ -111,14 +111,18 @@ impl App {
         self.say_it(slack, (&subject, IN_CHANNEL), &To::Channel, &shown.message()).await?;
         let (Some(told), true) = (shown.told(), is_news(&request)) else { return Ok(()) };
         let part = format!("told {}", request.state.as_str());
-        match self.account_of(slack, &request).await? {
-            Some(user) => self.say_it(slack, (&subject, &part), &To::Person(&user), &told).await,
-            None => {
-                let place = self.store.chat_message_place(&subject, IN_CHANNEL).await?;
-                let Some((_, ts)) = place else { return Ok(()) };
-                self.say_it(slack, (&subject, &part), &To::Thread(&ts), &told).await
+        if let Some(user) = self.account_of(slack, &request).await? {
+            match self.say_it(slack, (&subject, &part), &To::Person(&user), &told).await {
+                // They left Slack, or want no messages of ours: then it is said where they asked.
+                Err(NotYet::Slack(slack::Error::Refused { code, .. })) => {
+                    tracing::info!(code, "somebody could not be told directly in Slack");
+                }
+                told => return told,
             }
         }
+        let place = self.store.chat_message_place(&subject, IN_CHANNEL).await?;
+        let Some((_, ts)) = place else { return Ok(()) };
+        self.say_it(slack, (&subject, &part), &To::Thread(&ts), &told).await
     }
 
     async fn tell_notice(
@@ -127,10 +131,7 @@ impl App {
         id: NoticeId,
         notice: &Notice,
     ) -> Result<(), NotYet> {
-        let page = notice
-            .path
-            .as_ref()
-            .map(|path| format!("{}{path}", self.own_address().unwrap_or_default()));
+        let page = self.link(notice);
         let message = answer::notice(&notice.title, &notice.text, page.as_deref());
         self.say_it(slack, (&id.to_string(), "notice"), &To::Channel, &message).await
     }

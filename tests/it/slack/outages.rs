@@ -32,8 +32,12 @@ async fn whatever_slack_answers_every_message_arrives_once_and_in_order() {
     let profile = place.guarded(&["group:globex"], json!({})).await;
     let gus = place.session("sub-gus").await;
     let asker = place.world.person("olga", &[]).await;
+    // The same wish again would be the same request.
+    let wishes = std::cell::Cell::new(0);
     let ask = async || {
-        let body = asker.ask(&profile, json!({})).await.expect(202);
+        wishes.set(wishes.get() + 1);
+        let reason = format!("wish {}", wishes.get());
+        let body = asker.ask(&profile, json!({ "reason": reason })).await.expect(202);
         body["id"].as_str().unwrap().to_owned()
     };
     let mut asked = Vec::new();
