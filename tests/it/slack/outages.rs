@@ -113,7 +113,9 @@ fn signal(cluster: &Postgres, signal: Signal) {
 #[tokio::test]
 async fn slack_is_answered_in_time_while_the_database_stands_still() {
     let (cluster, folder) = own_cluster().await;
-    let place = Place::with(Plan { state_on: Some(cluster.clone()), ..Plan::default() }).await;
+    let place =
+        Place::with(Plan { state_on: Some(std::sync::Arc::clone(&cluster)), ..Plan::default() })
+            .await;
     let profile = place.guarded(&["group:globex"], json!({})).await;
     place.link("U0ADA", "sub-ada").await;
     let before = place.slack.answers("U0ADA").len();
