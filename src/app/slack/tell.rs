@@ -305,6 +305,11 @@ fn shown<'a>(
         database: &request.database,
         ttl: request.length(),
         start_at: request.start_at,
+        claim_by: match request.state {
+            State::Pending => Some(request.use_by(request.lapse_at)),
+            State::Approved => request.use_by,
+            _ => None,
+        },
         reason: request.reason.as_deref(),
         ticket: request.ticket.as_deref(),
         flags,

@@ -43,6 +43,8 @@ pub struct Shown<'a> {
     pub ttl: Seconds,
     /// From when on.
     pub start_at: Option<DateTime<Utc>>,
+    /// Until when it can be claimed at the latest, as far as that is to come.
+    pub claim_by: Option<DateTime<Utc>>,
     /// Why.
     pub reason: Option<&'a str>,
     /// The ticket.
@@ -157,16 +159,11 @@ impl Shown<'_> {
             Some(at) => format!("{}, not before {}", self.ttl, text::instant(at)),
             None => format!("{}, from when it is claimed", self.ttl),
         };
-        let latest = match self.stands {
-            Stands::Approved(Some(by)) => Some(by),
-            Stands::Waits(by) => Some(by),
-            Stands::Approved(None) | Stands::Over(_) => None,
-        };
-        match latest {
-            Some(by) => format!(
-                "{begins}: if claimed at the last moment, until {}",
-                text::instant(by + self.ttl.delta())
-            ),
+        match self.claim_by {
+            Some(by) => {
+                let ends = text::instant(by + self.ttl.delta());
+                format!("{begins}: it ends {ends} at the latest")
+            }
             None => begins,
         }
     }
@@ -315,6 +312,10 @@ mod tests {
             database: "shop",
             ttl: "30m".parse().unwrap(),
             start_at: None,
+            claim_by: match stands {
+                Stands::Waits(until) => Some(until),
+                _ => None,
+            },
             reason: Some(reason),
             ticket: Some("INC-123"),
             flags: vec!["production", "writes"],
