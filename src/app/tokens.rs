@@ -108,6 +108,12 @@ fn scopes_for(caller: &Caller, wish: &TokenWish) -> Result<Scopes, Error> {
     Ok(scopes)
 }
 
+/// Who makes a token of this principal's: the caller, if it is another's, and whoever made what they came with.
+fn makers(caller: &Caller, of: PrincipalId) -> Vec<PrincipalId> {
+    let own = caller.principal().id;
+    caller.token_makers().iter().copied().chain((of != own).then_some(own)).collect()
+}
+
 impl App {
     /// Makes a token: for the caller itself, never lasting longer than the one it came with; or, by an
     /// administrator, for anyone.
@@ -173,10 +179,6 @@ impl App {
                 principal
             }
         };
-        let mut makers = caller.token_makers().to_vec();
-        if principal.id != caller.principal().id {
-            makers.push(caller.principal().id);
-        }
         let new = store::tokens::NewToken {
             id: minted.id,
             principal: principal.id,
@@ -184,7 +186,7 @@ impl App {
             hash: &minted.hash,
             expires_at: Some(expires_at),
             made_with: caller.token_id().filter(|_| !is_free),
-            makers: &makers,
+            makers: &makers(caller, principal.id),
             scopes,
         };
         tx.create_token(&new, now).await?;

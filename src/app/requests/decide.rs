@@ -70,7 +70,15 @@ impl App {
         let now = self.clock.now();
         let mut tx = self.store.begin().await?;
         let locked = tx.lock_request(id).await?;
-        let mut request = self.seen_by(caller, id, locked)?;
+        let (is_there, what) = (locked.is_some(), what(verdict));
+        let mut request = match self.seen_by(caller, id, locked) {
+            // It is not said that it is there; but that they tried is on record.
+            Err(error) if is_there => {
+                drop(tx);
+                return Err(self.refuse_with(caller, origin, id, (what, error)).await?);
+            }
+            seen => seen?,
+        };
         let decider = caller.as_decider();
         let decided = approval::may_decide(&request, decider)
             .and_then(|step| Ok((step, decider.via.ok_or(NotTheirs::NotByThis)?)));
@@ -78,7 +86,6 @@ impl App {
             Ok(decided) => decided,
             Err(why) => {
                 drop(tx);
-                let what = if verdict == Verdict::Agreed { "approve" } else { "deny" };
                 let error = Error::NotTheirsToDecide { why, state: request.state };
                 return Err(self.refuse_with(caller, origin, id, (what, error)).await?);
             }
@@ -120,6 +127,13 @@ impl App {
         tx.commit().await?;
         self.nudges.audit.notify_one();
         self.request(caller, id).await
+    }
+}
+
+const fn what(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Agreed => "approve",
+        Verdict::Denied => "deny",
     }
 }
 

@@ -209,7 +209,7 @@ async fn has_login(world: &World, path: &str) {
 async fn each_route_lets_in_whom_it_should_and_records_what_it_changes() {
     let (world, provider) = world_with_provider(CHANNEL).await;
     let member = world.person("member", &[]).await;
-    let deciders = [approver(&world, "member", &[]).await, approver(&world, "admin", &[]).await];
+    let deciders = [approver(&world, "member", &[]).await, approver(&world, "decider", &[]).await];
     for (method, path, who, changes) in &TABLE {
         for (caller, is_admin) in [(&member, false), (&world.admin, true)] {
             let caller = if *who == Deciders { &deciders[usize::from(is_admin)] } else { caller };

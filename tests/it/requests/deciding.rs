@@ -115,7 +115,7 @@ async fn nobody_agrees_to_their_own_request_in_any_guise() {
     });
     let agent = world.admin.post("/v1/tokens", &agent).await.expect(201);
     let agent = world.admin.with_token(agent["secret"].as_str().unwrap());
-    approve(&agent, &id).await.expect_problem(403, "own_agent");
+    approve(&agent, &id).await.expect_problem(404, "not_found");
     let of_agent = request(&agent, &guarded, json!({})).await;
     approve(&boss, &of_agent).await.expect_problem(403, "own_agent");
     let service = json!({ "name": "t", "principal": "service:other", "groups": ["dba"], "scopes": ["approve"] });
@@ -132,7 +132,7 @@ async fn nobody_agrees_to_their_own_request_in_any_guise() {
 
     assert_eq!(state(&boss, &id).await, "pending");
     let refused = events(&world, "request.refused").await;
-    assert_eq!(refused.len(), 8, "{refused:?}");
+    assert_eq!(refused.len(), 9, "{refused:?}");
     world.finish().await;
 }
 
