@@ -268,6 +268,12 @@ fn read_mail(table: &mut Table, folder: &Path) -> Option<MailConfig> {
         (_, false) => MailProtection::StartTls,
         (_, true) => MailProtection::None,
     };
+    if protection == MailProtection::None && password.is_some() {
+        table.fault(
+            "allow_plaintext",
+            "the password would travel in plain text; leave it out, or the password",
+        );
+    }
     let usual = if protection == MailProtection::Tls { 465 } else { 587 };
     Some(MailConfig {
         host: url.host_str().unwrap_or_default().to_owned(),
@@ -416,6 +422,12 @@ mod tests {
             (
                 mail(&format!("url = 'smtps://example.org'\nallow_plaintext = true\n{to}")),
                 "leave it out",
+            ),
+            (
+                mail(&format!(
+                    "url = 'smtp://a@example.org'\nallow_plaintext = true\npassword = 'hunter2'\n{to}"
+                )),
+                "would travel in plain text",
             ),
             (mail("url = 'smtps://example.org'\n[[mail.to]]\naddress = 'b'"), "write an address"),
             (mail("url = 'smtps://example.org'"), "`to` in [mail] is missing"),

@@ -8,7 +8,7 @@ use tokio::{sync::Notify, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    app::{App, Channel, error::Error},
+    app::{App, Channel, error::Error, notices::Pass},
     domain::backoff,
     lifecycle::Tasks,
     worker::{Ended, note, woken},
@@ -25,6 +25,9 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(2);
 
 /// The same, where nobody wants to be told anything.
 const NOBODY_SLEEP: Duration = Duration::from_secs(15);
+
+/// How long what is being sent may take when the daemon is to stop.
+const LAST_WORDS: Duration = Duration::from_secs(5);
 
 /// Records what is to be told until the daemon stops.
 ///
@@ -50,7 +53,7 @@ pub async fn dispatch(app: Arc<App>, sealed: Arc<Notify>, tasks: Tasks) -> Ended
     }
 }
 
-/// Sends to all channels until the daemon stops. What is being sent then is sent to its end.
+/// Sends to all channels until the daemon stops.
 ///
 /// # Errors
 /// Never.
@@ -69,7 +72,7 @@ async fn send_to(app: &App, channel: &Channel, stop: &CancellationToken) {
     loop {
         let mut again = false;
         if Instant::now() >= quiet_until {
-            let passed = app.tell(channel, failures > 0).await;
+            let Some(passed) = told(app, channel, failures > 0, stop).await else { return };
             if let Ok(pass) = &passed {
                 again = pass.done > 0;
                 if pass.done > 0 {
@@ -100,6 +103,20 @@ async fn send_to(app: &App, channel: &Channel, stop: &CancellationToken) {
         if !woken(nudge, sleep, stop).await {
             return;
         }
+    }
+}
+
+/// One pass. None if the daemon is to stop and it took too long: what was sent is sent again then, under the same id.
+async fn told(
+    app: &App,
+    channel: &Channel,
+    probe: bool,
+    stop: &CancellationToken,
+) -> Option<Result<Pass, Error>> {
+    let mut telling = Box::pin(app.tell(channel, probe));
+    tokio::select! {
+        passed = &mut telling => Some(passed),
+        () = stop.cancelled() => tokio::time::timeout(LAST_WORDS, telling).await.ok(),
     }
 }
 

@@ -6,6 +6,8 @@
 pub mod by_hand;
 pub mod digest;
 
+use std::time::Duration;
+
 use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::future::join_all;
 
@@ -38,7 +40,7 @@ const AT_ONCE: i64 = 8;
 const LEFT_TO_OTHERS: TimeDelta = TimeDelta::minutes(10);
 
 /// The longest that a receiver may have us wait.
-const LONGEST_WAIT: TimeDelta = TimeDelta::hours(1);
+const LONGEST_WAIT: Duration = Duration::from_secs(3600);
 
 /// How long what was told is kept, and what was given up.
 const TOLD_KEPT: TimeDelta = TimeDelta::days(30);
@@ -58,7 +60,7 @@ pub struct Pass {
     /// Notices that are sent again.
     pub failed: usize,
     /// So long the receiver wants to be left alone.
-    pub after: Option<std::time::Duration>,
+    pub after: Option<Duration>,
 }
 
 impl App {
@@ -140,7 +142,7 @@ impl App {
                 Sent::Told | Sent::Never { .. } => pass.done += 1,
                 Sent::Later { after, .. } => {
                     pass.failed += 1;
-                    pass.after = pass.after.max(after);
+                    pass.after = pass.after.max(after.map(|after| after.min(LONGEST_WAIT)));
                 }
             }
         }
@@ -228,9 +230,9 @@ impl App {
         if gives_up {
             return self.store.notice_given_up(claimed, why, now).await;
         }
-        let asked = after.flatten().and_then(|after| TimeDelta::from_std(after).ok());
+        let asked = after.flatten().unwrap_or_default().min(LONGEST_WAIT);
         let wait = backoff::wait_after(claimed.attempts.saturating_add(1), jitter());
-        let wait = asked.map_or(wait, |asked| asked.max(wait)).min(LONGEST_WAIT);
+        let wait = TimeDelta::from_std(asked).map_or(wait, |asked| asked.max(wait));
         self.store.notice_failed(claimed, why, now + wait).await
     }
 }

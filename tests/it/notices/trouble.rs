@@ -8,7 +8,7 @@ use crate::notices::{in_and_out, kinds_about, listed, rounds, taken, world_with}
 use crate::support::{
     eventually,
     hooks::{Answer, Call, Hooks},
-    seconds,
+    instant, seconds,
     shell::Shell,
 };
 
@@ -19,6 +19,7 @@ async fn a_receiver_that_misbehaves_has_each_notice_once_and_in_order_in_the_end
     hooks.then(&[
         Answer::Status(500, ""),
         Answer::Status(429, "retry-after: 1\r\n"),
+        Answer::Status(503, "retry-after: soon\r\n"),
         Answer::Garbage,
         Answer::HangUp,
         Answer::Status(302, "location: /elsewhere\r\n"),
@@ -39,7 +40,7 @@ async fn a_receiver_that_misbehaves_has_each_notice_once_and_in_order_in_the_end
     let ids: BTreeSet<_> = calls.iter().map(Call::id).collect();
     assert_eq!(ids.len(), 12, "each once");
     let all = hooks.calls();
-    assert_eq!(all.len(), 12 + 7, "each answer was given");
+    assert_eq!(all.len(), 12 + 8, "each answer was given");
     assert!(all.iter().all(|call| call.path == "/people"), "no redirect is followed");
     for call in &calls {
         // What is sent again is what was sent, under the same id, with a signature of its own.
@@ -134,6 +135,40 @@ async fn a_receiver_that_is_gone_for_good_is_believed() {
     assert_eq!(dead[0]["last_error"], "it answered 410: it is gone for good");
     assert_eq!(hooks.calls().len(), 2, "it is not asked again");
     world.finish().await;
+}
+
+/// It may have us wait, but neither for ever nor longer than an instant can be.
+#[tokio::test]
+async fn a_receiver_that_asks_for_eternity_is_left_alone_for_an_hour() {
+    let hooks = Hooks::start().await;
+    hooks.then(&[Answer::Status(429, "retry-after: 18446744073709551615\r\n")]);
+    let world = world_with(hooks.settings("people", 7, "topics = [\"people\"]")).await;
+    drop(world.person("alice", &[]).await);
+    in_and_out(&world.admin, "alice", 1).await;
+    let failed = async || {
+        let notices = listed(&world, "state=waiting").await;
+        notices.iter().find(|notice| notice["attempts"] == 1).cloned()
+    };
+    eventually("it is put off", seconds(20), async || failed().await.is_some()).await;
+    let due = instant(&failed().await.unwrap()["due_at"]);
+    let wait = due - chrono::Utc::now();
+    assert!(wait > chrono::TimeDelta::minutes(55) && wait <= chrono::TimeDelta::hours(1), "{wait}");
+    world.finish().await;
+}
+
+/// A receiver that never answers holds up neither the daemon's end nor what is told after it.
+#[tokio::test]
+async fn a_daemon_that_sends_to_nobody_who_answers_stops_in_time() {
+    let hooks = Hooks::start().await;
+    hooks.always(Answer::Nothing);
+    let settings = hooks.settings("people", 7, "topics = [\"people\"]\ntimeout = \"30s\"");
+    let world = world_with(settings).await;
+    drop(world.person("alice", &[]).await);
+    in_and_out(&world.admin, "alice", 1).await;
+    eventually("it is sent", seconds(20), async || hooks.calls().len() == 1).await;
+    let began = std::time::Instant::now();
+    world.finish().await;
+    assert!(began.elapsed() < seconds(20), "{:?}", began.elapsed());
 }
 
 /// The name is good, and what it leads to is not: nothing may reach it.
