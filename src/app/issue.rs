@@ -257,7 +257,8 @@ impl App {
             trace: approval.trace().to_vec(),
             expires_at: lease.expires_at,
             context: filled.context.clone(),
-            break_glass: wish.offer.profile.spec.preset == Preset::BreakGlass,
+            break_glass: wish.offer.profile.spec.preset == Preset::BreakGlass
+                && !approval.is_for_check(),
             job: wish.caller.job().map(|job| Box::new(job.seen.clone())),
             request_id: approval.request(),
         };
