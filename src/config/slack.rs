@@ -56,7 +56,7 @@ pub(in crate::config) fn read(table: &mut Table, folder: &Path) -> Option<SlackC
     let write =
         "the id of the channel, such as \"C0123ABCD\" (at the foot of its details in Slack)";
     let channel = table.parsed("channel", write, parse_channel);
-    let write = "the address of the simulator's API, such as \"http://127.0.0.1:9000/api\"";
+    let write = "the address of a simulator's API on this machine, such as \"http://127.0.0.1:9000/api\", or leave it out to speak to Slack itself";
     let simulator = table.parsed("api_url", write, Hosts::standing_for_slack);
     let topics = read_topics(table);
     let sign_in_every = table.duration_in("sign_in_every", SECOND..=365 * 24 * HOUR);
@@ -114,11 +114,7 @@ mod tests {
             ("T0123ABCD", "acme", "no id of a workspace"),
             ("C0123ABCD", "#access", "no id of a channel"),
             ("'bot'", "'signing'", "begins with \"xoxb-\""),
-            (
-                "channel =",
-                "api_url = 'https://slack.example'\nchannel =",
-                "it is not on this machine",
-            ),
+            ("channel =", "api_url = 'https://slack.example'\nchannel =", "leave it out"),
             ("channel =", "chanel =", "did you mean `channel`?"),
         ] {
             let faults = load(&SOUND.replace(from, to)).unwrap_err().to_string();

@@ -262,6 +262,8 @@ fn the_example_holds() {
     fs::write(dir.path().join("state-url.secret"), "postgres://x").unwrap();
     fs::write(dir.path().join("client.secret"), "s3cr3t").unwrap();
     fs::write(dir.path().join("mail.secret"), "s3cr3t").unwrap();
+    fs::write(dir.path().join("slack-signing.secret"), "s3cr3t").unwrap();
+    fs::write(dir.path().join("slack-bot.token"), "xoxb-s3cr3t").unwrap();
     let signs = format!("whsec_{}", "A".repeat(40));
     fs::write(dir.path().join("pager.secret"), signs).unwrap();
     MasterKeys::generate_file(&dir.path().join("master.key"), key(1)).unwrap();

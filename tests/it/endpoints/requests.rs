@@ -68,7 +68,10 @@ async fn about_agreement(world: &World, caller: &Person, path: &str) -> (String,
     world.put_profile("agreed", json!({ "conditions": needs })).await;
     let decides = path.ends_with("/approve") || path.ends_with("/deny");
     let asker = if decides { world.person("asker", &[]).await } else { caller.clone() };
-    let asked = asker.ask(&world.profile("agreed"), json!({})).await.expect(202);
+    // The same wish again would be the same request.
+    let nth = APPLIED.fetch_add(1, Ordering::Relaxed);
+    let wish = json!({ "reason": format!("the {nth}th") });
+    let asked = asker.ask(&world.profile("agreed"), wish).await.expect(202);
     let id = asked["id"].as_str().unwrap();
     if path.ends_with("/claim") {
         let approver = approver(world, "somebody", &[]).await;
