@@ -22,6 +22,8 @@ async fn a_receiver_that_misbehaves_has_each_notice_once_and_in_order_in_the_end
         Answer::Status(503, "retry-after: soon\r\n"),
         Answer::Garbage,
         Answer::HangUp,
+        // It is well for a moment: then the waits are short again.
+        Answer::Status(204, ""),
         Answer::Status(302, "location: /elsewhere\r\n"),
         Answer::Nothing,
         Answer::Status(404, ""),
