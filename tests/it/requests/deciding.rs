@@ -64,7 +64,7 @@ async fn what_somebody_else_agreed_to_is_fetched_once_and_its_clock_starts_then(
     assert_eq!(events(&world, "request.approved").await[0]["comment"], "for the incident");
     let refused = events(&world, "request.refused").await;
     let codes: Vec<_> = refused.iter().map(|event| event["code"].as_str().unwrap()).collect();
-    assert_eq!(codes, ["request_over", "not_your_request", "request_pending"]);
+    assert_eq!(codes, ["request_over", "not_your_request", "not_found", "request_pending"]);
     drop(session);
     world.finish().await;
 }
