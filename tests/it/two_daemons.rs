@@ -94,8 +94,9 @@ async fn one_that_is_paused_amid_many_removals_does_none_of_them_twice() {
     world.daemon.signal(Signal::STOP);
     let here = world.admin.clone();
     world.admin = here.at(&second.url);
+    // Paused amid a transaction it holds locks until the database ends that, and its claims until they are over.
     for id in &ids {
-        world.gone(id, 60).await;
+        world.gone(id, 150).await;
     }
     world.daemon.signal(Signal::CONT);
     world.admin = here;
