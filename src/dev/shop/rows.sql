@@ -12,6 +12,8 @@ INSERT INTO public.tenants (id, slug, name, plan, created_at) VALUES
 INSERT INTO private.tenant_member (group_role, tenant_id) VALUES
   ('pgvg_shop_read', 1), ('pgvg_shop_read', 2),
   ('pgvg_shop_write', 1), ('pgvg_shop_write', 2),
+  ('pgvg_shop_fix', 1), ('pgvg_shop_fix', 2),
+  ('pgvg_shop_emergency', 1), ('pgvg_shop_emergency', 2),
   ('shop_support', 1), ('shop_support', 2),
   ('pgvg_acme_read', 1),
   ('pgvg_globex_read', 2);
