@@ -96,6 +96,24 @@ pub struct OpenReviews {
     pub oldest: Option<DateTime<Utc>>,
 }
 
+/// Emergencies as they are read, all with the same columns; what follows says which.
+macro_rules! emergency_rows {
+    ($which:tt $($arguments:tt)*) => {
+        sqlx::query_as!(
+            Row,
+            r#"SELECT e.lease_id, l.state, l.cause, l.principal_id, p.kind || ':' || p.subject AS "principal!", p.acts_for AS "acts_for?",
+                      l.profile, t.name AS target, l.database, l.reason, l.ticket, l.created_at, l.expires_at,
+                      l.ended_at, e.code, e.code_made_by, e.verdict, e.comment,
+                      c.kind || ':' || c.subject AS closed_by, e.closed_at
+               FROM emergency e JOIN lease l ON l.id = e.lease_id
+               JOIN target t ON t.id = l.target_id
+               JOIN principal p ON p.id = l.principal_id
+               LEFT JOIN principal c ON c.id = e.closed_by
+               "# + $which $($arguments)*
+        )
+    };
+}
+
 impl Store {
     /// A page of emergencies, newest first: all, or those whose review stands so.
     ///
@@ -108,22 +126,13 @@ impl Store {
         limit: i64,
     ) -> Result<Vec<Emergency>, Error> {
         let mut tx = self.begin_list().await?;
-        let rows = sqlx::query_as!(
-            Row,
-            r#"SELECT e.lease_id, l.state, l.cause, l.principal_id, p.kind || ':' || p.subject AS "principal!", p.acts_for AS "acts_for?",
-                      l.profile, t.name AS target, l.database, l.reason, l.ticket, l.created_at, l.expires_at,
-                      l.ended_at, e.code, e.code_made_by, e.verdict, e.comment,
-                      c.kind || ':' || c.subject AS closed_by, e.closed_at
-               FROM emergency e JOIN lease l ON l.id = e.lease_id
-               JOIN target t ON t.id = l.target_id
-               JOIN principal p ON p.id = l.principal_id
-               LEFT JOIN principal c ON c.id = e.closed_by
-               WHERE ($1::uuid IS NULL OR e.lease_id < $1)
+        let rows = emergency_rows!(
+            "WHERE ($1::uuid IS NULL OR e.lease_id < $1)
                  AND ($2::text IS NULL
                       OR $2 = 'closed' AND e.closed_at IS NOT NULL
                       OR $2 = 'failed' AND e.closed_at IS NULL AND l.cause = 'failed'
                       OR $2 = 'open' AND e.closed_at IS NULL AND l.cause IS DISTINCT FROM 'failed')
-               ORDER BY e.lease_id DESC LIMIT $3"#,
+               ORDER BY e.lease_id DESC LIMIT $3",
             before.map(LeaseId::uuid) as Option<uuid::Uuid>,
             state.map(State::as_str) as Option<&str>,
             limit
@@ -139,21 +148,9 @@ impl Store {
     /// # Errors
     /// If the database does not answer.
     pub async fn emergency(&self, lease: LeaseId) -> Result<Option<Emergency>, Error> {
-        let row = sqlx::query_as!(
-            Row,
-            r#"SELECT e.lease_id, l.state, l.cause, l.principal_id, p.kind || ':' || p.subject AS "principal!", p.acts_for AS "acts_for?",
-                      l.profile, t.name AS target, l.database, l.reason, l.ticket, l.created_at, l.expires_at,
-                      l.ended_at, e.code, e.code_made_by, e.verdict, e.comment,
-                      c.kind || ':' || c.subject AS closed_by, e.closed_at
-               FROM emergency e JOIN lease l ON l.id = e.lease_id
-               JOIN target t ON t.id = l.target_id
-               JOIN principal p ON p.id = l.principal_id
-               LEFT JOIN principal c ON c.id = e.closed_by
-               WHERE e.lease_id = $1"#,
-            lease.uuid()
-        )
-        .fetch_optional(&self.pool)
-        .await?;
+        let row = emergency_rows!("WHERE e.lease_id = $1", lease.uuid())
+            .fetch_optional(&self.pool)
+            .await?;
         row.map(Emergency::try_from).transpose()
     }
 

@@ -109,6 +109,26 @@ pub struct LeaseFilter {
     pub target: Option<String>,
 }
 
+/// Leases as they are read, all with the same columns; what follows says which.
+macro_rules! lease_rows {
+    ($which:tt $($arguments:tt)*) => {
+        sqlx::query_as!(
+            Row,
+            r#"SELECT l.id, l.state, l.cause, l.profile_id, l.profile, l.target_id, t.name AS target, l.database,
+                      l.group_role, l.principal_id, p.kind || ':' || p.subject AS "principal!", l.tool, l.reason,
+                      l.ticket, l.job, g.role_name AS "role_name?", l.created_at, l.expires_at, l.max_expires_at, l.ended_at,
+                      (SELECT b.blocked_by FROM login b WHERE b.lease_id = l.id AND b.blocked_by IS NOT NULL LIMIT 1)
+                          AS blocked_by,
+                      g.proof AS "proof: Json<Proof>"
+               FROM lease l
+               JOIN target t ON t.id = l.target_id
+               JOIN principal p ON p.id = l.principal_id
+               LEFT JOIN login g ON g.id = l.login_id
+               "# + $which $($arguments)*
+        )
+    };
+}
+
 impl Store {
     /// A page of leases, newest first.
     ///
@@ -125,19 +145,8 @@ impl Store {
             .as_ref()
             .map(|states| states.iter().map(|s| s.as_str().to_owned()).collect());
         let mut tx = self.begin_list().await?;
-        let rows = sqlx::query_as!(
-            Row,
-            r#"SELECT l.id, l.state, l.cause, l.profile_id, l.profile, l.target_id, t.name AS target, l.database,
-                      l.group_role, l.principal_id, p.kind || ':' || p.subject AS "principal!", l.tool, l.reason,
-                      l.ticket, l.job, g.role_name AS "role_name?", l.created_at, l.expires_at, l.max_expires_at, l.ended_at,
-                      (SELECT b.blocked_by FROM login b WHERE b.lease_id = l.id AND b.blocked_by IS NOT NULL LIMIT 1)
-                          AS blocked_by,
-                      g.proof AS "proof: Json<Proof>"
-               FROM lease l
-               JOIN target t ON t.id = l.target_id
-               JOIN principal p ON p.id = l.principal_id
-               LEFT JOIN login g ON g.id = l.login_id
-               WHERE ($1::text[] IS NULL OR l.state = ANY ($1))
+        let rows = lease_rows!(
+            "WHERE ($1::text[] IS NULL OR l.state = ANY ($1))
                  AND ($2::uuid IS NULL OR l.principal_id = $2)
                  AND ($3::text IS NULL OR $3 IN (p.subject, p.kind || ':' || p.subject))
                  AND ($4::text IS NULL OR l.profile = $4)
@@ -145,7 +154,7 @@ impl Store {
                  AND ($6::text IS NULL OR t.name = $6)
                  AND ($7::uuid IS NULL OR l.id < $7)
                  AND ($8::text IS NULL OR l.job = $8)
-               ORDER BY l.id DESC LIMIT $9"#,
+               ORDER BY l.id DESC LIMIT $9",
             states.as_deref() as Option<&[String]>,
             filter.principal_id.map(PrincipalId::uuid) as Option<uuid::Uuid>,
             filter.person.as_deref() as Option<&str>,
@@ -167,23 +176,7 @@ impl Store {
     /// # Errors
     /// If the database does not answer.
     pub async fn lease(&self, id: LeaseId) -> Result<Option<Lease>, Error> {
-        let row = sqlx::query_as!(
-            Row,
-            r#"SELECT l.id, l.state, l.cause, l.profile_id, l.profile, l.target_id, t.name AS target, l.database,
-                      l.group_role, l.principal_id, p.kind || ':' || p.subject AS "principal!", l.tool, l.reason,
-                      l.ticket, l.job, g.role_name AS "role_name?", l.created_at, l.expires_at, l.max_expires_at, l.ended_at,
-                      (SELECT b.blocked_by FROM login b WHERE b.lease_id = l.id AND b.blocked_by IS NOT NULL LIMIT 1)
-                          AS blocked_by,
-                      g.proof AS "proof: Json<Proof>"
-               FROM lease l
-               JOIN target t ON t.id = l.target_id
-               JOIN principal p ON p.id = l.principal_id
-               LEFT JOIN login g ON g.id = l.login_id
-               WHERE l.id = $1"#,
-            id.uuid()
-        )
-        .fetch_optional(&self.pool)
-        .await?;
+        let row = lease_rows!("WHERE l.id = $1", id.uuid()).fetch_optional(&self.pool).await?;
         row.map(Lease::try_from).transpose()
     }
 
@@ -193,20 +186,9 @@ impl Store {
     /// If the database does not answer.
     pub async fn leases_of_ids(&self, ids: &[LeaseId]) -> Result<Vec<Lease>, Error> {
         let ids: Vec<_> = ids.iter().map(|id| id.uuid()).collect();
-        let rows = sqlx::query_as!(
-            Row,
-            r#"SELECT l.id, l.state, l.cause, l.profile_id, l.profile, l.target_id, t.name AS target, l.database,
-                      l.group_role, l.principal_id, p.kind || ':' || p.subject AS "principal!", l.tool, l.reason,
-                      l.ticket, l.job, g.role_name AS "role_name?", l.created_at, l.expires_at, l.max_expires_at, l.ended_at,
-                      (SELECT b.blocked_by FROM login b WHERE b.lease_id = l.id AND b.blocked_by IS NOT NULL LIMIT 1)
-                          AS blocked_by,
-                      g.proof AS "proof: Json<Proof>"
-               FROM lease l
-               JOIN target t ON t.id = l.target_id
-               JOIN principal p ON p.id = l.principal_id
-               LEFT JOIN login g ON g.id = l.login_id
-               WHERE l.id = ANY ($1)
-               ORDER BY l.id"#,
+        let rows = lease_rows!(
+            "WHERE l.id = ANY ($1)
+               ORDER BY l.id",
             &ids
         )
         .fetch_all(&self.pool)

@@ -80,13 +80,10 @@ impl TryFrom<Row> for Profile {
     }
 }
 
-impl Store {
-    /// All profiles, by name.
-    ///
-    /// # Errors
-    /// If the database does not answer.
-    pub async fn profiles(&self) -> Result<Vec<Profile>, Error> {
-        let rows = sqlx::query_as!(
+/// Profiles as they are read, all with the same columns; what follows says which.
+macro_rules! profile_rows {
+    ($which:tt $($arguments:tt)*) => {
+        sqlx::query_as!(
             Row,
             r#"SELECT p.id, p.target_id, t.name AS target, p.name, p.version, p.prepared_version,
                       CASE WHEN p.checked_version = p.version THEN p.failed_checks ELSE '[]' END AS "failed_checks!: Json<Vec<String>>",
@@ -94,10 +91,19 @@ impl Store {
                       p.database, p.preset, p.schemas, p.group_role, p.ttl_seconds, p.max_ttl_seconds,
                       p.connection_limit, p.settings AS "settings: Json<BTreeMap<String, Template>>",
                       p.owned_objects, p.allow, p.reason, p.settable, p.conditions AS "conditions: Json<Conditions>", p.rights AS "rights: Json<Rights>"
-               FROM profile p JOIN target t ON t.id = p.target_id ORDER BY p.name"#
+               FROM profile p JOIN target t ON t.id = p.target_id
+               "# + $which $($arguments)*
         )
-        .fetch_all(&self.pool)
-        .await?;
+    };
+}
+
+impl Store {
+    /// All profiles, by name.
+    ///
+    /// # Errors
+    /// If the database does not answer.
+    pub async fn profiles(&self) -> Result<Vec<Profile>, Error> {
+        let rows = profile_rows!("ORDER BY p.name").fetch_all(&self.pool).await?;
         rows.into_iter().map(Profile::try_from).collect()
     }
 
@@ -106,19 +112,8 @@ impl Store {
     /// # Errors
     /// If the database does not answer.
     pub async fn profile(&self, name: &Name) -> Result<Option<Profile>, Error> {
-        let row = sqlx::query_as!(
-            Row,
-            r#"SELECT p.id, p.target_id, t.name AS target, p.name, p.version, p.prepared_version,
-                      CASE WHEN p.checked_version = p.version THEN p.failed_checks ELSE '[]' END AS "failed_checks!: Json<Vec<String>>",
-                      p.description,
-                      p.database, p.preset, p.schemas, p.group_role, p.ttl_seconds, p.max_ttl_seconds,
-                      p.connection_limit, p.settings AS "settings: Json<BTreeMap<String, Template>>",
-                      p.owned_objects, p.allow, p.reason, p.settable, p.conditions AS "conditions: Json<Conditions>", p.rights AS "rights: Json<Rights>"
-               FROM profile p JOIN target t ON t.id = p.target_id WHERE p.name = $1"#,
-            name.as_str()
-        )
-        .fetch_optional(&self.pool)
-        .await?;
+        let row =
+            profile_rows!("WHERE p.name = $1", name.as_str()).fetch_optional(&self.pool).await?;
         row.map(Profile::try_from).transpose()
     }
 }
@@ -129,19 +124,9 @@ impl Tx {
     /// # Errors
     /// If the database does not answer.
     pub async fn lock_profile(&mut self, name: &Name) -> Result<Option<Profile>, Error> {
-        let row = sqlx::query_as!(
-            Row,
-            r#"SELECT p.id, p.target_id, t.name AS target, p.name, p.version, p.prepared_version,
-                      CASE WHEN p.checked_version = p.version THEN p.failed_checks ELSE '[]' END AS "failed_checks!: Json<Vec<String>>",
-                      p.description,
-                      p.database, p.preset, p.schemas, p.group_role, p.ttl_seconds, p.max_ttl_seconds,
-                      p.connection_limit, p.settings AS "settings: Json<BTreeMap<String, Template>>",
-                      p.owned_objects, p.allow, p.reason, p.settable, p.conditions AS "conditions: Json<Conditions>", p.rights AS "rights: Json<Rights>"
-               FROM profile p JOIN target t ON t.id = p.target_id WHERE p.name = $1 FOR UPDATE OF p"#,
-            name.as_str()
-        )
-        .fetch_optional(&mut *self.inner)
-        .await?;
+        let row = profile_rows!("WHERE p.name = $1 FOR UPDATE OF p", name.as_str())
+            .fetch_optional(&mut *self.inner)
+            .await?;
         row.map(Profile::try_from).transpose()
     }
 

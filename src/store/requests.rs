@@ -1,7 +1,7 @@
 //! Rows of `request`, and what was said to them (`vote`).
 
 use chrono::{DateTime, Utc};
-use sqlx::{PgExecutor, types::Json};
+use sqlx::types::Json;
 use uuid::Uuid;
 
 use crate::{
@@ -18,8 +18,6 @@ use crate::{
 /// Which requests are meant: those for which all holds that is said.
 #[derive(Debug, Clone, Default)]
 pub struct RequestFilter {
-    /// This one.
-    pub id: Option<AccessRequestId>,
     /// Those of this principal.
     pub principal_id: Option<PrincipalId>,
     /// Those that one of these rules may agree to.
@@ -34,19 +32,80 @@ pub struct RequestFilter {
     pub before: Option<AccessRequestId>,
 }
 
-/// A lease that was made and failed spends nothing: what was agreed to is there again.
-async fn requests(
-    on: impl PgExecutor<'_>,
-    filter: &RequestFilter,
-    limit: i64,
-) -> Result<Vec<Request>, Error> {
-    let states: Option<Vec<String>> = filter
-        .states
-        .as_ref()
-        .map(|states| states.iter().map(|state| state.as_str().to_owned()).collect());
-    let (seen_by, seen_as) = filter.seen_by.clone().unzip();
-    let rows = sqlx::query!(
-        r#"SELECT r.id AS "id!", now.state AS "state!", r.principal_id AS "principal_id!",
+struct Row {
+    id: Uuid,
+    state: String,
+    principal_id: Uuid,
+    principal: String,
+    acts_for: Option<Uuid>,
+    profile_id: Option<Uuid>,
+    profile: String,
+    profile_version: i32,
+    target_id: Uuid,
+    target: String,
+    environment: String,
+    database: String,
+    tool: String,
+    ttl: Json<Granted>,
+    agreed_seconds: Option<i64>,
+    reason: Option<String>,
+    ticket: Option<String>,
+    extends: Option<Uuid>,
+    needs: Json<Needs>,
+    start_at: Option<DateTime<Utc>>,
+    created_at: DateTime<Utc>,
+    lapse_at: DateTime<Utc>,
+    decided_at: Option<DateTime<Utc>>,
+    use_by: Option<DateTime<Utc>>,
+    ended_at: Option<DateTime<Utc>>,
+    lease_id: Option<Uuid>,
+    votes: Json<Vec<Vote>>,
+}
+
+impl TryFrom<Row> for Request {
+    type Error = Error;
+
+    fn try_from(row: Row) -> Result<Self, Error> {
+        let length = |seconds| Seconds::new(seconds).map_err(|_| Error::Unreadable("ttl"));
+        Ok(Self {
+            id: row.id.into(),
+            state: State::from_text(&row.state).ok_or(Error::Unreadable("request's state"))?,
+            principal_id: row.principal_id.into(),
+            principal: row.principal,
+            acts_for: row.acts_for.map(PrincipalId::from),
+            profile_id: row.profile_id.map(ProfileId::from),
+            profile: row.profile,
+            profile_version: row.profile_version,
+            target_id: row.target_id.into(),
+            target: row.target,
+            environment: row.environment,
+            database: row.database,
+            tool: row.tool,
+            ttl: row.ttl.0,
+            agreed: row.agreed_seconds.map(length).transpose()?,
+            reason: row.reason,
+            ticket: row.ticket,
+            extends: row.extends.map(LeaseId::from),
+            needs: row.needs.0,
+            votes: row.votes.0,
+            start_at: row.start_at,
+            created_at: row.created_at,
+            lapse_at: row.lapse_at,
+            decided_at: row.decided_at,
+            use_by: row.use_by,
+            ended_at: row.ended_at,
+            lease_id: row.lease_id.map(LeaseId::from),
+        })
+    }
+}
+
+/// Requests as they are read, all with the same columns; what follows says which. A lease that was made and failed
+/// spends nothing: what was agreed to is there again.
+macro_rules! request_rows {
+    ($which:tt $($arguments:tt)*) => {
+        sqlx::query_as!(
+            Row,
+            r#"SELECT r.id AS "id!", now.state AS "state!", r.principal_id AS "principal_id!",
                   p.kind || ':' || p.subject AS "principal!", p.acts_for AS "acts_for?", r.profile_id AS "profile_id?", r.profile AS "profile!",
                   r.profile_version AS "profile_version!", r.target_id AS "target_id!", t.name AS "target!", t.environment AS "environment!",
                   r.database AS "database!", r.tool AS "tool!", r.ttl AS "ttl!: Json<Granted>", r.agreed_seconds, r.reason, r.ticket,
@@ -63,58 +122,9 @@ async fn requests(
                                            ELSE r.state END) AS now (state)
            JOIN principal p ON p.id = r.principal_id
            JOIN target t ON t.id = r.target_id
-           WHERE ($1::uuid IS NULL OR r.id = $1) AND ($2::uuid IS NULL OR r.principal_id = $2)
-             AND ($3::text[] IS NULL OR r.approvers && $3)
-             AND ($4::uuid IS NULL OR r.principal_id = $4 OR r.approvers && $5::text[])
-             AND ($6::text[] IS NULL OR now.state = ANY ($6)) AND ($7::text IS NULL OR r.profile = $7)
-             AND ($8::uuid IS NULL OR r.id < $8)
-           ORDER BY r.id DESC LIMIT $9"#,
-        filter.id.map(AccessRequestId::uuid) as Option<Uuid>,
-        filter.principal_id.map(PrincipalId::uuid) as Option<Uuid>,
-        filter.approvers.as_deref() as Option<&[String]>,
-        seen_by.map(PrincipalId::uuid) as Option<Uuid>,
-        seen_as.as_deref() as Option<&[String]>,
-        states.as_deref() as Option<&[String]>,
-        filter.profile.as_deref() as Option<&str>,
-        filter.before.map(AccessRequestId::uuid) as Option<Uuid>,
-        limit
-    )
-    .fetch_all(on)
-    .await?;
-    rows.into_iter()
-        .map(|row| {
-            let length = |seconds| Seconds::new(seconds).map_err(|_| Error::Unreadable("ttl"));
-            Ok(Request {
-                id: row.id.into(),
-                state: State::from_text(&row.state).ok_or(Error::Unreadable("request's state"))?,
-                principal_id: row.principal_id.into(),
-                principal: row.principal,
-                acts_for: row.acts_for.map(PrincipalId::from),
-                profile_id: row.profile_id.map(ProfileId::from),
-                profile: row.profile,
-                profile_version: row.profile_version,
-                target_id: row.target_id.into(),
-                target: row.target,
-                environment: row.environment,
-                database: row.database,
-                tool: row.tool,
-                ttl: row.ttl.0,
-                agreed: row.agreed_seconds.map(length).transpose()?,
-                reason: row.reason,
-                ticket: row.ticket,
-                extends: row.extends.map(LeaseId::from),
-                needs: row.needs.0,
-                votes: row.votes.0,
-                start_at: row.start_at,
-                created_at: row.created_at,
-                lapse_at: row.lapse_at,
-                decided_at: row.decided_at,
-                use_by: row.use_by,
-                ended_at: row.ended_at,
-                lease_id: row.lease_id.map(LeaseId::from),
-            })
-        })
-        .collect()
+               "# + $which $($arguments)*
+        )
+    };
 }
 
 /// What a request becomes.
@@ -138,7 +148,32 @@ impl Store {
         filter: &RequestFilter,
         limit: i64,
     ) -> Result<Vec<Request>, Error> {
-        requests(&self.pool, filter, limit).await
+        let states: Option<Vec<String>> = filter
+            .states
+            .as_ref()
+            .map(|states| states.iter().map(|state| state.as_str().to_owned()).collect());
+        let (seen_by, seen_as) = filter.seen_by.clone().unzip();
+        let mut tx = self.begin_list().await?;
+        let rows = request_rows!(
+            "WHERE ($1::uuid IS NULL OR r.principal_id = $1)
+             AND ($2::text[] IS NULL OR r.approvers && $2)
+             AND ($3::uuid IS NULL OR r.principal_id = $3 OR r.approvers && $4::text[])
+             AND ($5::text[] IS NULL OR now.state = ANY ($5)) AND ($6::text IS NULL OR r.profile = $6)
+             AND ($7::uuid IS NULL OR r.id < $7)
+           ORDER BY r.id DESC LIMIT $8",
+                filter.principal_id.map(PrincipalId::uuid) as Option<Uuid>,
+                filter.approvers.as_deref() as Option<&[String]>,
+                seen_by.map(PrincipalId::uuid) as Option<Uuid>,
+                seen_as.as_deref() as Option<&[String]>,
+                states.as_deref() as Option<&[String]>,
+                filter.profile.as_deref() as Option<&str>,
+                filter.before.map(AccessRequestId::uuid) as Option<Uuid>,
+                limit
+        )
+        .fetch_all(&mut *tx)
+        .await?;
+        tx.commit().await?;
+        rows.into_iter().map(Request::try_from).collect()
     }
 
     /// One request.
@@ -146,8 +181,8 @@ impl Store {
     /// # Errors
     /// If the database does not answer.
     pub async fn request(&self, id: AccessRequestId) -> Result<Option<Request>, Error> {
-        let filter = RequestFilter { id: Some(id), ..RequestFilter::default() };
-        Ok(requests(&self.pool, &filter, 1).await?.pop())
+        let row = request_rows!("WHERE r.id = $1", id.uuid()).fetch_optional(&self.pool).await?;
+        row.map(Request::try_from).transpose()
     }
 
     /// Requests whose time is over, or whose lease failed and whose time is over, the longest due first.
@@ -217,9 +252,10 @@ impl Tx {
         )
         .fetch_optional(&mut *self.inner)
         .await?;
-        let Some(id) = id else { return Ok(None) };
-        let filter = RequestFilter { id: Some(id.into()), ..RequestFilter::default() };
-        Ok(requests(&mut *self.inner, &filter, 1).await?.pop())
+        match id {
+            Some(id) => self.request(id.into()).await,
+            None => Ok(None),
+        }
     }
 
     /// Records a request.
@@ -301,8 +337,13 @@ impl Tx {
         sqlx::query!("SELECT 1 AS one FROM request WHERE id = $1 FOR UPDATE", id.uuid())
             .fetch_optional(&mut *self.inner)
             .await?;
-        let filter = RequestFilter { id: Some(id), ..RequestFilter::default() };
-        Ok(requests(&mut *self.inner, &filter, 1).await?.pop())
+        self.request(id).await
+    }
+
+    async fn request(&mut self, id: AccessRequestId) -> Result<Option<Request>, Error> {
+        let row = request_rows!("WHERE r.id = $1", id.uuid());
+        let row = row.fetch_optional(&mut *self.inner).await?;
+        row.map(Request::try_from).transpose()
     }
 
     /// Records what somebody said.
@@ -424,11 +465,12 @@ impl Tx {
         )
         .fetch_all(&mut *self.inner)
         .await?;
-        let filter = RequestFilter {
-            principal_id: Some(of),
-            states: Some(vec![State::Pending, State::Approved]),
-            ..RequestFilter::default()
-        };
-        requests(&mut *self.inner, &filter, i64::from(i32::MAX)).await
+        let rows = request_rows!(
+            "WHERE r.principal_id = $1 AND now.state IN ('pending', 'approved') ORDER BY r.id DESC",
+            of.uuid()
+        )
+        .fetch_all(&mut *self.inner)
+        .await?;
+        rows.into_iter().map(Request::try_from).collect()
     }
 }
