@@ -4,6 +4,7 @@
 use std::{fs, path::Path};
 
 use crate::{
+    causes::causes,
     cli::{Io, failure::Failure, password, target_setup::BootstrapTarget},
     domain::target::{Way, is_identifier},
     rng,
@@ -55,7 +56,7 @@ async fn set_up(given: &BootstrapTarget, io: &mut Io<'_>) -> Result<(), Fault> {
     let steps = bootstrap::steps(&setup).map_err(|e| (USAGE, e.to_string()))?;
     match server {
         Some(server) if given.apply => {
-            server.apply(&steps).await.map_err(|e| (status_of(&e), told(&e)))?;
+            server.apply(&steps).await.map_err(|e| (status_of(&e), causes(&e)))?;
             let chosen = steps.iter().filter(|step| step.is_chosen).count();
             say(&mut *io.err, &format!("{chosen} steps done; `{}` is ready", setup.admin))?;
             show_password(given, password.as_ref(), &mut *io.out)
@@ -102,7 +103,7 @@ fn setup_of(
 }
 
 async fn sign_in(url: &str, io: &mut Io<'_>) -> Result<Server, Fault> {
-    let address = Address::read(url).map_err(|e| (USAGE, told(&e)))?;
+    let address = Address::read(url).map_err(|e| (USAGE, causes(&e)))?;
     let mut password = io.environment.secret("PGPASSWORD");
     if password.is_none() && io.terminals.input && io.terminals.err {
         let question = format!("Password for {}: ", address.shown);
@@ -113,7 +114,7 @@ async fn sign_in(url: &str, io: &mut Io<'_>) -> Result<Server, Fault> {
             Err(e) => return Err((e.exit_status(), e.to_string())),
         };
     }
-    address.sign_in(password.as_ref()).await.map_err(|e| (status_of(&e), told(&e)))
+    address.sign_in(password.as_ref()).await.map_err(|e| (status_of(&e), causes(&e)))
 }
 
 fn new_password(given: &BootstrapTarget) -> Result<Option<Secret<String>>, Fault> {
@@ -163,15 +164,4 @@ fn status_of(failed: &Failed) -> u8 {
         Failed::SignIn { .. } => UNAVAILABLE,
         Failed::Step { .. } => NOT_SO,
     }
-}
-
-/// Cause by cause.
-fn told(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(below) = cause {
-        text = format!("{text}: {below}");
-        cause = below.source();
-    }
-    text
 }

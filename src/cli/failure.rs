@@ -4,6 +4,7 @@ use std::io::{self, Write};
 
 use crate::{
     api::{problem::Problem, requests::Request},
+    causes::causes,
     cli::output::{instant, plain},
     domain::request::State,
 };
@@ -100,13 +101,7 @@ impl Failure {
     /// # Errors
     /// If the writer fails.
     pub fn print(&self, err: &mut dyn Write) -> io::Result<()> {
-        write!(err, "pgvalet: {}", plain(&self.to_string()))?;
-        let mut source = std::error::Error::source(self);
-        while let Some(inner) = source {
-            write!(err, ": {}", plain(&inner.to_string()))?;
-            source = inner.source();
-        }
-        writeln!(err)?;
+        writeln!(err, "pgvalet: {}", plain(&causes(self)))?;
         if let Self::Refused(problem) = self {
             for fault in &problem.faults {
                 writeln!(err, "  {}: {}", plain(&fault.at), plain(&fault.message))?;

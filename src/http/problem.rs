@@ -4,7 +4,7 @@
 //! extensions to `gate`, which knows the request's id, writes the document and logs what is only for
 //! the operator. So no answer can miss its id, and no error can be shown and not logged.
 
-use std::{borrow::Cow, error::Error as _, fmt::Write as _};
+use std::{borrow::Cow, fmt::Write as _};
 
 use axum::{
     body::Body,
@@ -15,6 +15,7 @@ use axum::{
 use crate::{
     api::problem::{PROBLEM_JSON, Problem, ProblemFault},
     app::error::{Error, Kind},
+    causes::causes,
     ids::RequestId,
 };
 
@@ -267,7 +268,7 @@ impl From<Error> for Failure {
         }
         let mut failure = Self::new(status, error.code(), detail);
         failure.0.retry_after_seconds = error.retry_after_seconds().or(patience);
-        failure.0.cause = status.is_server_error().then(|| chain(&error));
+        failure.0.cause = status.is_server_error().then(|| causes(&error));
         failure.0.faults = error_faults(&error);
         failure
     }
@@ -326,17 +327,6 @@ fn place(file: &str, line: Option<usize>, column: Option<usize>, key: &str) -> S
     }
     if !key.is_empty() {
         let _ = write!(text, " {key}");
-    }
-    text
-}
-
-/// An error and all that is under it, as one line.
-fn chain(error: &Error) -> String {
-    let mut text = error.to_string();
-    let mut under = error.source();
-    while let Some(error) = under {
-        let _ = write!(text, ": {error}");
-        under = error.source();
     }
     text
 }

@@ -14,7 +14,7 @@ use reqwest::{RequestBuilder, StatusCode, Url, redirect::Policy};
 use serde::de::DeserializeOwned;
 use tokio::{sync::Mutex as AsyncMutex, time::Instant};
 
-use crate::secret::Secret;
+use crate::{causes::causes, secret::Secret};
 
 /// Longer than any such document.
 const LONGEST_ANSWER: usize = 1 << 20;
@@ -360,16 +360,6 @@ pub fn is_protected(url: &str) -> bool {
         None => false,
     };
     url.scheme() == "https" || (url.scheme() == "http" && is_here)
-}
-
-fn causes(error: &reqwest::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = std::error::Error::source(error);
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
 }
 
 #[cfg(test)]

@@ -17,10 +17,11 @@ use lettre::{
 };
 
 use crate::{
+    causes::causes,
     config::{MailConfig, MailProtection},
     domain::notice::Notice,
     ids::{AuditId, NoticeId},
-    notify::{Sent, causes},
+    notify::Sent,
 };
 
 /// How long the server may take for one step, and for all of them.

@@ -6,7 +6,7 @@
 pub mod mail;
 pub mod webhook;
 
-use std::{error::Error, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use chrono::TimeDelta;
 use tokio::sync::Notify;
@@ -123,15 +123,4 @@ impl Channel {
         topic == Topic::Emergencies
             || self.topics.as_ref().is_none_or(|topics| topics.contains(&topic))
     }
-}
-
-/// What went wrong, with what it comes from.
-fn causes(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
 }

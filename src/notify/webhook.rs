@@ -18,10 +18,11 @@ use reqwest::{
 use serde_json::json;
 
 use crate::{
+    causes::causes,
     config::WebhookConfig,
     domain::{network::is_public, notice::Notice},
     ids::{AuditId, NoticeId},
-    notify::{Sent, causes},
+    notify::Sent,
 };
 
 /// One webhook.

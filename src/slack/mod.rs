@@ -9,7 +9,7 @@ use std::time::Duration;
 use reqwest::{RequestBuilder, StatusCode, header::RETRY_AFTER, redirect::Policy};
 use serde_json::{Value, json};
 
-use crate::{domain::slack::Message, secret::Secret, slack::hosts::Hosts};
+use crate::{causes::causes, domain::slack::Message, secret::Secret, slack::hosts::Hosts};
 
 /// Longer than any answer that is read.
 const LONGEST_ANSWER: usize = 1 << 20;
@@ -283,14 +283,4 @@ async fn ask(
         }
     }
     Ok((answer.status(), wait, body))
-}
-
-fn causes(error: &reqwest::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = std::error::Error::source(error);
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
 }

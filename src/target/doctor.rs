@@ -4,6 +4,7 @@
 use sqlx::{Connection as _, FromRow, PgConnection};
 
 use crate::{
+    causes::causes,
     domain::{
         diagnosis::{Finding, Severity},
         role::{GRAVEYARD, LoginName},
@@ -74,7 +75,7 @@ pub(crate) async fn examine(
                     Error::LacksRight { remedy, .. } => Some(remedy.clone()),
                     _ => None,
                 };
-                let found = Finding::bad("database", Severity::Broken, told(&error), mend);
+                let found = Finding::bad("database", Severity::Broken, causes(&error), mend);
                 findings.push(found.in_database(database));
             }
         }
@@ -421,15 +422,4 @@ async fn giving_away(tx: &mut PgConnection, facts: &Facts, role: &str) -> Result
             give,
         ),
     })
-}
-
-/// Cause by cause.
-fn told(error: &Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(below) = cause {
-        text = format!("{text}: {below}");
-        cause = below.source();
-    }
-    text
 }
