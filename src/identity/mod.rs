@@ -3,6 +3,7 @@
 
 pub mod certificate;
 pub mod code;
+mod hash;
 pub mod issuers;
 pub mod job;
 pub mod jwt;

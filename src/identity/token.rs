@@ -11,14 +11,11 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use argon2::{
-    Argon2,
-    password_hash::{PasswordHasher, PasswordVerifier, phc::PasswordHash},
-};
 use aws_lc_rs::hmac;
 use tokio::sync::Semaphore;
 
 use crate::{
+    identity::hash::{hash, matches},
     ids::TokenId,
     rng::{self, NoRandomness},
     secret::Secret,
@@ -229,16 +226,6 @@ impl Tokens {
 
 fn message(presented: &Presented) -> Vec<u8> {
     [presented.id.uuid().as_bytes(), presented.secret.expose().as_bytes()].concat()
-}
-
-fn hash(secret: &Secret<String>) -> Result<String, Error> {
-    let hash = Argon2::default().hash_password(secret.expose().as_bytes()).map_err(Error::Hash)?;
-    Ok(hash.to_string())
-}
-
-fn matches(secret: &Secret<String>, kept: &str) -> Result<bool, Error> {
-    let kept = PasswordHash::new(kept).map_err(|e| Error::Hash(e.into()))?;
-    Ok(Argon2::default().verify_password(secret.expose().as_bytes(), &kept).is_ok())
 }
 
 #[cfg(test)]
