@@ -44,7 +44,7 @@ const KNOCK_AFTER: Duration = Duration::from_millis(200);
 const MOST_WAITING: usize = 128;
 
 /// What each session begins with.
-const SESSION: [(&str, &str); 7] = [
+const SESSION: [(&str, &str); 8] = [
     ("search_path", "pg_catalog, pg_temp"),
     ("statement_timeout", "8s"),
     ("lock_timeout", "5s"),
@@ -54,6 +54,8 @@ const SESSION: [(&str, &str); 7] = [
     ("plan_cache_mode", "force_generic_plan"),
     // They are small; to compile one takes longer than to run it.
     ("jit", "off"),
+    // A notice is sent at once, in the midst of what makes a login, to say what we know.
+    ("client_min_messages", "warning"),
 ];
 
 /// Somebody who wants to be let in.
