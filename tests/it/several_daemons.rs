@@ -105,7 +105,10 @@ async fn bash_completes_what_the_shells_are_told() {
     command.args(["--norc", "-eu", "-c", script]).current_dir(shell.home.path());
     let told = finish(command).await.expect(0);
     let told: Vec<&str> = told.lines().collect();
-    assert_eq!(told, ["requests request renew revoke", "--format", "credential-process"]);
+    assert_eq!(
+        told,
+        ["requests request review reviews renew revoke", "--format", "credential-process"]
+    );
     for (program, check) in [("zsh", "-n"), ("fish", "-n")] {
         let mut command = Command::new(program);
         command.args([check, &shell.path(program)]);
