@@ -117,6 +117,14 @@ id!(
     AccessRequestId, "acc", "access request"
 );
 id!(
+    /// A review of who can reach what.
+    ReviewId, "rvw", "review"
+);
+id!(
+    /// One item of a review: a principal and a profile.
+    ReviewItemId, "rvi", "review item"
+);
+id!(
     /// One login role of a lease; rotation gives a lease another.
     LoginId, "lgn", "login"
 );

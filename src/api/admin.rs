@@ -7,7 +7,8 @@ use chrono::{DateTime, Utc};
 use crate::{
     domain::{
         admin_source::AdminSource, administration::Right, name::Name, plan::Action,
-        profile::ProfileSpec, schedule::Schedule, session::Client, target::TargetSpec,
+        profile::ProfileSpec, review::Bound, schedule::Schedule, session::Client,
+        target::TargetSpec,
     },
     ids::{PrincipalId, ProfileId, TargetId, TokenId},
     secret::Secret,
@@ -137,6 +138,9 @@ pub struct Profile {
     /// The checks that failed when they were last run on this version.
     #[serde(default)]
     pub failed_checks: Vec<String>,
+    /// What access reviews left of what it says: for those who may read everything.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub bounds: Vec<Bound>,
     /// The role that holds its rights. A `custom` profile names it itself.
     pub effective_group_role: String,
     /// What it says.

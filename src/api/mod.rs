@@ -14,6 +14,7 @@ pub mod offboarding;
 pub mod people;
 pub mod problem;
 pub mod requests;
+pub mod reviews;
 pub mod standing;
 pub mod status;
 pub mod sweep;

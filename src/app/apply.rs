@@ -15,7 +15,6 @@ use crate::{
     },
     document,
     domain::{
-        access::Fault,
         name::Name,
         plan::{self, Action, Change, Desired, DesiredTarget},
         profile::{Profile, ProfileSpec},
@@ -328,7 +327,7 @@ pub(in crate::app) fn given_for<'a>(
         return Ok(Given { password, ssl_key: None });
     }
     let name = &target.spec.name;
-    let missing = |message| Error::Invalid(vec![Fault { field: "sslkey".into(), message }]);
+    let missing = |message| Error::invalid("sslkey", message);
     let source = target.sent.ssl_key.as_ref().ok_or_else(|| {
         missing(format!(
             "target `{name}` is shown a certificate that is new: say where its key is, `sslkey = {{ file = \"…\" }}`"
@@ -355,7 +354,7 @@ fn password_of<'a>(
         return Ok(None);
     }
     let name = &target.spec.name;
-    let missing = |message| Error::Invalid(vec![Fault { field: "admin.password".into(), message }]);
+    let missing = |message| Error::invalid("admin.password", message);
     let Some(source) = &target.sent.password else {
         return Err(missing(format!(
             "target `{name}` is new, or to be reached in another way: say where its admin's password is, `password = {{ file = \"…\" }}`"

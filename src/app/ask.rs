@@ -1,19 +1,17 @@
 //! Ask for access: decide, then issue, or record the request that others must agree to. Every refusal is an event.
 
-use std::collections::BTreeMap;
-
 use aws_lc_rs::digest;
 
 use crate::{
     app::{
         App, Origin,
         error::Error,
-        issue::{Answer, Wish},
+        issue::{Answer, NO_CLAIMS, Wish},
         offers::Offer,
         requests::{Needing, Outcome},
     },
     domain::{
-        access::{Asked, Fault},
+        access::Asked,
         audit::Event,
         name::Name,
         policy::{self, Approval, Circumstances, Condition, Decision, Finding, Refusal, Wanting},
@@ -23,9 +21,6 @@ use crate::{
     store::idempotency::Before,
     telemetry::labels::{IssueStep, Ruling},
 };
-
-/// Nothing takes the place of what the templates of a profile make.
-static NO_CLAIMS: BTreeMap<String, String> = BTreeMap::new();
 
 /// What was decided of a wish.
 enum Decided {
@@ -67,14 +62,16 @@ impl App {
         }
         let key = idempotency_key.map(|key| (key, request_hash.as_slice()));
         // What was read before will do to say yes: the record takes no intent that was decided on
-        // anything but what holds now. A no is only said on what was read for this very request.
+        // anything but what holds now. A no is only said on what was read for this very request, and so is what
+        // becomes of a wish for later.
         if !caller.may_ask() {
             return Err(self
                 .refuse(caller, origin, &asked.profile, Refusal::NotForAsking, &[])
                 .await?);
         }
         self.check_fresh(caller)?;
-        if let Some(offer) = self.offers.of(&asked.profile)
+        if asked.start_at.is_none()
+            && let Some(offer) = self.offers.of(&asked.profile)
             && let Decision::Allow(approval) = self.ruling(caller, origin, &asked, &offer.profile)
         {
             let wish =
@@ -86,7 +83,7 @@ impl App {
         }
         self.offers.forget(&asked.profile);
         let deciding = self.decide(caller, origin, &asked);
-        let (decided, mut profile) = self.metrics.issuing(IssueStep::Decide, deciding).await?;
+        let (decided, profile) = self.metrics.issuing(IssueStep::Decide, deciding).await?;
         let approval = match decided {
             Decided::Allowed(approval) => approval,
             Decided::NeedsAgreement(wanting) => {
@@ -95,9 +92,7 @@ impl App {
                     .await;
             }
         };
-        let (target, handle) = self.handle(profile.target_id).await?;
-        self.prepare_if_needed(origin, Some(caller), &mut profile, &handle).await?;
-        let offer = Offer { profile, target };
+        let offer = self.offer(origin, caller, profile).await?;
         let wish = Wish { caller, origin, asked: &asked, offer: &offer, key, claims: &NO_CLAIMS };
         let Some(answer) = self.issue(approval, wish).await? else {
             return Err(self.why_not_recorded(caller, origin, &asked, &offer).await?);
@@ -156,8 +151,8 @@ impl App {
         let profile = self.profile_to_ask_for(caller, asked).await?;
         match self.ruling(caller, origin, asked, &profile) {
             Decision::Allow(_) if asked.start_at.is_some() => {
-                let message = "is for what others must agree to: ask when it is time".to_owned();
-                Err(Error::Invalid(vec![Fault { field: "start_at".into(), message }]))
+                let message = "is for what others must agree to: ask when it is time";
+                Err(Error::invalid("start_at", message))
             }
             Decision::Allow(approval) => {
                 self.metrics.decided(Ruling::Allowed);
@@ -180,6 +175,7 @@ impl App {
                     }
                     Refusal::ClaimMissing(_) => Ruling::ClaimMissing,
                     Refusal::ChecksFailed(_) => Ruling::ChecksFailed,
+                    Refusal::RemovedByReview => Ruling::RemovedByReview,
                 });
                 Err(self.refuse(caller, origin, &asked.profile, refusal, &trace).await?)
             }

@@ -42,10 +42,8 @@ impl App {
         origin: &Origin,
         name: &Name,
     ) -> Result<CheckRun, Error> {
-        let mut profile = self.profile(admin, name).await?;
-        let (target, handle) = self.handle(profile.target_id).await?;
-        self.prepare_if_needed(origin, Some(admin), &mut profile, &handle).await?;
-        let offer = Offer { profile, target };
+        let profile = self.profile(admin, name).await?;
+        let offer = self.offer(origin, admin, profile).await?;
         let all = &offer.profile.spec.rights.checks;
         let mut checked: Vec<Option<Checked>> = all.iter().map(|_| None).collect();
         // Those with the same claims share a lease.

@@ -8,11 +8,10 @@ use chrono::TimeDelta;
 use crate::{
     app::{App, Origin, error::Error},
     domain::{
-        access::Fault,
         administration::Scopes,
         audit::{Actor, Event},
         name::Name,
-        principal::{Kind, LOCAL_ISSUER, PrincipalName},
+        principal::{Kind, PrincipalName},
     },
     identity::{
         Admin, Caller,
@@ -57,13 +56,10 @@ impl App {
         origin: &Origin,
         wish: IdentityWish,
     ) -> Result<(ListedCertificate, bool), Error> {
-        let invalid = |field: &'static str, message| {
-            Error::Invalid(vec![Fault { field: field.into(), message }])
-        };
+        let invalid = |field: &'static str, message| Error::invalid(field, message);
         let subject =
             checked_subject(&wish.certificate).map_err(|why| invalid("certificate", why))?;
-        let PrincipalName { kind, subject: name } = &wish.principal;
-        if *kind == Kind::Ci {
+        if wish.principal.kind == Kind::Ci {
             let why = "jobs show who they are by their own tokens: name a person or a service";
             return Err(invalid("principal", why.to_owned()));
         }
@@ -75,8 +71,8 @@ impl App {
             ..PrincipalChange::default()
         };
         let mut tx = self.store.begin().await?;
-        let principal = tx.ensure_principal(LOCAL_ISSUER, *kind, name, &change, now).await?;
-        self.refuse_beyond(admin, origin, &principal).await?;
+        let principal =
+            self.record_principal(&mut tx, (admin, origin), &wish.principal, &change).await?;
         let is_new = match tx.lock_certificate(&subject).await? {
             Some(known) if known.principal_id == principal.id => false,
             Some(known) => return Err(taken(&known)),

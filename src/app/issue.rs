@@ -5,13 +5,19 @@
 //! `give_up_at` is removed, whether or not its role was made. The deadline of everything done here
 //! lies before that instant.
 
-use std::{collections::BTreeMap, num::NonZeroU32, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use chrono::{DateTime, TimeDelta, Utc};
-use tokio::{task::JoinHandle, time::Instant};
+use tokio::time::Instant;
 
 use crate::{
-    app::{App, Origin, error::Error, offers::Offer, requests::Outcome},
+    app::{
+        App, Origin,
+        error::Error,
+        offers::Offer,
+        passwords::{Fresh, FreshPassword},
+        requests::Outcome,
+    },
     domain::{
         access::Asked,
         audit::Event,
@@ -25,16 +31,12 @@ use crate::{
     },
     identity::Caller,
     ids::{LeaseId, LoginId, PrincipalId},
-    rng,
     secret::Secret,
     store::{
         self,
         issuing::{Activation, Intent},
     },
-    target::{
-        Handle, NewLogin,
-        scram::{self, Verifier},
-    },
+    target::{Handle, NewLogin},
     telemetry::labels::IssueStep,
 };
 
@@ -69,6 +71,9 @@ pub struct Credential {
     /// When the login stops by itself.
     pub valid_until: DateTime<Utc>,
 }
+
+/// Nothing takes the place of what the templates of a profile make.
+pub(in crate::app) static NO_CLAIMS: BTreeMap<String, String> = BTreeMap::new();
 
 /// A wish that was allowed.
 pub(in crate::app) struct Wish<'a> {
@@ -134,7 +139,7 @@ impl Wish<'_> {
             role_name: Some(role.to_string()),
             created_at: now,
             expires_at: now + approval.granted().granted.delta(),
-            max_expires_at: now + spec.max_ttl.delta(),
+            max_expires_at: now + approval.max_ttl().delta(),
             ended_at: None,
             blocked_by: None,
             proof: None,
@@ -159,7 +164,7 @@ impl App {
         // The deadline counts from before the intent is recorded, by a clock that nobody can set, so
         // that it lies before `give_up_at` whatever holds the recording up.
         let deadline = Instant::now() + self.times.issue_deadline;
-        let password = FreshPassword::begin(target.spec.scram_iterations)?;
+        let password = self.passwords.take(target.spec.scram_iterations)?;
 
         // 1. The intent, its audit entry and its key are one transaction.
         let now = self.clock.now();
@@ -303,7 +308,7 @@ impl App {
         password: FreshPassword,
         to_make: &ToMake<'_>,
     ) -> Result<Made, Error> {
-        let (password, verifier) = password.made().await?;
+        let Fresh { password, verifier, .. } = password.made().await?;
         let new = NewLogin {
             role: to_make.role,
             group_role: to_make.group_role,
@@ -329,6 +334,7 @@ impl App {
         if Instant::now() >= to_make.deadline {
             return Err(too_late());
         }
+        self.passwords.make_next(target.spec.scram_iterations);
         let created = tokio::time::timeout_at(to_make.deadline, handle.create_login(&new))
             .await
             .map_err(|_| too_late())?
@@ -459,25 +465,6 @@ impl App {
 pub(in crate::app) fn session_options(group_role: &str) -> String {
     let escaped = group_role.replace('\\', "\\\\").replace(' ', "\\ ");
     format!("-c role={escaped}")
-}
-
-/// A password and its verifier in the making: on a thread of its own, because it takes about as long
-/// as recording the intent does meanwhile.
-pub(in crate::app) struct FreshPassword(JoinHandle<(Secret<String>, Verifier)>);
-
-impl FreshPassword {
-    pub(in crate::app) fn begin(iterations: NonZeroU32) -> Result<Self, Error> {
-        let password = rng::password()?;
-        let salt = rng::bytes::<16>()?;
-        Ok(Self(tokio::task::spawn_blocking(move || {
-            let verifier = scram::verifier(&password, salt, iterations);
-            (password, verifier)
-        })))
-    }
-
-    async fn made(self) -> Result<(Secret<String>, Verifier), Error> {
-        self.0.await.map_err(Error::internal)
-    }
 }
 
 /// The longest that a caller may be kept waiting for what it can look up later.

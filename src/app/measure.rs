@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use chrono::TimeDelta;
+use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::{
     app::{App, error::Error},
@@ -56,10 +56,15 @@ impl App {
         self.metrics.breakers(&breakers);
         self.note_refused_admins(&probed).await?;
         self.measure_notices().await?;
-        let reviews = self.store.open_reviews().await?;
-        let age =
-            reviews.oldest.map_or(Duration::ZERO, |at| (now - at).to_std().unwrap_or_default());
-        self.metrics.reviews(count(reviews.count), age);
+        let age = |since: Option<DateTime<Utc>>| {
+            since.map_or(Duration::ZERO, |at| (now - at).to_std().unwrap_or_default())
+        };
+        let requests = self.store.waiting_requests(now).await?;
+        self.metrics.requests_waiting(count(requests.count), age(requests.oldest));
+        let emergencies = self.store.open_emergencies().await?;
+        self.metrics.emergencies_open(count(emergencies.count), age(emergencies.oldest));
+        let (open, overdue) = self.store.count_open_reviews(now).await?;
+        self.metrics.reviews_open(count(open), count(overdue));
         let overdue = self.overdue().await?;
         self.metrics.measured(&Levels {
             leases: vec![

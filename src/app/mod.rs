@@ -25,6 +25,7 @@ mod limits;
 pub mod measure;
 pub mod notices;
 mod offers;
+mod passwords;
 pub mod people;
 pub mod prepare;
 pub mod profiles;
@@ -32,6 +33,7 @@ pub mod readiness;
 pub mod reconcile;
 pub mod renew;
 pub mod requests;
+pub mod reviews;
 pub mod revoke;
 pub mod rotate;
 pub mod rotate_admin;
@@ -61,6 +63,7 @@ use uuid::Uuid;
 
 use crate::{
     clock::Clock,
+    config::ReviewConfig,
     domain::{
         audit::{Actor, Entry, Event},
         target::Target,
@@ -107,6 +110,8 @@ pub struct App {
     pub(in crate::app) keys: Arc<KeyRing>,
     pub(in crate::app) signer: history::Signer,
     pub(in crate::app) clock: Clock,
+    /// Passwords for the next logins.
+    pub(in crate::app) passwords: passwords::Passwords,
     pub(in crate::app) tokens: Tokens,
     pub(in crate::app) throttle: Throttle,
     /// Who vouches for others, and their keys.
@@ -122,6 +127,8 @@ pub struct App {
     pub(in crate::app) slack: Option<slack::Slack>,
     /// How long a token may last.
     pub(in crate::app) longest_token: TimeDelta,
+    /// When access is looked at again, and by whom.
+    pub(in crate::app) reviews: ReviewConfig,
     /// How many leases one caller may have at once, under all profiles.
     pub(in crate::app) max_live_per_caller: Option<i32>,
     /// What was last read of the profiles that are asked for.
@@ -209,6 +216,8 @@ pub struct Parts {
     pub slack: Option<slack::Slack>,
     /// How long a token may last.
     pub longest_token: Duration,
+    /// When access is looked at again, and by whom.
+    pub reviews: ReviewConfig,
     /// How many leases one caller may have at once.
     pub max_live_per_caller: Option<i32>,
     /// The places that are told of what happens.
@@ -291,6 +300,7 @@ impl App {
             signer: parts.signer,
             clock: parts.clock,
             tokens: parts.tokens,
+            passwords: passwords::Passwords::default(),
             throttle: parts.throttle,
             issuers: parts.issuers,
             times: parts.times,
@@ -299,6 +309,7 @@ impl App {
             sign_ins: parts.sign_ins,
             slack: parts.slack,
             longest_token: TimeDelta::from_std(parts.longest_token).unwrap_or(TimeDelta::MAX),
+            reviews: parts.reviews,
             max_live_per_caller: parts.max_live_per_caller,
             offers: offers::Offers::default(),
             preparing: Mutex::new(()),

@@ -6,12 +6,30 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use crate::domain::{name::Name, profile::Profile, target::Target};
+use crate::{
+    app::{App, Origin, error::Error},
+    domain::{name::Name, profile::Profile, target::Target},
+    identity::Caller,
+};
 
 /// A profile that is prepared on its target.
 pub(in crate::app) struct Offer {
     pub(in crate::app) profile: Profile,
     pub(in crate::app) target: Target,
+}
+
+impl App {
+    /// A profile with its target, prepared there.
+    pub(in crate::app) async fn offer(
+        &self,
+        origin: &Origin,
+        caller: &Caller,
+        mut profile: Profile,
+    ) -> Result<Offer, Error> {
+        let (target, handle) = self.handle(profile.target_id).await?;
+        self.prepare_if_needed(origin, Some(caller), &mut profile, &handle).await?;
+        Ok(Offer { profile, target })
+    }
 }
 
 /// The offers, by the profile's name.

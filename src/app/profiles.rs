@@ -102,7 +102,7 @@ impl App {
         let now = self.clock.now();
         let Some(target) = tx.lock_target(&spec.target).await? else {
             let message = format!("there is no target `{}`: record it first", spec.target);
-            return Err(Error::Invalid(vec![Fault { field: "target".into(), message }]));
+            return Err(Error::invalid("target", message));
         };
         if !target.spec.databases.contains(&spec.database) {
             let message = format!(
@@ -111,7 +111,7 @@ impl App {
                 spec.database,
                 target.spec.databases.join(", ")
             );
-            return Err(Error::Invalid(vec![Fault { field: "database".into(), message }]));
+            return Err(Error::invalid("database", message));
         }
         let recorded = tx.lock_profile(&spec.name).await?;
         let change = plan::profile_change(spec, recorded.as_ref());
@@ -153,9 +153,16 @@ impl App {
             ..LeaseFilter::default()
         };
         let mut tx = self.store.begin().await?;
-        tx.lock_profile(name)
-            .await?
-            .ok_or_else(|| Error::not_found("profile", name.to_string()))?;
+        let locked = tx.lock_profile(name).await?;
+        let locked = locked.ok_or_else(|| Error::not_found("profile", name.to_string()))?;
+        // Recorded again it would give everybody back what was taken away.
+        if let Some(bound) = locked.bounds.first() {
+            let detail = format!(
+                "access reviews took access away under profile `{name}`, of {} first (`pgvalet profile show {name}` names all): give it back (`pgvalet review restore`), which says why on record, and remove it then",
+                bound.principal
+            );
+            return Err(Error::Conflict { code: "profile_reviewed", detail });
+        }
         if !self.store.leases(&live, None, 1).await?.is_empty() {
             let detail = format!(
                 "leases under profile `{name}` are live: revoke them first (`pgvalet revoke --profile {name}`)"

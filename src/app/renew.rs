@@ -174,9 +174,11 @@ impl App {
             TtlRule::ProfileMaxTtl => {
                 format!("the profile's max_ttl ends it at {}", to.format("%Y-%m-%d %H:%M:%S UTC"))
             }
-            TtlRule::Asked | TtlRule::ProfileTtl | TtlRule::StandingRole | TtlRule::Agreed => {
-                format!("{length} from now")
-            }
+            TtlRule::Asked
+            | TtlRule::ProfileTtl
+            | TtlRule::StandingRole
+            | TtlRule::Agreed
+            | TtlRule::Review => format!("{length} from now"),
         };
 
         let recording = self.move_end(caller, origin, id, (before.expires_at, to, agreed));

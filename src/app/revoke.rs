@@ -6,7 +6,6 @@ use chrono::{DateTime, Utc};
 use crate::{
     app::{App, LeaseFilter, Origin, error::Error, issue::PATIENCE, show::is_own},
     domain::{
-        access::Fault,
         administration::Right,
         audit::Event,
         lease::{Cause, Lease, State},
@@ -60,9 +59,8 @@ impl App {
             && filter.tool.is_none()
             && filter.target.is_none();
         if says_nothing {
-            let message =
-                "say which leases: at least one of person, tool, profile, target".to_owned();
-            return Err(Error::Invalid(vec![Fault { field: "person".into(), message }]));
+            let message = "say which leases: at least one of person, tool, profile, target";
+            return Err(Error::invalid("person", message));
         }
         if !caller.may(Right::Leases) {
             filter.principal_id = Some(caller.principal().id);

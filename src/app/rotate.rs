@@ -10,7 +10,7 @@ use crate::{
     app::{
         App, Origin,
         error::Error,
-        issue::{Answer, FreshPassword, ToMake},
+        issue::{Answer, ToMake},
     },
     domain::{audit::Event, lease::Lease, name::Name, role::LoginName},
     identity::Caller,
@@ -52,10 +52,14 @@ impl App {
     ) -> Result<Answer, Error> {
         let lease = self.own_lease(caller, id).await?;
         let profile = self.check_still_allowed(caller, origin, &lease).await?;
+        // A fresh login is as good as the first one.
+        if let Some(request) = self.store.request_of_lease(id).await? {
+            self.refuse_lent(caller, origin, &request, "rotate").await?;
+        }
         let (target, handle) = self.handle(lease.target_id).await?;
         let deadline = Instant::now() + self.times.issue_deadline;
 
-        let password = FreshPassword::begin(target.spec.scram_iterations)?;
+        let password = self.passwords.take(target.spec.scram_iterations)?;
 
         // 1. The intent.
         let login_id = LoginId::new();

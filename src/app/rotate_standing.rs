@@ -13,7 +13,7 @@ use crate::{
     app::{
         App, Author, ClaimedStandingRole, Origin,
         error::Error,
-        issue::{FreshPassword, Made, ToMake},
+        issue::{Made, ToMake},
         rotations::{CLAIM, Claim, DEADLINE, chance, in_the_way, jitter},
     },
     domain::{
@@ -33,7 +33,7 @@ use crate::{
     ids::{LeaseId, LoginId, RequestId},
     rng,
     store::{
-        self,
+        self, Tx,
         rotating::{NewStandingLease, Promotion},
         standing::SealedStandingPassword,
     },
@@ -137,7 +137,7 @@ impl App {
             }
         }
         let deadline = Instant::now() + self.times.issue_deadline;
-        let password = FreshPassword::begin(target.spec.scram_iterations)?;
+        let password = self.passwords.take(target.spec.scram_iterations)?;
 
         // 1. The intent.
         let fresh = self.record_standing_intent(author, claimed, &profile).await?;
@@ -265,6 +265,36 @@ impl App {
         }
     }
 
+    /// Looks whether somebody knows a password who is kept from it, and it was not replaced: a changed schedule may have
+    /// put that off, and a daemon of an earlier release knows nothing of it.
+    ///
+    /// # Errors
+    /// If our database does not answer.
+    pub async fn end_kept_passwords(&self) -> Result<(), Error> {
+        let mut tx = self.store.begin().await?;
+        let is_any = self.replace_kept(&mut tx, Author::Pgvalet).await?;
+        tx.commit().await?;
+        if is_any {
+            self.nudges.rotations.notify_one();
+            self.nudges.leases.notify_one();
+            self.nudges.audit.notify_one();
+        }
+        Ok(())
+    }
+
+    /// What somebody knows who is kept from it is replaced at once, and ends without the grace that a rotation leaves. Whether
+    /// there was any.
+    pub(in crate::app) async fn replace_kept(
+        &self,
+        tx: &mut Tx,
+        author: Author<'_>,
+    ) -> Result<bool, Error> {
+        let replaced = tx.replace_kept_passwords(self.clock.now()).await?;
+        let known = tx.kept_leases().await?;
+        self.end_leases(tx, author, &known).await?;
+        Ok(replaced > 0 || !known.is_empty())
+    }
+
     async fn promote_standing(
         &self,
         author: Author<'_>,
@@ -291,14 +321,7 @@ impl App {
         tx.promote_standing_role(claimed, &promotion, now)
             .await
             .map_err(|e| not_one_row(e, lost))?;
-        let ends_at = match before {
-            Before::AfterGrace => now + role.spec.grace.delta(),
-            Before::Now => now,
-        };
-        let superseded = match &role.present {
-            Some(old) if tx.supersede_lease(old.lease_id, ends_at).await? => Some(old.lease_id),
-            _ => None,
-        };
+        let superseded = self.supersede(&mut tx, author, role, before).await?;
         let event = Event::StandingRoleRotated {
             standing_role_id: role.id,
             standing_role: role.spec.name.to_string(),
@@ -307,8 +330,8 @@ impl App {
             role: fresh.role.to_string(),
             valid_until: fresh.valid_until,
             due_at: fresh.due_at,
-            superseded,
-            superseded_ends_at: superseded.map(|_| ends_at),
+            superseded: superseded.map(|(lease_id, _)| lease_id),
+            superseded_ends_at: superseded.map(|(_, ends_at)| ends_at),
         };
         tx.audit(&author.entry(now, event)).await?;
         tx.commit().await?;
@@ -320,6 +343,33 @@ impl App {
             "a standing role was rotated"
         );
         Ok(())
+    }
+
+    /// What was handed out until now ends: after its grace, or at once if somebody knows it who is kept from it. Asked once
+    /// the role is ours to change, so whoever is kept from it meanwhile waits for us, and ends what we leave behind.
+    async fn supersede(
+        &self,
+        tx: &mut Tx,
+        author: Author<'_>,
+        role: &StandingRole,
+        before: Before,
+    ) -> Result<Option<(LeaseId, DateTime<Utc>)>, Error> {
+        let Some(old) = role.present.as_ref().map(|present| present.lease_id) else {
+            return Ok(None);
+        };
+        let is_known = tx.is_known_to_kept(old).await?;
+        let now = self.clock.now();
+        let ends_at = match before {
+            Before::AfterGrace if !is_known => now + role.spec.grace.delta(),
+            Before::AfterGrace | Before::Now => now,
+        };
+        if !tx.supersede_lease(old, ends_at).await? {
+            return Ok(None);
+        }
+        if is_known {
+            self.end_leases(tx, author, &[old]).await?;
+        }
+        Ok(Some((old, ends_at)))
     }
 
     /// The login that was being made is removed, whether or not it was made.

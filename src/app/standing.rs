@@ -13,6 +13,7 @@ use crate::{
         plan::{self, Action},
         principal::Kind,
         profile::Preset,
+        review::is_kept_from,
         schedule,
         standing::{self, Present, StandingRole, StandingRoleSpec},
     },
@@ -92,7 +93,13 @@ impl App {
         if !tx.hold_let_in(principal.id).await? {
             return Err(Error::TokenRefused);
         }
+        let profile = tx.hold_profile(&role.spec.profile).await?;
+        if profile.is_none_or(|profile| is_kept_from(&role.spec, &profile, principal)) {
+            drop(tx);
+            return Err(self.refuse_reading(caller, origin, &role).await?);
+        }
         self.spend(&mut tx, caller, lease.id).await?;
+        tx.note_reading(lease.id, principal.id, self.clock.now()).await?;
         tx.audit(&origin.entry(caller, self.clock.now(), event)).await?;
         tx.commit().await?;
         self.nudges.audit.notify_one();
@@ -160,13 +167,13 @@ impl App {
         let now = self.clock.now();
         let Some(profile) = tx.lock_profile(&spec.profile).await? else {
             let message = format!("there is no profile `{}`: record it first", spec.profile);
-            return Err(Error::Invalid(vec![Fault { field: "profile".into(), message }]));
+            return Err(Error::invalid("profile", message));
         };
         if profile.spec.preset == Preset::BreakGlass {
-            let message = "an emergency is for somebody who says why, and no standing one is: take another preset".to_owned();
-            return Err(Error::Invalid(vec![Fault { field: "profile".into(), message }]));
+            let message = "an emergency is for somebody who says why, and no standing one is: take another preset";
+            return Err(Error::invalid("profile", message));
         }
-        let recorded = self.store.standing_roles().await?;
+        let recorded = tx.standing_roles().await?;
         let recorded = recorded.into_iter().find(|role| role.spec.name == spec.name);
         let change = plan::standing_role_change(spec, recorded.as_ref());
         let standing_role = spec.name.to_string();

@@ -127,7 +127,7 @@ impl App {
                     "target `{}` is shown a certificate that is new: its key is needed",
                     spec.name
                 );
-                return Err(Error::Invalid(vec![Fault { field: "ssl_key".into(), message }]));
+                return Err(Error::invalid("ssl_key", message));
             }
             None => kept_key,
         };
@@ -321,7 +321,7 @@ pub(in crate::app) struct NewTarget<'a> {
 
 fn password_missing(name: &Name, why: &str) -> Error {
     let message = format!("target `{name}` {why}: its admin's password is needed");
-    Error::Invalid(vec![Fault { field: "admin_password".into(), message }])
+    Error::invalid("admin_password", message)
 }
 
 fn name_taken(e: store::error::Error) -> Error {

@@ -12,7 +12,7 @@ use crate::{
         audit::Event,
         duration::Seconds,
         name::Name,
-        principal::{Kind, LOCAL_ISSUER, PrincipalName},
+        principal::{Kind, PrincipalName},
         rights::context::is_claim_name,
     },
     identity::Caller,
@@ -85,8 +85,7 @@ fn check_kinds(caller: &Caller, wish: &TokenWish) -> Result<(), Error> {
     }
     let message =
         "a rule for CI jobs has no token of ours: its jobs come with those of their CI system";
-    let message = message.to_owned();
-    Err(Error::Invalid(vec![Fault { field: "principal".into(), message }]))
+    Err(Error::invalid("principal", message))
 }
 
 /// What a token is to carry: no more than what it is made with, and agreeing to requests only if that does.
@@ -96,14 +95,13 @@ fn scopes_for(caller: &Caller, wish: &TokenWish) -> Result<Scopes, Error> {
         wished => wished.clone(),
     };
     if !scopes.are_within(caller.scopes()) {
-        let message = "a token cannot carry more than the one it is made with".to_owned();
-        return Err(Error::Invalid(vec![Fault { field: "scopes".into(), message }]));
+        let message = "a token cannot carry more than the one it is made with";
+        return Err(Error::invalid("scopes", message));
     }
     let is_own = wish.principal.as_ref().is_none_or(|name| *name == caller.principal().name());
     if is_own && scopes.name(Scope::Approve) && caller.via().is_none() {
         let message = "what you came with agrees to nothing, and makes no token that does: sign in (`pgvalet login`), or have somebody else make it";
-        let message = message.to_owned();
-        return Err(Error::Invalid(vec![Fault { field: "scopes".into(), message }]));
+        return Err(Error::invalid("scopes", message));
     }
     Ok(scopes)
 }
@@ -143,15 +141,14 @@ impl App {
         if wish.principal.is_none() && of_principal {
             let message =
                 "say whose groups, claims and rights these are: `person:NAME` or `service:NAME`";
-            let fault = Fault { field: "principal".into(), message: message.to_owned() };
-            return Err(Error::Invalid(vec![fault]));
+            return Err(Error::invalid("principal", message));
         }
         check_claims(wish.claims.as_ref())?;
         let name = wish.name.trim();
         if name.is_empty() || name.chars().count() > LONGEST_NAME || name.contains(char::is_control)
         {
             let message = format!("say what the token is for, in 1 to {LONGEST_NAME} letters");
-            return Err(Error::Invalid(vec![Fault { field: "name".into(), message }]));
+            return Err(Error::invalid("name", message));
         }
         let now = self.clock.now();
         let wished = now + self.length(wish.ttl)?;
@@ -161,22 +158,22 @@ impl App {
         let own_end = if is_free { None } else { caller.proof_ends_at() };
         let expires_at = own_end.map_or(wished, |end| wished.min(end));
 
+        let acts_for = match &wish.principal {
+            Some(name) => self.person_acted_for(name.kind, wish.acts_for.as_ref()).await?,
+            None => None,
+        };
         let minted = self.tokens.mint().await?;
         let mut tx = self.store.begin().await?;
         let principal = match &wish.principal {
             None => caller.principal().clone(),
-            Some(PrincipalName { kind, subject }) => {
-                let acts_for = self.person_acted_for(*kind, wish.acts_for.as_ref()).await?;
+            Some(name) => {
                 let change = PrincipalChange {
                     groups: wish.groups,
                     admin: wish.admin,
                     claims: wish.claims,
                     acts_for,
                 };
-                let principal =
-                    tx.ensure_principal(LOCAL_ISSUER, *kind, subject, &change, now).await?;
-                self.refuse_beyond(caller, origin, &principal).await?;
-                principal
+                self.record_principal(&mut tx, (caller, origin), name, &change).await?
             }
         };
         let new = store::tokens::NewToken {
@@ -198,6 +195,7 @@ impl App {
             admin: principal.admin,
             groups: principal.groups.iter().map(Name::to_string).collect(),
             claims: principal.claims.clone(),
+            acts_for: principal.acts_for,
             expires_at: Some(expires_at),
         };
         tx.audit(&origin.entry(caller, now, event)).await?;
@@ -215,9 +213,7 @@ impl App {
         person: Option<&PrincipalName>,
     ) -> Result<Option<PrincipalId>, Error> {
         let Some(name) = person else { return Ok(None) };
-        let invalid = |message: &str| {
-            Error::Invalid(vec![Fault { field: "acts_for".into(), message: message.to_owned() }])
-        };
+        let invalid = |message: &str| Error::invalid("acts_for", message);
         if kind != Kind::Service || name.kind != Kind::Person {
             return Err(invalid("a service acts for a person: write `person:NAME`"));
         }
@@ -236,7 +232,7 @@ impl App {
         }
         let days = self.longest_token.num_days();
         let message = format!("no token lasts longer than {days} days here: write {days}d or less");
-        Err(Error::Invalid(vec![Fault { field: "ttl".into(), message }]))
+        Err(Error::invalid("ttl", message))
     }
 
     /// A page of tokens, newest first: the caller's own, or all if it looks after people.

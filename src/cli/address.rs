@@ -2,7 +2,7 @@
 
 use reqwest::Url;
 
-use crate::cli::failure::Failure;
+use crate::{cli::failure::Failure, domain::network::is_this_machine};
 
 /// Where a token may travel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,18 +32,13 @@ pub fn read(text: &str, transport: Transport) -> Result<Url, Failure> {
     }
     match url.scheme() {
         "https" => Ok(url),
-        "http" if is_loopback(host) || transport == Transport::PlainHttp => Ok(url),
+        "http" if is_this_machine(host) || transport == Transport::PlainHttp => Ok(url),
         "http" => Err(usage(
             "over plain http to another machine your token and every password would travel in clear \
              text. Use https, or --insecure-http if the way is protected otherwise",
         )),
         _ => Err(usage("it begins with https:// (or http:// for this machine)")),
     }
-}
-
-fn is_loopback(host: &str) -> bool {
-    let bare = host.trim_start_matches('[').trim_end_matches(']');
-    bare == "localhost" || bare.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
 #[cfg(test)]

@@ -19,6 +19,7 @@ use crate::{
         people::People,
         profile_arguments::{self, Check, Explain, ExplainAccess},
         request_arguments::{self, Approve, Claim, Deny, Requests},
+        review_arguments::Review,
         target_setup::{BootstrapTarget, Doctor},
     },
     ids::{AccessRequestId, LeaseId},
@@ -144,6 +145,9 @@ Examples:
     /// Fetch the lease that others agreed to
     #[command(after_help = request_arguments::CLAIM_EXAMPLES)]
     Claim(Claim),
+    /// Access reviews: who can reach what, looked at again, kept, narrowed or removed
+    #[command(visible_alias = "reviews")]
+    Review(Review),
     /// List leases, or show one with its proof
     #[command(
         visible_alias = "lease",
@@ -363,6 +367,7 @@ mod tests {
     use crate::cli::Arguments;
 
     const REQUEST: &str = "acc_0190c5d3e1a27c41b1f5d0c2a1b3c4d5";
+    const REVIEW: &str = "rvw_0190c5d3e1a27c41b1f5d0c2a1b3c4d5";
     const LEASE: &str = "lse_0190c5d3e1a27c41b1f5d0c2a1b3c4d5";
 
     /// Help is what people read first: a change of it is seen in review.
@@ -404,6 +409,10 @@ mod tests {
             &["rotate"],
             &["rotate", LEASE, "--due"],
             &["deny", REQUEST],
+            &["review", "decide", REVIEW, "--keep", "--reason", "x"],
+            &["review", "decide", REVIEW, "--all", "--reason", "x"],
+            &["review", "decide", REVIEW, "--all", "--keep", "--remove", "--reason", "x"],
+            &["review", "decide", REVIEW, "--all", "--keep"],
             &["requests", "--own", "--to-decide"],
             &["claim", REQUEST, "--format", "uri", "--", "psql"],
             &["claim", LEASE],
@@ -427,6 +436,7 @@ mod tests {
             &["serve", "--check"],
             &["rotate", "--due"],
             &["request", REQUEST],
+            &["review", "decide", REVIEW, "--never-used", "--narrow", "15m", "--reason", "x"],
             &["claim", REQUEST, "--", "psql"],
             &["get", "shop-write", "--wait", "--start", "2026-12-24T08:00:00Z"],
             &["standing", "rotate", "--all"],

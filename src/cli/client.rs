@@ -125,11 +125,7 @@ impl Client {
         key: &str,
     ) -> Result<Answer<ReceivedIssued>, Failure> {
         let call = Call { key: Some(key), ..Call::post(&["v1", "leases"], wish)?.repeatable() };
-        let raw = self.send(call).await?;
-        if raw.status == StatusCode::ACCEPTED.as_u16() {
-            return Err(Failure::Pending(Box::new(parse(raw)?.value)));
-        }
-        parse(raw)
+        parse_unless_it_waits(self.send(call).await?)
     }
 
     /// One lease.
@@ -148,11 +144,7 @@ impl Client {
         let id = id.to_string();
         // A second renewal counts from its own instant too, so that it does no harm.
         let path = ["v1", "leases", &id, "renew"];
-        let raw = self.send(Call::post(&path, renew)?.repeatable()).await?;
-        if raw.status == StatusCode::ACCEPTED.as_u16() {
-            return Err(Failure::Pending(Box::new(parse(raw)?.value)));
-        }
-        parse(raw)
+        parse_unless_it_waits(self.send(Call::post(&path, renew)?.repeatable()).await?)
     }
 
     /// Gives a lease a fresh login.
@@ -293,39 +285,6 @@ impl Client {
         self.read(Call::post(&["v1", kind, name, verb], body)?).await
     }
 
-    /// A list (`leases`, `targets`, `profiles`, `tokens`, `audit`), newest first: page after page
-    /// until there are `limit` or no more. As JSON, so that `--json` prints all that came.
-    ///
-    /// # Errors
-    /// As each of the methods.
-    pub async fn list(
-        &self,
-        kind: &str,
-        filter: &[(&'static str, Option<&str>)],
-        limit: usize,
-    ) -> Result<Vec<serde_json::Value>, Failure> {
-        let mut items = Vec::new();
-        let mut cursor: Option<String> = None;
-        while items.len() < limit {
-            let path = ["v1", kind];
-            let mut call = Call::get(&path);
-            for (name, value) in filter {
-                call.query.extend(value.map(|value| (*name, value.to_owned())));
-            }
-            call.query.push(("limit", (limit - items.len()).min(MOST_PER_PAGE).to_string()));
-            call.query.extend(cursor.take().map(|cursor| ("cursor", cursor)));
-            let page: crate::api::Page<serde_json::Value> = self.read(call).await?.value;
-            let came = page.items.len();
-            items.extend(page.items);
-            cursor = page.next_cursor.filter(|_| came > 0);
-            if cursor.is_none() {
-                break;
-            }
-        }
-        items.truncate(limit);
-        Ok(items)
-    }
-
     /// How the installation stands.
     ///
     /// # Errors
@@ -367,6 +326,12 @@ impl Client {
         call: Call<'_>,
     ) -> Result<Answer<T>, Failure> {
         parse(self.send(call).await?)
+    }
+
+    /// An answer that is text, as it came.
+    pub(in crate::cli) async fn text(&self, call: Call<'_>) -> Result<String, Failure> {
+        let raw = self.send(call).await?;
+        Ok(String::from_utf8_lossy(raw.body.expose()).into_owned())
     }
 
     /// Something done that answers nothing.
@@ -456,9 +421,6 @@ impl Client {
     }
 }
 
-/// The API's largest page.
-const MOST_PER_PAGE: usize = 100;
-
 /// An export is as long as the audit is; an hour is far from normal.
 const LONGEST_EXPORT: Duration = Duration::from_secs(3600);
 
@@ -473,6 +435,14 @@ pub(in crate::cli) fn parse<T: serde::de::DeserializeOwned>(
 ) -> Result<Answer<T>, Failure> {
     let value = serde_json::from_slice(raw.body.expose()).map_err(Failure::Unreadable)?;
     Ok(Answer { status: raw.status, value, body: raw.body })
+}
+
+/// What was asked for; or what waits, if others must agree to it first.
+fn parse_unless_it_waits<T: serde::de::DeserializeOwned>(raw: Raw) -> Result<Answer<T>, Failure> {
+    if raw.status == StatusCode::ACCEPTED.as_u16() {
+        return Err(Failure::Pending(Box::new(parse(raw)?.value)));
+    }
+    parse(raw)
 }
 
 /// Did the connection break after it stood and before an answer came?

@@ -1,7 +1,7 @@
 //! Leases without their credential: listed, shown, renewed.
 
 use crate::{
-    api::leases::{Lease, Renew as RenewBody},
+    api::leases::{Lease, Renew as RenewBody, Renewed},
     cli::{
         Globals, Io,
         arguments::{Leases, Renew},
@@ -65,15 +65,24 @@ pub async fn renew(given: Renew, globals: &Globals, io: &mut Io<'_>) -> Result<u
     let client = session::sign_in(globals, io)?;
     let body = RenewBody { ttl: given.ttl };
     let renewed = watched(io, "renewing", client.renew(given.id, &body)).await?.value;
-    libpq_files::extend(given.id, renewed.lease.expires_at, io);
+    told_renewed(&renewed, globals, io)
+}
+
+/// A lease lasts longer: the entries of it in libpq's files do too, and it is said until when, and why until then.
+pub(in crate::cli) fn told_renewed(
+    renewed: &Renewed,
+    globals: &Globals,
+    io: &mut Io<'_>,
+) -> Result<u8, Failure> {
+    let (id, ends) = (renewed.lease.id, renewed.lease.expires_at);
+    libpq_files::extend(id, ends, io);
     if globals.json {
-        output::json(io, &renewed)?;
+        output::json(io, renewed)?;
         return Ok(0);
     }
-    let ends = renewed.lease.expires_at;
     let left = ends_in(ends, io.clock.now());
     let because = plain(&renewed.because);
-    writeln!(io.out, "{} ends at {} (in {left}): {because}", given.id, instant(ends))?;
+    writeln!(io.out, "{id} ends at {} (in {left}): {because}", instant(ends))?;
     Ok(0)
 }
 

@@ -24,9 +24,8 @@ use crate::{
         child::{self, Manners, Signals},
         client::{Answer, Client},
         failure::Failure,
-        output::{ends_in, instant, watched},
-        requests::{self, Claimed},
-        session,
+        output::{ends_in, instant},
+        requests, session,
     },
     clock::Clock,
     domain::{lease::TtlRule, name::Name},
@@ -109,14 +108,7 @@ impl From {
     ) -> Result<Answer<ReceivedIssued>, Failure> {
         match self {
             Self::Asked(wish, wait) => requests::ask(wish, (None, *wait), client, io).await,
-            Self::Agreed(id, claim) => {
-                match watched(io, "waiting for the lease", client.claim(*id, claim)).await? {
-                    Claimed::Issued(answer) => Ok(*answer),
-                    Claimed::Renewed(_) => Err(Failure::NotSo(format!(
-                        "{id} made a lease last longer; there is no program to run in it"
-                    ))),
-                }
-            }
+            Self::Agreed(id, claim) => requests::claim_lease(*id, claim, client, io).await,
         }
     }
 

@@ -38,6 +38,7 @@ pub mod kept_lease;
 pub mod leases;
 pub mod lend;
 pub mod libpq_files;
+pub mod lists;
 pub mod local_arguments;
 pub mod login_arguments;
 pub mod notices;
@@ -51,6 +52,9 @@ pub mod records;
 pub mod reference;
 pub mod request_arguments;
 pub mod requests;
+pub mod review_arguments;
+pub mod review_walk;
+pub mod reviews;
 pub mod revoke;
 pub mod session;
 pub mod standing;
@@ -207,6 +211,7 @@ async fn dispatch(
         RemoteCommand::Approve(given) => Box::pin(requests::approve(given, globals, io)).await,
         RemoteCommand::Deny(given) => Box::pin(requests::deny(given, globals, io)).await,
         RemoteCommand::Withdraw { id } => Box::pin(requests::withdraw(id, globals, io)).await,
+        RemoteCommand::Review(given) => Box::pin(reviews::review(given, globals, io)).await,
         RemoteCommand::Claim(given) => Box::pin(requests::claim(given, globals, io)).await,
         RemoteCommand::Leases(given) => Box::pin(leases::leases(given, globals, io)).await,
         RemoteCommand::Renew(given) => Box::pin(leases::renew(given, globals, io)).await,

@@ -10,7 +10,7 @@ use crate::{
         output::{self, facts, instant, plain, watched},
         session,
     },
-    domain::profile::Reason,
+    domain::{profile::Reason, review::Bound},
 };
 
 /// Records are listed all at once; this bounds a daemon that never stops.
@@ -139,7 +139,13 @@ pub async fn profile(given: Profile, globals: &Globals, io: &mut Io<'_>) -> Resu
 }
 
 fn show(found: ProfileRecord, io: &mut Io<'_>) -> Result<(), Failure> {
-    let ProfileRecord { id, version, prepared, failed_checks, effective_group_role, spec } = found;
+    let ProfileRecord { id, version, prepared, failed_checks, bounds, effective_group_role, spec } =
+        found;
+    let bound = |bound: &Bound| match bound.max_ttl {
+        Some(ttl) => format!("{}: at most {ttl}", bound.principal),
+        None => format!("{}: removed", bound.principal),
+    };
+    let bounds: Vec<String> = bounds.iter().map(bound).collect();
     let settings: Vec<String> =
         spec.settings.iter().map(|(name, value)| format!("{name} = {value}")).collect();
     let allow: Vec<String> = spec.allow.iter().map(ToString::to_string).collect();
@@ -166,6 +172,7 @@ fn show(found: ProfileRecord, io: &mut Io<'_>) -> Result<(), Failure> {
         ("owned objects", spec.owned_objects.as_str().to_owned()),
         ("who may ask", if allow.is_empty() { "nobody".to_owned() } else { allow.join(", ") }),
         ("reason", reason.to_owned()),
+        ("reviews", bounds.join(", ")),
     ];
     Ok(facts(io, &lines)?)
 }

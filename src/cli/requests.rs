@@ -16,7 +16,7 @@ use crate::{
         client::{Answer, Client, parse},
         destination::Destination,
         failure::Failure,
-        lend,
+        leases, lend,
         output::{self, ends_in, facts, instant, plain, watched},
         request_arguments::{Approve, Claim, Deny, Requests},
         session,
@@ -192,17 +192,7 @@ pub async fn claim(given: Claim, globals: &Globals, io: &mut Io<'_>) -> Result<u
             access::hand_out_or_give_back(&answer, (&given.form, destination), &client, globals, io)
                 .await
         }
-        Claimed::Renewed(answer) => {
-            let renewed = answer.value;
-            if globals.json {
-                output::json(io, &renewed)?;
-                return Ok(0);
-            }
-            let ends = renewed.lease.expires_at;
-            let left = ends_in(ends, io.clock.now());
-            writeln!(io.out, "{} ends at {} (in {left})", renewed.lease.id, instant(ends))?;
-            Ok(0)
-        }
+        Claimed::Renewed(answer) => leases::told_renewed(&answer.value, globals, io),
     }
 }
 
@@ -254,9 +244,24 @@ async fn fetch(
     if now.start_at.is_some_and(|start| start > io.clock.now()) {
         return Err(Failure::Pending(Box::new(now)));
     }
-    match watched(io, "waiting for the lease", client.claim(id, &ClaimBody::default())).await? {
+    claim_lease(id, &ClaimBody::default(), client, io).await
+}
+
+/// Fetches a lease that others agreed to.
+///
+/// # Errors
+/// Also if what they agreed to is that a lease lasts longer.
+pub(in crate::cli) async fn claim_lease(
+    id: AccessRequestId,
+    claim: &ClaimBody,
+    client: &Client,
+    io: &mut Io<'_>,
+) -> Result<Answer<ReceivedIssued>, Failure> {
+    match watched(io, "waiting for the lease", client.claim(id, claim)).await? {
         Claimed::Issued(answer) => Ok(*answer),
-        Claimed::Renewed(_) => Err(Failure::NotSo(format!("{id} makes a lease last longer"))),
+        Claimed::Renewed(_) => {
+            Err(Failure::NotSo(format!("{id} made a lease last longer; there is none to use")))
+        }
     }
 }
 
@@ -338,9 +343,11 @@ fn print(request: &Request, globals: &Globals, io: &mut Io<'_>) -> Result<(), Fa
     ];
     for vote in &request.votes {
         let why = vote.comment.as_deref().map(|why| format!(": {why}")).unwrap_or_default();
-        let (who, when) = (&vote.principal, instant(vote.at));
-        lines
-            .push((vote.verdict.as_str(), format!("{who} at {when} ({}){why}", vote.via.as_str())));
+        let (who, when, via) = (&vote.principal, instant(vote.at), vote.via.as_str());
+        let void = vote.void_at.map_or_else(String::new, |since| {
+            format!(" (counts no more: shut out at {})", instant(since))
+        });
+        lines.push((vote.verdict.as_str(), format!("{who} at {when} ({via}){why}{void}")));
     }
     Ok(facts(io, &lines)?)
 }

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use crate::config::Config;
+use crate::config::{Config, notices::write_topics};
 
 impl Config {
     /// The settings in force as the text of a file. What is secret reads `(set)`, in a comment.
@@ -57,6 +57,7 @@ impl Config {
         writeln!(out, "\n[sweep]\nschedule = {:?}", self.sweep.schedule)?;
         writeln!(out, "orphan_grace = \"{}\"", words(self.sweep.orphan_grace))?;
         writeln!(out, "\n[drift]\nschedule = {:?}", self.drift.schedule)?;
+        self.write_review(out)?;
         let most = self.throttle.failures_per_minute;
         writeln!(out, "\n[throttle]\nfailures_per_minute = {most}")?;
         self.write_people(out)?;
@@ -102,6 +103,21 @@ impl Config {
         writeln!(out, "client_certificates = {:?}", clients.rule.word())
     }
 
+    fn write_review(&self, out: &mut String) -> std::fmt::Result {
+        let (review, words) = (&self.review, humantime::format_duration);
+        writeln!(out, "\n[review]\nschedule = \"{}\"", review.schedule)?;
+        match &review.reviewers {
+            Some(rules) => {
+                let rules: Vec<_> = rules.iter().map(ToString::to_string).collect();
+                writeln!(out, "reviewers = {rules:?}")?;
+            }
+            None => writeln!(out, "# reviewers is not set: those with the right `roles`")?,
+        }
+        writeln!(out, "due_after = \"{}\"", words(review.due_after))?;
+        writeln!(out, "announce_before = \"{}\"", words(review.announce_before))?;
+        writeln!(out, "on_due = \"{}\"", review.on_due.as_str())
+    }
+
     fn write_people(&self, out: &mut String) -> std::fmt::Result {
         let words = humantime::format_duration;
         writeln!(out, "\n[tokens]\nmax_ttl = \"{}\"", words(self.tokens.max_ttl))?;
@@ -142,8 +158,8 @@ impl Config {
             return writeln!(out, "\n# [slack] is not set: nobody asks or agrees through Slack");
         };
         writeln!(out, "\n[slack]\nteams = {:?}\nchannel = {:?}", slack.teams, slack.channel)?;
-        let topics: Vec<_> = slack.topics.iter().map(|topic| topic.as_str()).collect();
-        writeln!(out, "topics = {topics:?}\n# signing_secret = (set)\n# bot_token = (set)")?;
+        write_topics(out, Some(&slack.topics))?;
+        writeln!(out, "# signing_secret = (set)\n# bot_token = (set)")?;
         let every = humantime::format_duration(slack.sign_in_every);
         writeln!(out, "sign_in_every = \"{every}\"")?;
         match slack.hosts.simulator() {

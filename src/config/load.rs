@@ -16,9 +16,9 @@ use tracing_subscriber::EnvFilter;
 use crate::{
     config::{
         AuditLogConfig, Config, DEFAULT_FILE, DriftConfig, HttpConfig, LeaseConfig, LogConfig,
-        LogFormat, MasterKeys, NoticesConfig, OidcConfig, StateConfig, SweepConfig,
+        LogFormat, MasterKeys, NoticesConfig, OidcConfig, ReviewConfig, StateConfig, SweepConfig,
         TelemetryConfig, ThrottleConfig, TokensConfig, environment::Environment, notices, oidc,
-        slack, targets, telemetry, tls,
+        reviews, slack, targets, telemetry, tls,
     },
     document::{Document, Fault, Faults, Table, TextSource},
     secret::Secret,
@@ -56,6 +56,7 @@ struct Written {
     lease: Option<LeaseConfig>,
     sweep: Option<SweepConfig>,
     drift: Option<DriftConfig>,
+    review: Option<ReviewConfig>,
     failures_per_minute: Option<NonZeroU32>,
     oidc: Option<OidcConfig>,
     notices: NoticesConfig,
@@ -131,13 +132,20 @@ fn read_root(root: &mut Table, path: &Path) -> Written {
     written.lease = root.table("lease").map(read_lease);
     written.sweep = root.table("sweep").map(read_sweep);
     written.drift = root.table("drift").map(read_drift);
+    written.review = root.table("review").map(reviews::read);
     if let Some(mut throttle) = root.table("throttle") {
         let most = throttle.integer_in("failures_per_minute", 1..=100_000);
         written.failures_per_minute = most.and_then(NonZeroU32::new);
     }
+    let slack_alone = root.has("slack") && !root.has("oidc");
     written.oidc = root.table("oidc").and_then(|mut table| oidc::read(&mut table, folder));
     written.notices = notices::read(root, folder);
     written.slack = root.table("slack").and_then(|mut table| slack::read(&mut table, folder));
+    if slack_alone {
+        let why = "[oidc] is not set, and people say which account at Slack is theirs by signing in at the identity provider; \
+                   write it as well";
+        root.fault("slack", why);
+    }
     written.tokens = root.table("tokens").map(read_tokens);
     written.http = root.table("http").map(read_http);
     written.token_reviews =
@@ -260,6 +268,7 @@ fn overlay(
         lease: written.lease.unwrap_or_default(),
         sweep: written.sweep.unwrap_or_default(),
         drift: written.drift.unwrap_or_default(),
+        review: written.review.unwrap_or_default(),
         throttle: written.failures_per_minute.map_or_else(ThrottleConfig::default, |most| {
             ThrottleConfig { failures_per_minute: most }
         }),

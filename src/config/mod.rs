@@ -11,11 +11,13 @@ mod load;
 mod master_key;
 mod notices;
 mod oidc;
+mod reviews;
 mod secrets;
 mod slack;
 mod targets;
 mod telemetry;
 mod tls;
+mod webhook;
 
 use std::{
     net::SocketAddr,
@@ -28,12 +30,14 @@ use ipnet::IpNet;
 
 pub use crate::config::{
     master_key::{KEY_BYTES, KeyFault, MasterKey, MasterKeys},
-    notices::{MailConfig, MailProtection, NoticesConfig, Recipient, WebhookConfig},
+    notices::{MailConfig, MailProtection, NoticesConfig, Recipient},
     oidc::{OidcConfig, SessionLengths},
+    reviews::ReviewConfig,
     slack::SlackConfig,
     targets::{AwsCredentials, TargetsConfig},
     telemetry::{AuditLogConfig, OtlpTarget, TelemetryConfig},
     tls::{ClientCertificates, ClientRule, Tls, TlsConfig, TlsFault, TlsFiles, with_cause},
+    webhook::{WebhookConfig, WebhookSecretFault, WebhookUrl, read_webhook_secrets},
 };
 use crate::{document::Faults, secret::Secret};
 
@@ -69,6 +73,8 @@ pub struct Config {
     pub sweep: SweepConfig,
     /// When targets are compared with what profiles say.
     pub drift: DriftConfig,
+    /// When access is looked at again.
+    pub review: ReviewConfig,
     /// What slows down those who guess.
     pub throttle: ThrottleConfig,
     /// How people sign in; none if only with tokens of ours.

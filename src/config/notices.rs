@@ -1,21 +1,18 @@
 //! Who is told of what happens: `[notices]`, `[[webhook]]` and `[mail]`.
 
-use std::{
-    collections::BTreeSet, convert::Infallible, fmt::Write, net::IpAddr, path::Path, time::Duration,
-};
+use std::{collections::BTreeSet, convert::Infallible, fmt::Write, path::Path, time::Duration};
 
-use base64::{Engine as _, engine::general_purpose::STANDARD};
 use lettre::{Address, message::Mailbox};
 use reqwest::Url;
-use zeroize::Zeroizing;
 
 use crate::{
     config::{
-        load::{HOUR, MINUTE, SECOND},
+        load::{HOUR, MINUTE},
         secrets,
+        webhook::{self, WebhookConfig},
     },
     document::{Table, did_you_mean},
-    domain::{name::Name, network::is_public, notice::Topic, schedule::Schedule},
+    domain::{notice::Topic, schedule::Schedule},
     secret::Secret,
 };
 
@@ -24,7 +21,6 @@ const DIGEST: &str = "0 0 8 * * *";
 
 const WRITE_DIGEST: &str =
     "a cron expression of six fields, seconds first, such as \"0 0 8 * * *\", or \"never\"";
-const WRITE_WEBHOOK: &str = "an https address, such as \"https://hooks.example.org/pgvalet\"";
 const WRITE_SERVER: &str = "the address of a mail server, such as \"smtps://pgvalet@mail.example.org\" (TLS) or \"smtp://mail.example.org:587\" (STARTTLS)";
 const WRITE_ADDRESS: &str = "an address, such as \"dba@example.org\"";
 
@@ -39,25 +35,6 @@ pub struct NoticesConfig {
     pub webhooks: Vec<WebhookConfig>,
     /// How mail is sent, and to whom.
     pub mail: Option<MailConfig>,
-}
-
-/// Where notices are posted.
-#[derive(Debug)]
-pub struct WebhookConfig {
-    /// What it is called here.
-    pub name: Name,
-    /// Its address.
-    pub url: Url,
-    /// What notices are signed with: by each, while one takes another's place.
-    pub secrets: Vec<Secret<Vec<u8>>>,
-    /// What it is told of; everything, if none.
-    pub topics: Option<Vec<Topic>>,
-    /// May it be at an address that is not public, and without TLS?
-    pub allow_private: bool,
-    /// The certificates (PEM) to trust for it, where it has an authority of its own.
-    pub ca: Option<String>,
-    /// How long it may take to answer.
-    pub timeout: Duration,
 }
 
 /// How mail is sent, and to whom.
@@ -125,7 +102,7 @@ pub(in crate::config) fn read(root: &mut Table, folder: &Path) -> NoticesConfig 
     }
     let mut names = BTreeSet::new();
     for mut table in root.tables("webhook") {
-        let Some(webhook) = read_webhook(&mut table, folder) else { continue };
+        let Some(webhook) = webhook::read(&mut table, folder) else { continue };
         if !names.insert(webhook.name.clone()) {
             let message =
                 format!("there is a webhook `{}` already; write another name", webhook.name);
@@ -137,36 +114,8 @@ pub(in crate::config) fn read(root: &mut Table, folder: &Path) -> NoticesConfig 
     config
 }
 
-fn read_webhook(table: &mut Table, folder: &Path) -> Option<WebhookConfig> {
-    table.require(&["name", "url", "secret"]);
-    let name = table.parsed("name", "a name, such as \"pager\"", str::parse::<Name>);
-    let allow_private = table.boolean("allow_private").unwrap_or(false);
-    let url = read_url(table, WRITE_WEBHOOK, |text| parse_webhook(text, allow_private));
-    let secrets = secrets::read(table, "secret", folder).and_then(|text| {
-        let read = read_secrets(&text);
-        if read.is_none() {
-            table.fault("secret", "the value cannot be used; write `whsec_` and 24 to 64 bytes in base64, such as \
-                `echo whsec_$(openssl rand -base64 32)` prints; while it is replaced, the new one and the former one, each \
-                on a line of its own");
-        }
-        read
-    });
-    let topics = read_topics(table);
-    let ca = read_authorities(table, folder);
-    let timeout = table.duration_in("timeout", SECOND..=30 * SECOND).unwrap_or(10 * SECOND);
-    Some(WebhookConfig {
-        name: name?,
-        url: url?,
-        secrets: secrets?,
-        topics,
-        allow_private,
-        ca,
-        timeout,
-    })
-}
-
 /// An address, which is not shown: there may be a secret in it. What is wrong with it is said all the same.
-fn read_url(
+pub(in crate::config) fn read_url(
     table: &mut Table,
     write: &str,
     parse: impl FnOnce(&str) -> Result<Url, &'static str>,
@@ -178,35 +127,6 @@ fn read_url(
             None
         }
     }
-}
-
-/// The address of a webhook. A name is looked up, and judged, whenever it is connected to.
-fn parse_webhook(text: &str, allow_private: bool) -> Result<Url, &'static str> {
-    let url = Url::parse(text).map_err(|_| "it is no address")?;
-    let host = url.host_str().ok_or("it has no host")?;
-    if !url.username().is_empty() || url.password().is_some() {
-        return Err("it has a user or a password in it; notices are signed instead");
-    }
-    match url.scheme() {
-        "https" => {}
-        "http" if allow_private => {}
-        "http" => return Err("it is not https, which `allow_private = true` would let be"),
-        _ => return Err("it is not https"),
-    }
-    let literal = host.trim_matches(['[', ']']).parse::<IpAddr>();
-    if !allow_private && literal.is_ok_and(|address| !is_public(address)) {
-        return Err("it is no public address, which `allow_private = true` would let be");
-    }
-    Ok(url)
-}
-
-/// One on each line (<https://www.standardwebhooks.com>).
-fn read_secrets(text: &Secret<String>) -> Option<Vec<Secret<Vec<u8>>>> {
-    let read = |line: &str| {
-        let bytes = Zeroizing::new(STANDARD.decode(line.trim().strip_prefix("whsec_")?).ok()?);
-        (24..=64).contains(&bytes.len()).then(|| Secret::new(bytes.to_vec()))
-    };
-    text.expose().lines().map(read).collect()
 }
 
 /// What somebody is told of.
@@ -226,7 +146,7 @@ pub(in crate::config) fn read_topics(table: &mut Table) -> Option<Vec<Topic>> {
     Some(topics)
 }
 
-fn read_authorities(table: &mut Table, folder: &Path) -> Option<String> {
+pub(in crate::config) fn read_authorities(table: &mut Table, folder: &Path) -> Option<String> {
     let file = folder.join(table.optional_string("ca")?);
     let text = secrets::read_file(table, "ca", &file)?;
     if !text.contains("-----BEGIN CERTIFICATE-----") {
@@ -245,8 +165,8 @@ fn read_mail(table: &mut Table, folder: &Path) -> Option<MailConfig> {
     let from = table.parsed("from", write, str::parse::<Mailbox>);
     let mut to = Vec::new();
     for mut recipient in table.tables("to") {
+        recipient.require(&["address"]);
         let address = recipient.parsed("address", WRITE_ADDRESS, str::parse::<Address>);
-        recipient.require(&[]);
         let topics = read_topics(&mut recipient);
         to.extend(address.map(|address| Recipient { address, topics }));
     }
@@ -310,14 +230,7 @@ impl NoticesConfig {
         let words = humantime::format_duration;
         writeln!(out, "\n[notices]\ndigest = \"{}\"", self.digest)?;
         writeln!(out, "give_up_after = \"{}\"", words(self.give_up_after))?;
-        for webhook in &self.webhooks {
-            writeln!(out, "\n[[webhook]]\nname = \"{}\"\nurl = \"{}\"", webhook.name, webhook.url)?;
-            writeln!(out, "# secret = (set), {} of them", webhook.secrets.len())?;
-            writeln!(out, "allow_private = {}", webhook.allow_private)?;
-            writeln!(out, "timeout = \"{}\"", words(webhook.timeout))?;
-            write_topics(out, webhook.topics.as_deref())?;
-            write_authorities(out, webhook.ca.as_deref())?;
-        }
+        self.webhooks.iter().try_for_each(|webhook| webhook.write_to(out))?;
         let Some(mail) = &self.mail else {
             return writeln!(out, "\n# [mail] is not set: nobody is told by mail");
         };
@@ -336,7 +249,10 @@ impl NoticesConfig {
     }
 }
 
-fn write_topics(out: &mut String, topics: Option<&[Topic]>) -> std::fmt::Result {
+pub(in crate::config) fn write_topics(
+    out: &mut String,
+    topics: Option<&[Topic]>,
+) -> std::fmt::Result {
     match topics {
         None => writeln!(out, "# topics is not set: everything"),
         Some(topics) => {
@@ -346,7 +262,7 @@ fn write_topics(out: &mut String, topics: Option<&[Topic]>) -> std::fmt::Result 
     }
 }
 
-fn write_authorities(out: &mut String, ca: Option<&str>) -> std::fmt::Result {
+pub(in crate::config) fn write_authorities(out: &mut String, ca: Option<&str>) -> std::fmt::Result {
     match ca {
         None => writeln!(out, "# ca is not set: the system's authorities"),
         Some(_) => writeln!(out, "# ca = (set)"),
@@ -355,7 +271,8 @@ fn write_authorities(out: &mut String, ca: Option<&str>) -> std::fmt::Result {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use base64::{Engine as _, engine::general_purpose::STANDARD};
+
     use crate::{config::Config, document::Faults};
 
     fn load(text: &str) -> Result<Config, Faults> {
@@ -373,7 +290,7 @@ mod tests {
     #[test]
     fn channels_are_read_and_shown_without_their_secrets() {
         let text = "[notices]\ngive_up_after = '2h'\n\
-             [[webhook]]\nname = 'pager'\nurl = 'https://hooks.example.org/x'\nsecret = { file = 'hook.secret' }\n\
+             [[webhook]]\nname = 'pager'\nurl = 'https://hooks.example.org/T0/hunter2'\nsecret = { file = 'hook.secret' }\n\
              topics = ['emergencies', 'sweeps']\n\
              [[webhook]]\nname = 'inside'\nurl = 'http://10.0.0.1:8080/x'\nsecret = { file = 'hook.secret' }\n\
              allow_private = true\n\
@@ -384,6 +301,8 @@ mod tests {
         assert!(!shown.contains("hunter2") && !shown.contains("AQEB"), "{shown}");
         for line in [
             "give_up_after = \"2h\"",
+            "# url = (set), at https://hooks.example.org",
+            "# url = (set), at http://10.0.0.1:8080",
             "# secret = (set), 2 of them",
             "topics = [\"emergencies\", \"sweeps\"]",
             "url = \"smtps://me@mail.example.org:465\"",
@@ -394,7 +313,9 @@ mod tests {
         let notices = config.notices;
         assert_eq!(notices.webhooks[0].secrets[1].expose(), &[2; 32]);
         assert_eq!(notices.mail.unwrap().password.unwrap().expose(), "hunter2");
-        assert!(!format!("{:?}", notices.webhooks).contains("1, 1, 1"));
+        assert_eq!(notices.webhooks[0].url.expose().path(), "/T0/hunter2");
+        let debug = format!("{:?}", notices.webhooks);
+        assert!(!debug.contains("1, 1, 1") && !debug.contains("hunter2"), "{debug}");
     }
 
     #[test]
@@ -431,6 +352,10 @@ mod tests {
             ),
             (mail("url = 'smtps://example.org'\n[[mail.to]]\naddress = 'b'"), "write an address"),
             (mail("url = 'smtps://example.org'"), "`to` in [mail] is missing"),
+            (
+                mail("url = 'smtps://example.org'\n[[mail.to]]\ntopics = ['sweeps']"),
+                "`address` in [mail.to[0]] is missing",
+            ),
         ] {
             let faults = load(&text).unwrap_err().to_string();
             assert!(faults.contains(words), "{text}: {faults}");

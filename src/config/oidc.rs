@@ -3,14 +3,14 @@
 use std::{collections::BTreeMap, path::Path, time::Duration};
 
 use crate::{
-    config::secrets,
+    config::{
+        load::{HOUR, MINUTE},
+        secrets,
+    },
     document::Table,
-    domain::{name::Name, rights::context::is_claim_name},
+    domain::{name::Name, network::is_this_machine, rights::context::is_claim_name},
     secret::Secret,
 };
-
-const MINUTE: Duration = Duration::from_secs(60);
-const HOUR: Duration = Duration::from_secs(3600);
 
 /// The provider, and what is made of its word.
 #[derive(Debug)]
@@ -111,9 +111,7 @@ pub(in crate::config) fn read(table: &mut Table, folder: &Path) -> Option<OidcCo
 fn parse_issuer(text: &str) -> Result<String, &'static str> {
     let url = reqwest::Url::parse(text).map_err(|_| "it is no address")?;
     let host = url.host_str().ok_or("it has no host")?;
-    let bare = host.trim_matches(['[', ']']);
-    let is_here = bare == "localhost"
-        || bare.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback());
+    let is_here = is_this_machine(host);
     if url.query().is_some() || url.fragment().is_some() {
         return Err("it has more than a host and a path");
     }

@@ -1,6 +1,9 @@
 //! Secrets of the file: written into it, or in a file of their own, which its text names.
 
-use std::{fs, path::Path};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use zeroize::Zeroizing;
 
@@ -15,11 +18,21 @@ pub(in crate::config) fn read(
     key: &'static str,
     folder: &Path,
 ) -> Option<Secret<String>> {
+    read_with_file(table, key, folder).map(|(secret, _)| secret)
+}
+
+/// The same, with the file that it stands in, if it is one of its own.
+pub(in crate::config) fn read_with_file(
+    table: &mut Table,
+    key: &'static str,
+    folder: &Path,
+) -> Option<(Secret<String>, Option<PathBuf>)> {
     match table.text_or_file(key)? {
-        TextSource::Inline(text) => Some(Secret::new(text.as_str().to_owned())),
+        TextSource::Inline(text) => Some((Secret::new(text.as_str().to_owned()), None)),
         TextSource::File(file) => {
-            let text = read_file(table, key, &folder.join(file))?;
-            Some(Secret::new(text.trim().to_owned()))
+            let file = folder.join(file);
+            let text = read_file(table, key, &file)?;
+            Some((Secret::new(text.trim().to_owned()), Some(file)))
         }
     }
 }

@@ -86,7 +86,8 @@ mod tests {
     fn load(lines: &str) -> Result<Config, Faults> {
         let folder = tempfile::TempDir::new().unwrap();
         let path = folder.path().join("pgvalet.toml");
-        std::fs::write(&path, format!("[slack]\n{lines}\n")).unwrap();
+        let oidc = "[oidc]\nissuer = 'https://id.example.org'\nclient_id = 'pgvalet'";
+        std::fs::write(&path, format!("[slack]\n{lines}\n{oidc}\n")).unwrap();
         std::fs::write(folder.path().join("signing"), "hunter2\n").unwrap();
         std::fs::write(folder.path().join("bot"), "xoxb-hunter3\n").unwrap();
         Config::load(Some(&path), [])

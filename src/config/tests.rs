@@ -302,3 +302,10 @@ fn revoked(by: &rcgen::CertifiedIssuer<'_, rcgen::KeyPair>) -> String {
     };
     params.signed_by(by).unwrap().pem().unwrap()
 }
+
+#[test]
+fn slack_needs_a_provider() {
+    let text = "[slack]\nteams = ['T0123ABCD']\nsigning_secret = 'x'\nbot_token = 'xoxb-x'\nchannel = 'C0123ABCD'\n";
+    let found = faults(text, &[]);
+    assert!(matches!(&found[..], [one] if one.contains("[oidc] is not set")), "{found:?}");
+}

@@ -188,3 +188,8 @@ fn say_what_to_try(
     writeln!(out, "\nCtrl-C stops it{}.", playground.what_stays())?;
     out.flush()
 }
+
+/// A text as it may stand in a page of a simulator.
+fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+}

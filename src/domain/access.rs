@@ -106,12 +106,14 @@ impl Asked {
 }
 
 /// An empty text says as little as none.
-fn filled(text: Option<String>) -> Option<String> {
+#[must_use]
+pub fn filled(text: Option<String>) -> Option<String> {
     text.map(|text| text.trim().to_owned()).filter(|text| !text.is_empty())
 }
 
 /// What is wrong with a text for people to read.
-pub(in crate::domain) fn text_fault(text: &str, longest: usize) -> Option<String> {
+#[must_use]
+pub fn text_fault(text: &str, longest: usize) -> Option<String> {
     if text.chars().count() > longest {
         return Some(format!("must have at most {longest} letters"));
     }

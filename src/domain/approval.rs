@@ -10,7 +10,7 @@ use crate::{
     domain::{
         duration::Seconds,
         principal::{AllowRule, Kind, Principal},
-        request::{Request, State, Verdict, Via},
+        request::{Request, State, Via, Vote},
         words::words,
     },
     ids::PrincipalId,
@@ -102,11 +102,21 @@ impl Needs {
     /// In words: `1 of group:dba, then 2 of person:olivia, group:security`.
     #[must_use]
     pub fn in_words(&self) -> String {
-        let step = |step: &Step| {
-            let from: Vec<_> = step.from.iter().map(ToString::to_string).collect();
-            format!("{} of {}", step.count, from.join(", "))
-        };
-        self.steps.iter().map(step).collect::<Vec<_>>().join(", then ")
+        self.steps.iter().map(Step::in_words).collect::<Vec<_>>().join(", then ")
+    }
+}
+
+impl Step {
+    /// In words: `2 of person:olivia, group:security`.
+    #[must_use]
+    pub fn in_words(&self) -> String {
+        format!("{} of {}", self.count, self.from_in_words())
+    }
+
+    /// Who may, in words: `person:olivia, group:security`.
+    #[must_use]
+    pub fn from_in_words(&self) -> String {
+        self.from.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
     }
 }
 
@@ -131,6 +141,49 @@ pub struct Decider<'a> {
     pub token_makers: &'a [PrincipalId],
 }
 
+/// Whose it is that is to be decided about.
+#[derive(Debug, Clone, Copy)]
+pub struct Owner<'a> {
+    /// Who.
+    pub id: PrincipalId,
+    /// The person that they act for.
+    pub acts_for: Option<PrincipalId>,
+    /// Who made tokens that they came with, or may come with.
+    pub token_makers: &'a [PrincipalId],
+}
+
+/// Why two are not two: one of them may be the other one, or speak through them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tie {
+    /// It is their own.
+    Same,
+    /// One acts for the other.
+    ActsForThem,
+    /// Whose it is made the token that they came with.
+    OwnToken,
+    /// They made a token of whose it is.
+    LentToken,
+}
+
+impl Decider<'_> {
+    /// What ties them to whose it is, about which nobody decides themselves: not as somebody else, through a program, or
+    /// with a token that one made for the other.
+    #[must_use]
+    pub fn tie_to(&self, owner: Owner<'_>) -> Option<Tie> {
+        let is_owner = |id: PrincipalId| id == owner.id || owner.acts_for == Some(id);
+        let own = self.principal.id;
+        if own == owner.id {
+            Some(Tie::Same)
+        } else if is_owner(own) || self.principal.acts_for == Some(owner.id) {
+            Some(Tie::ActsForThem)
+        } else if self.token_makers.iter().copied().any(is_owner) {
+            Some(Tie::OwnToken)
+        } else {
+            owner.token_makers.contains(&own).then_some(Tie::LentToken)
+        }
+    }
+}
+
 words! {
     /// Why somebody may not decide.
     NotTheirs {
@@ -140,6 +193,8 @@ words! {
         ActsForThem = "own_agent",
         /// Who asked made the token that they came with.
         OwnToken = "own_token",
+        /// They made the token that it was asked with.
+        LentToken = "lent_token",
         /// They are no person.
         NoPerson = "persons_only",
         /// What they came with decides nothing.
@@ -153,13 +208,12 @@ words! {
     }
 }
 
-/// The step that waits for more, and how many more.
+/// The step that waits for more, and how many more. What is void counts for nothing.
 #[must_use]
 pub fn open_step(request: &Request) -> Option<(usize, &Step)> {
     let agreed = |step: usize| {
-        let of_step = |vote: &&crate::domain::request::Vote| {
-            usize::try_from(vote.step).is_ok_and(|n| n == step) && vote.verdict == Verdict::Agreed
-        };
+        let of_step =
+            |vote: &&Vote| usize::try_from(vote.step).is_ok_and(|n| n == step) && vote.agrees();
         u32::try_from(request.votes.iter().filter(of_step).count()).unwrap_or(u32::MAX)
     };
     request.needs.steps.iter().enumerate().find(|(n, step)| agreed(*n) < step.count)
@@ -170,16 +224,14 @@ pub fn open_step(request: &Request) -> Option<(usize, &Step)> {
 /// # Errors
 /// Why not.
 pub fn may_decide(request: &Request, by: Decider<'_>) -> Result<usize, NotTheirs> {
-    let Decider { principal, via, token_makers } = by;
-    let asker = request.principal_id;
-    if principal.id == asker {
-        return Err(NotTheirs::Own);
-    }
-    if request.acts_for == Some(principal.id) || principal.acts_for == Some(asker) {
-        return Err(NotTheirs::ActsForThem);
-    }
-    if token_makers.iter().any(|maker| *maker == asker || request.acts_for == Some(*maker)) {
-        return Err(NotTheirs::OwnToken);
+    let Decider { principal, via, .. } = by;
+    let Request { principal_id: id, acts_for, asker_makers: token_makers, .. } = request;
+    match by.tie_to(Owner { id: *id, acts_for: *acts_for, token_makers }) {
+        Some(Tie::Same) => return Err(NotTheirs::Own),
+        Some(Tie::ActsForThem) => return Err(NotTheirs::ActsForThem),
+        Some(Tie::OwnToken) => return Err(NotTheirs::OwnToken),
+        Some(Tie::LentToken) => return Err(NotTheirs::LentToken),
+        None => {}
     }
     if principal.kind != Kind::Person {
         return Err(NotTheirs::NoPerson);
@@ -190,7 +242,8 @@ pub fn may_decide(request: &Request, by: Decider<'_>) -> Result<usize, NotTheirs
     if request.state != State::Pending {
         return Err(NotTheirs::Over);
     }
-    if request.votes.iter().any(|vote| vote.principal_id == principal.id) {
+    let said = |vote: &Vote| vote.principal_id == principal.id && vote.void_at.is_none();
+    if request.votes.iter().any(said) {
         return Err(NotTheirs::SaidAlready);
     }
     let (step, open) = open_step(request).ok_or(NotTheirs::Over)?;
@@ -198,6 +251,14 @@ pub fn may_decide(request: &Request, by: Decider<'_>) -> Result<usize, NotTheirs
         return Err(NotTheirs::NotNamed);
     }
     Ok(step)
+}
+
+/// Who agreed to the request and made the token that somebody comes with to fetch what came of it: one who did both
+/// would have agreed to what they get themselves.
+#[must_use]
+pub fn lent_by<'a>(request: &'a Request, token_makers: &[PrincipalId]) -> Option<&'a Vote> {
+    let lent = |vote: &&Vote| vote.agrees() && token_makers.contains(&vote.principal_id);
+    request.votes.iter().find(lent)
 }
 
 /// May they see the request because they may agree to it, in one step or another?
@@ -215,7 +276,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        domain::{lease::grant_ttl, principal::LOCAL_ISSUER, request::Vote},
+        domain::{lease::grant_ttl, principal::LOCAL_ISSUER, request::Verdict},
         ids::{AccessRequestId, ProfileId, TargetId},
     };
 
@@ -245,6 +306,7 @@ mod tests {
             principal_id: of.id,
             principal: of.to_string(),
             acts_for: of.acts_for,
+            asker_makers: Vec::new(),
             profile_id: Some(ProfileId::new()),
             profile: "shop-write".to_owned(),
             profile_version: 1,
@@ -265,7 +327,6 @@ mod tests {
             lapse_at: now + hour.delta(),
             decided_at: None,
             use_by: None,
-            ended_at: None,
             lease_id: None,
         }
     }
@@ -279,6 +340,7 @@ mod tests {
             comment: None,
             via: Via::Page,
             at: request.created_at,
+            void_at: None,
         });
     }
 
@@ -289,6 +351,7 @@ mod tests {
     #[test]
     fn who_may_decide_and_why_not() {
         let (ann, dora) = (person("ann", &["dba"]), person("dora", &["dba"]));
+        let boss = person("boss", &[]);
         let asked = request(&ann, vec![step(&["group:dba"], 1)]);
         assert_eq!(may_decide(&asked, by(&dora)), Ok(0));
         assert_eq!(may_decide(&asked, by(&ann)), Err(NotTheirs::Own));
@@ -311,6 +374,15 @@ mod tests {
         let by_its_token = Decider { token_makers: &makers, ..by(&ann) };
         assert_eq!(may_decide(&of_agent, by_its_token), Err(NotTheirs::OwnToken));
 
+        // Whoever made the token that it was asked with asked it, or may have.
+        let lent = Request {
+            asker_makers: vec![boss.id, dora.id],
+            ..request(&ann, vec![step(&["group:dba"], 1)])
+        };
+        assert_eq!(may_decide(&lent, by(&dora)), Err(NotTheirs::LentToken));
+        assert_eq!(may_decide(&lent, by(&boss)), Err(NotTheirs::LentToken), "not for being named");
+        assert_eq!(may_decide(&lent, by(&person("dan", &["dba"]))), Ok(0));
+
         let over = Request { state: State::Lapsed, ..request(&ann, vec![step(&["anyone"], 1)]) };
         assert_eq!(may_decide(&over, by(&dora)), Err(NotTheirs::Over));
     }
@@ -332,6 +404,29 @@ mod tests {
         agreed(&mut asked, &dora, 1);
         assert_eq!(open_step(&asked), None);
         assert_eq!(may_decide(&asked, by(&person("dan", &["dba"]))), Err(NotTheirs::Over));
+    }
+
+    #[test]
+    fn what_is_void_counts_no_more_and_may_be_said_again() {
+        let ann = person("ann", &[]);
+        let (lea, dora) = (person("lea", &["leads"]), person("dora", &["dba"]));
+        let steps = vec![step(&["group:leads"], 1), step(&["group:dba"], 1)];
+        let mut asked = request(&ann, steps);
+        agreed(&mut asked, &lea, 0);
+        agreed(&mut asked, &dora, 1);
+        assert_eq!(
+            (open_step(&asked), asked.agreed_by().as_str()),
+            (None, "person:lea, person:dora")
+        );
+        assert_eq!(lent_by(&asked, &[ann.id]), None);
+        assert_eq!(lent_by(&asked, &[ann.id, dora.id]), Some(&asked.votes[1]));
+        asked.votes[0].void_at = Some(asked.created_at);
+        assert_eq!(lent_by(&asked, &[lea.id]), None, "it counts for nothing");
+        assert_eq!(open_step(&asked).map(|(n, _)| n), Some(0), "the first step is open again");
+        assert_eq!(asked.agreed_by(), "person:dora");
+        assert_eq!(may_decide(&asked, by(&lea)), Ok(0), "let in again, they may say it again");
+        assert_eq!(may_decide(&asked, by(&dora)), Err(NotTheirs::SaidAlready));
+        assert_eq!(may_decide(&asked, by(&person("leo", &["leads"]))), Ok(0));
     }
 
     #[test]

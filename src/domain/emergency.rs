@@ -9,7 +9,7 @@ use chrono::{DateTime, Utc};
 use crate::{
     domain::{
         access::text_fault,
-        approval::Decider,
+        approval::{Decider, Owner, Tie},
         lease::{self, Cause},
         name::Name,
         principal::Kind,
@@ -54,6 +54,9 @@ pub struct Emergency {
     pub principal_id: PrincipalId,
     /// The person that they act for, if they act for one.
     pub acts_for: Option<PrincipalId>,
+    /// Who made the token that it was asked for with, if others did; who made what that was made with; and for whom
+    /// these act.
+    pub asker_makers: Vec<PrincipalId>,
     /// Who asked for it, in words.
     pub principal: String,
     /// The profile.
@@ -116,6 +119,11 @@ pub enum NotToClose {
         "you made the sealed code that this emergency was opened with, and have seen it: somebody else closes its review"
     )]
     OwnCode,
+    /// They made the token that it was opened with.
+    #[error(
+        "you made the token that this emergency was opened with, for somebody else: a third one closes its review"
+    )]
+    LentToken,
     /// Their token was made by somebody who may not.
     #[error(
         "your token was made by somebody who may have opened this emergency: sign in, or use a token that you made yourself"
@@ -136,15 +144,18 @@ pub enum NotToClose {
 /// # Errors
 /// Why not.
 pub fn may_close(emergency: &Emergency, by: Decider<'_>) -> Result<(), NotToClose> {
-    let opener = |id: PrincipalId| id == emergency.principal_id || Some(id) == emergency.acts_for;
-    let maker = |id: PrincipalId| emergency.code_made_by == Some(id);
-    if opener(by.principal.id) {
-        return Err(NotToClose::Own);
+    let Emergency { principal_id: id, acts_for, asker_makers: token_makers, .. } = emergency;
+    match by.tie_to(Owner { id: *id, acts_for: *acts_for, token_makers }) {
+        Some(Tie::Same | Tie::ActsForThem) => return Err(NotToClose::Own),
+        Some(Tie::OwnToken) => return Err(NotToClose::Lent),
+        Some(Tie::LentToken) => return Err(NotToClose::LentToken),
+        None => {}
     }
-    if maker(by.principal.id) {
+    // Whoever made the code has seen it, and may have opened it as if they were the other one.
+    if emergency.code_made_by == Some(by.principal.id) {
         return Err(NotToClose::OwnCode);
     }
-    if by.token_makers.iter().any(|id| opener(*id) || maker(*id)) {
+    if by.token_makers.iter().any(|id| emergency.code_made_by == Some(*id)) {
         return Err(NotToClose::Lent);
     }
     if by.principal.kind != Kind::Person {
@@ -208,6 +219,7 @@ mod tests {
             lease_cause: None,
             principal_id: by,
             acts_for: None,
+            asker_makers: Vec::new(),
             principal: "person:ann".to_owned(),
             profile: "shop-emergency".to_owned(),
             target: "shop".to_owned(),
@@ -242,6 +254,8 @@ mod tests {
         let (bob, service) = (principal(Kind::Person), principal(Kind::Service));
         let (signed_in, plain) = (None, emergency(ann.id, None));
         let by_code = emergency(ann.id, Some(registrar.id));
+        let by_lent_token =
+            Emergency { asker_makers: vec![registrar.id], ..emergency(service.id, None) };
         let by_agent = Emergency { acts_for: Some(ann.id), ..emergency(service.id, None) };
         let may =
             |emergency: &Emergency, principal: &Principal, token_made_by: Option<PrincipalId>| {
@@ -256,6 +270,14 @@ mod tests {
             ("a token by that one", &by_code, &bob, Some(registrar.id), Err(NotToClose::Lent)),
             ("a program", &plain, &service, Some(bob.id), Err(NotToClose::NoPerson)),
             ("a program of the opener", &plain, &service, Some(ann.id), Err(NotToClose::Lent)),
+            (
+                "who made the token",
+                &by_lent_token,
+                &registrar,
+                signed_in,
+                Err(NotToClose::LentToken),
+            ),
+            ("who did not", &by_lent_token, &bob, signed_in, Ok(())),
             ("whose agent opened it", &by_agent, &ann, signed_in, Err(NotToClose::Own)),
             ("somebody else, signed in", &by_code, &bob, signed_in, Ok(())),
             ("somebody else, by a token of theirs", &by_code, &bob, Some(bob.id), Ok(())),

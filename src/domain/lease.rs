@@ -325,6 +325,8 @@ pub enum TtlRule {
     StandingRole,
     /// Those who had to agree.
     Agreed,
+    /// An access review, which narrowed it.
+    Review,
 }
 
 /// How long a lease was given, and by which rule.

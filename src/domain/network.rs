@@ -1,7 +1,14 @@
-//! Which addresses are on the public Internet: what somebody else names is only asked there, unless the settings say
+//! Which hosts are this machine, where nobody listens in, and which addresses are on the public Internet: what somebody else names is only asked there, unless the settings say
 //! otherwise. An address that merely leads to a private one, through a translator that is written in it, is not public.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// Is this host, as an address (`http://[::1]:80/`) has it or without brackets, this very machine?
+#[must_use]
+pub fn is_this_machine(host: &str) -> bool {
+    let bare = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
+    bare == "localhost" || bare.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+}
 
 /// Is this an address that anybody's packets may be sent to?
 #[must_use]
@@ -53,6 +60,25 @@ fn is_public_v6(address: Ipv6Addr) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn this_machine_is_told_from_hosts_that_are_called_like_it() {
+        for (host, is_here) in [
+            ("localhost", true),
+            ("127.0.0.1", true),
+            ("127.8.9.1", true),
+            ("::1", true),
+            ("[::1]", true),
+            ("localhost.example.org", false),
+            ("127.0.0.1.example.org", false),
+            ("10.0.0.1", false),
+            ("0.0.0.0", false),
+            ("[::2]", false),
+            ("", false),
+        ] {
+            assert_eq!(is_this_machine(host), is_here, "{host}");
+        }
+    }
 
     #[test]
     fn private_addresses_are_not_public_in_whatever_form() {

@@ -8,6 +8,7 @@ use crate::{
         duration::Seconds,
         name::Name,
         principal::AllowRule,
+        review::Bound,
         rights::{self, FailedChecks, Rights, context::Template, grant::Grant, preset},
         role,
         target::is_identifier,
@@ -160,6 +161,8 @@ pub struct Profile {
     pub failed_checks: Vec<String>,
     /// Which of the settings of the server's log its logins may be given, as the target last said.
     pub settable: Vec<String>,
+    /// What access reviews left of what it says.
+    pub bounds: Vec<Bound>,
     /// What it says.
     pub spec: ProfileSpec,
 }

@@ -76,6 +76,17 @@ pub struct Vote {
     pub via: Via,
     /// When.
     pub at: DateTime<Utc>,
+    /// Since when it counts no more: they were shut out, and it was not used yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub void_at: Option<DateTime<Utc>>,
+}
+
+impl Vote {
+    /// Does it count as a yes?
+    #[must_use]
+    pub fn agrees(&self) -> bool {
+        self.verdict == Verdict::Agreed && self.void_at.is_none()
+    }
 }
 
 /// A request as recorded.
@@ -91,6 +102,9 @@ pub struct Request {
     pub principal: String,
     /// Whom they act for, if they act for a person.
     pub acts_for: Option<PrincipalId>,
+    /// Who made the token that it was asked with, if others did; who made what that was made with; and for whom these
+    /// act.
+    pub asker_makers: Vec<PrincipalId>,
     /// For which profile; none once it was removed.
     pub profile_id: Option<ProfileId>,
     /// Its name.
@@ -131,8 +145,6 @@ pub struct Request {
     pub decided_at: Option<DateTime<Utc>>,
     /// Until when the lease may be fetched.
     pub use_by: Option<DateTime<Utc>>,
-    /// When it was over.
-    pub ended_at: Option<DateTime<Utc>>,
     /// The lease that came of it.
     pub lease_id: Option<LeaseId>,
 }
@@ -147,7 +159,7 @@ impl Request {
     /// Who agreed, in words.
     #[must_use]
     pub fn agreed_by(&self) -> String {
-        let agreed = self.votes.iter().filter(|vote| vote.verdict == Verdict::Agreed);
+        let agreed = self.votes.iter().filter(|vote| vote.agrees());
         agreed.map(|vote| vote.principal.as_str()).collect::<Vec<_>>().join(", ")
     }
 

@@ -6,6 +6,7 @@ use crate::{
     domain::{
         admin_source::{self, AdminSource},
         name::Name,
+        network::is_this_machine,
         schedule::Schedule,
     },
     ids::TargetId,
@@ -230,7 +231,5 @@ pub fn is_identifier(name: &str) -> bool {
 }
 
 fn is_local(host: &str) -> bool {
-    host.starts_with('/')
-        || host == "localhost"
-        || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+    host.starts_with('/') || is_this_machine(host)
 }

@@ -310,16 +310,18 @@ fn shown_target(target: target::Target, rotations: &[(TargetId, app::AdminRotati
 fn shown_to(caller: &Caller, mut profile: profile::Profile) -> Profile {
     if !caller.may(Right::Read) {
         profile.spec.allow.clear();
+        profile.bounds.clear();
     }
     shown_profile(profile)
 }
 
-fn shown_profile(profile: profile::Profile) -> Profile {
+pub(in crate::http) fn shown_profile(profile: profile::Profile) -> Profile {
     Profile {
         id: profile.id,
         version: profile.version,
         prepared: profile.is_prepared(),
         failed_checks: profile.failed_checks,
+        bounds: profile.bounds,
         effective_group_role: profile.spec.group_role(),
         spec: profile.spec,
     }

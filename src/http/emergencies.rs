@@ -2,11 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::{
-    extract::State,
-    http::{StatusCode, header},
-    response::{IntoResponse, Response},
-};
+use axum::{extract::State, http::StatusCode, response::Response};
 use serde::Deserialize;
 use utoipa::IntoParams;
 use utoipa_axum::{router::OpenApiRouter, routes};
@@ -111,10 +107,7 @@ async fn open(
             return Err(Failure::invalid(faults));
         }
     };
-    let answer = app.open_emergency(&origin, (&person, &body.code), asked).await?;
-    let location = format!("/v1/leases/{}", answer.lease.id);
-    let issued = leases::issued(answer);
-    Ok((StatusCode::CREATED, [(header::LOCATION, location)], issued).into_response())
+    Ok(leases::handed_out(app.open_emergency(&origin, (&person, &body.code), asked).await?))
 }
 
 /// List emergencies.

@@ -85,22 +85,30 @@ fn written(response: Response, id: RequestId, (path, wants_page): (&str, bool)) 
     }
     let failure = failure.unwrap_or_else(|| Failure::of_status(status));
     failure.log(id);
-    if wants_page || pages::is_page(&response) {
-        return pages::failed(&failure, id, path);
+    if response.extensions().get::<pages::SaysItself>().is_some() {
+        return response;
     }
-    let is_scim = path.starts_with("/scim/");
-    let mut document = if is_scim { failure.render_scim() } else { failure.render(id) };
+    let mut told = if wants_page || pages::is_page(&response) {
+        pages::failed(&failure, id, path)
+    } else if path.starts_with("/scim/") {
+        failure.render_scim()
+    } else {
+        failure.render(id)
+    };
     // Only this one is not ours to know: axum adds it to a 405.
     if let Some(allow) = response.headers().get(header::ALLOW) {
-        document.headers_mut().insert(header::ALLOW, allow.clone());
+        told.headers_mut().insert(header::ALLOW, allow.clone());
     }
-    document
+    told
 }
+
+/// What programs ask for: whoever opens it in a browser sees what they see.
+const FOR_PROGRAMS: [&str; 6] =
+    ["/v1", "/scim", "/openapi.json", "/healthz", "/readyz", "/metrics"];
 
 /// Does a browser ask, for a person to look at? Programs say what they take, or nothing.
 fn wants_page(path: &str, headers: &HeaderMap) -> bool {
-    let is_for_programs =
-        ["/v1", "/scim", "/openapi.json"].iter().any(|begin| path.starts_with(begin));
+    let is_for_programs = FOR_PROGRAMS.iter().any(|begin| path.starts_with(begin));
     let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok());
     !is_for_programs && accept.is_some_and(|accept| accept.contains("text/html"))
 }

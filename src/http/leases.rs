@@ -145,14 +145,10 @@ async fn ask(
     let asked = Asked::check(wish)
         .map_err(|faults| Failure::invalid(faults.into_iter().map(ProblemFault::from).collect()))?;
     let outcome = app.ask(&signed_in.caller, &signed_in.origin, asked, key.as_deref()).await?;
-    let answer = match outcome {
-        Outcome::Issued(answer) => *answer,
-        Outcome::Waits(request) => return Ok(waiting(*request)),
-    };
-    let location = format!("/v1/leases/{}", answer.lease.id);
-    let is_new = answer.credential.is_some();
-    let status = if is_new { StatusCode::CREATED } else { StatusCode::OK };
-    Ok((status, [(header::LOCATION, location)], issued(answer)).into_response())
+    Ok(match outcome {
+        Outcome::Issued(answer) => handed_out(*answer),
+        Outcome::Waits(request) => waiting(*request),
+    })
 }
 
 /// List leases.
@@ -328,7 +324,15 @@ pub(in crate::http) fn shown_credential(credential: issue::Credential) -> Creden
     .with_uri()
 }
 
-pub(in crate::http) fn issued(answer: Answer) -> Json<Issued> {
+/// A lease and where it is: 201 with its credential; 200 without, if that was handed out before.
+pub(in crate::http) fn handed_out(answer: Answer) -> Response {
+    let location = format!("/v1/leases/{}", answer.lease.id);
+    let is_new = answer.credential.is_some();
+    let status = if is_new { StatusCode::CREATED } else { StatusCode::OK };
+    (status, [(header::LOCATION, location)], issued(answer)).into_response()
+}
+
+fn issued(answer: Answer) -> Json<Issued> {
     let credential = answer.credential.map(shown_credential);
     Json(Issued { lease: shown(answer.lease), ttl: answer.ttl, credential })
 }

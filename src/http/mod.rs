@@ -24,6 +24,7 @@ mod parameters;
 mod people;
 mod problem;
 mod requests;
+mod reviews;
 mod rights;
 mod scim;
 mod sign_in;
@@ -104,6 +105,7 @@ fn api() -> OpenApiRouter<Arc<App>> {
         .merge(caller::routes())
         .merge(leases::routes())
         .merge(requests::routes())
+        .merge(reviews::routes())
         .merge(admin::routes())
         .merge(hba::routes())
         .merge(standing::routes())

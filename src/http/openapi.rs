@@ -41,6 +41,7 @@ use crate::{
     tags(
         (name = "leases", description = "Ask for access, renew it, end it"),
         (name = "requests", description = "What others must agree to first"),
+        (name = "reviews", description = "Who can reach what, looked at again"),
         (name = "profiles", description = "What one kind of caller may get"),
         (name = "targets", description = "The PostgreSQL clusters that logins are made on"),
         (name = "standing roles", description = "Long-lived application logins, rotated on a schedule"),

@@ -302,6 +302,7 @@ fn error_faults(error: &Error) -> Vec<ProblemFault> {
         | Error::NotYours
         | Error::NotYourRequest
         | Error::NotTheirsToDecide { .. }
+        | Error::NotTheirsToReview(_)
         | Error::TooManyRequests
         | Error::NotFound { .. }
         | Error::Refused { .. }

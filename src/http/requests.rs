@@ -30,7 +30,7 @@ use crate::{
     http::{
         caller::SignedIn,
         json::Json,
-        leases::{issued, renewed},
+        leases::{handed_out, renewed},
         parameters::{Limit, Nothing, Path, Query, parse},
         problem::Failure,
     },
@@ -257,10 +257,7 @@ async fn claim(
     let wanted = Wanted { profile, database: body.database, tool, ttl };
     let SignedIn { caller, origin, .. } = &signed_in;
     Ok(match Box::pin(app.claim(caller, origin, id, wanted)).await? {
-        Claimed::Issued(answer) => {
-            let location = format!("/v1/leases/{}", answer.lease.id);
-            (StatusCode::CREATED, [(header::LOCATION, location)], issued(*answer)).into_response()
-        }
+        Claimed::Issued(answer) => handed_out(*answer),
         Claimed::Renewed(lease) => renewed(*lease).into_response(),
     })
 }

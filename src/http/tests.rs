@@ -102,6 +102,18 @@ async fn send_json(path: &str, body: &str) -> Answer {
 }
 
 #[tokio::test]
+async fn whoever_opens_what_is_for_programs_sees_what_they_see() {
+    for (path, is_page) in
+        [("/healthz", false), ("/readyz", false), ("/metrics", false), ("/ask", true)]
+    {
+        let request = Request::get(path).header("accept", "text/html,*/*;q=0.8");
+        let answer = send(request.body(Body::empty()).unwrap()).await;
+        assert_eq!(answer.status, 404);
+        assert_eq!(answer.header("content-type").starts_with("text/html"), is_page, "{path}");
+    }
+}
+
+#[tokio::test]
 async fn a_body_that_is_not_sound_is_refused_with_its_place() {
     for (body, status, code, at, words) in [
         (r#"{"profile": "a",}"#, 400, "malformed_json", None, "line 1 column 17"),
@@ -224,6 +236,10 @@ async fn an_unknown_path_and_a_wrong_method_are_problems_too() {
     let answer = send_get("/v1/wish").await;
     assert_eq!((answer.status, &answer.problem()["code"]), (405, &json!("method_not_allowed")));
     assert_eq!(answer.header("allow"), "POST");
+    let request = Request::post("/docs/").header("accept", "text/html");
+    let answer = send(request.body(Body::empty()).unwrap()).await;
+    assert_eq!((answer.status, answer.header("content-type")), (405, "text/html; charset=utf-8"));
+    assert_eq!(answer.header("allow"), "GET,HEAD");
 }
 
 #[tokio::test]

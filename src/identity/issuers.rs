@@ -14,7 +14,7 @@ use reqwest::{RequestBuilder, StatusCode, Url, redirect::Policy};
 use serde::de::DeserializeOwned;
 use tokio::{sync::Mutex as AsyncMutex, time::Instant};
 
-use crate::{causes::causes, secret::Secret};
+use crate::{causes::causes, domain::network::is_this_machine, secret::Secret};
 
 /// Longer than any such document.
 const LONGEST_ANSWER: usize = 1 << 20;
@@ -351,14 +351,7 @@ impl Error {
 #[must_use]
 pub fn is_protected(url: &str) -> bool {
     let Ok(url) = Url::parse(url) else { return false };
-    let is_here = match url.host_str() {
-        Some("localhost") => true,
-        Some(host) => {
-            let address = host.trim_matches(['[', ']']).parse::<std::net::IpAddr>();
-            address.is_ok_and(|address| address.is_loopback())
-        }
-        None => false,
-    };
+    let is_here = url.host_str().is_some_and(is_this_machine);
     url.scheme() == "https" || (url.scheme() == "http" && is_here)
 }
 

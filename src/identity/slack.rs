@@ -74,10 +74,8 @@ impl Signing {
     /// The signature of a body.
     #[must_use]
     pub fn sign(&self, timestamp: i64, body: &[u8]) -> String {
-        let mut context = hmac::Context::with_key(&self.0);
-        context.update(format!("{SCHEME}:{timestamp}:").as_bytes());
-        context.update(body);
-        let hex: String = context.sign().as_ref().iter().map(|b| format!("{b:02x}")).collect();
+        let tag = hmac::sign(&self.0, &signed(timestamp, body));
+        let hex: String = tag.as_ref().iter().map(|b| format!("{b:02x}")).collect();
         format!("{SCHEME}={hex}")
     }
 
@@ -120,11 +118,16 @@ impl Signing {
         }
         let (scheme, hex) = signature.split_once('=').ok_or(Fault::Header(SIGNATURE))?;
         let tag = from_hex(hex).filter(|_| scheme == SCHEME).ok_or(Fault::Header(SIGNATURE))?;
-        let mut signed = format!("{SCHEME}:{timestamp}:").into_bytes();
-        signed.extend_from_slice(body);
         // Takes as long whatever differs.
-        hmac::verify(&self.0, &signed, &tag).map_err(|_| Fault::Signature)
+        hmac::verify(&self.0, &signed(timestamp, body), &tag).map_err(|_| Fault::Signature)
     }
+}
+
+/// What is signed.
+fn signed(timestamp: i64, body: &[u8]) -> Vec<u8> {
+    let mut signed = format!("{SCHEME}:{timestamp}:").into_bytes();
+    signed.extend_from_slice(body);
+    signed
 }
 
 impl Signed {

@@ -4,13 +4,19 @@
 //! leads somewhere else a moment later leads nowhere. Redirects are not followed, no proxy is asked, and what is
 //! answered is not read, but for its status and `Retry-After`.
 
-use std::{error::Error, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    error::Error,
+    net::SocketAddr,
+    path::PathBuf,
+    sync::{Arc, PoisonError, RwLock},
+    time::Duration,
+};
 
 use aws_lc_rs::hmac;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use chrono::{DateTime, Utc};
 use reqwest::{
-    Client, Response, StatusCode, Url,
+    Client, Response, StatusCode,
     dns::{Addrs, Name, Resolve, Resolving},
     header::{CONTENT_TYPE, RETRY_AFTER},
     redirect::Policy,
@@ -19,17 +25,19 @@ use serde_json::json;
 
 use crate::{
     causes::causes,
-    config::WebhookConfig,
+    config::{WebhookConfig, WebhookSecretFault, WebhookUrl, read_webhook_secrets},
     domain::{network::is_public, notice::Notice},
     ids::{AuditId, NoticeId},
     notify::Sent,
+    secret::Secret,
 };
 
 /// One webhook.
 #[derive(Debug)]
 pub struct Webhook {
-    url: Url,
-    keys: Vec<hmac::Key>,
+    url: WebhookUrl,
+    keys: RwLock<Vec<hmac::Key>>,
+    secret_file: Option<PathBuf>,
     http: Client,
     timeout: Duration,
 }
@@ -57,15 +65,30 @@ impl Webhook {
             let authorities = reqwest::Certificate::from_pem_bundle(pem.as_bytes())?;
             builder = builder.tls_certs_only(authorities);
         }
-        let key = |secret: &crate::secret::Secret<Vec<u8>>| {
-            hmac::Key::new(hmac::HMAC_SHA256, secret.expose())
-        };
         Ok(Self {
             url: config.url.clone(),
-            keys: config.secrets.iter().map(key).collect(),
+            keys: RwLock::new(keys_of(&config.secrets)),
+            secret_file: config.secret_file.clone(),
             http: builder.build()?,
             timeout: config.timeout,
         })
+    }
+
+    /// Does what it is signed with stand in a file of its own?
+    #[must_use]
+    pub const fn has_secret_file(&self) -> bool {
+        self.secret_file.is_some()
+    }
+
+    /// Signs by what stands in the file of its secrets now, if it has one. It waits for the disk.
+    ///
+    /// # Errors
+    /// If the file cannot be used: then it signs as before.
+    pub fn read_secrets_again(&self) -> Result<(), WebhookSecretFault> {
+        let Some(file) = &self.secret_file else { return Ok(()) };
+        let keys = keys_of(&read_webhook_secrets(file)?);
+        *self.keys.write().unwrap_or_else(PoisonError::into_inner) = keys;
+        Ok(())
     }
 
     /// Posts a notice.
@@ -91,7 +114,7 @@ impl Webhook {
         let signature = self.signature(&id, &timestamp, &body);
         let posted = self
             .http
-            .post(self.url.clone())
+            .post(self.url.expose().clone())
             .header(CONTENT_TYPE, "application/json")
             .header("webhook-id", id)
             .header("webhook-timestamp", timestamp)
@@ -109,7 +132,8 @@ impl Webhook {
         let signed = format!("{id}.{timestamp}.{body}");
         let by =
             |key: &hmac::Key| format!("v1,{}", STANDARD.encode(hmac::sign(key, signed.as_bytes())));
-        self.keys.iter().map(by).collect::<Vec<_>>().join(" ")
+        let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
+        keys.iter().map(by).collect::<Vec<_>>().join(" ")
     }
 
     fn unanswered(&self, error: reqwest::Error) -> String {
@@ -119,6 +143,10 @@ impl Webhook {
         }
         causes(&error.without_url())
     }
+}
+
+fn keys_of(secrets: &[Secret<Vec<u8>>]) -> Vec<hmac::Key> {
+    secrets.iter().map(|secret| hmac::Key::new(hmac::HMAC_SHA256, secret.expose())).collect()
 }
 
 fn judged(answer: &Response, now: DateTime<Utc>) -> Sent {
@@ -173,8 +201,9 @@ mod tests {
     fn a_known_signature_is_made() {
         let key = STANDARD.decode("MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").unwrap();
         let webhook = Webhook {
-            url: "https://example.org".parse().unwrap(),
-            keys: vec![hmac::Key::new(hmac::HMAC_SHA256, &key)],
+            url: WebhookUrl::new("https://example.org/hunter2".parse().unwrap()),
+            keys: RwLock::new(keys_of(&[Secret::new(key)])),
+            secret_file: None,
             http: Client::default(),
             timeout: Duration::from_secs(1),
         };
@@ -184,6 +213,7 @@ mod tests {
             r#"{"test": 2432232314}"#,
         );
         assert_eq!(made, "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=");
+        assert!(!format!("{webhook:?}").contains("hunter2"), "{webhook:?}");
     }
 
     #[test]

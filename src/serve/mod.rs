@@ -73,10 +73,6 @@ pub enum Error {
     Issuers(#[source] reqwest::Error),
     #[error("could not make what Slack is called with")]
     Slack(#[source] reqwest::Error),
-    #[error(
-        "[slack] is set and [oidc] is not: people say which account at Slack is theirs by signing in at the identity provider"
-    )]
-    SlackAlone,
     #[error("could not make the signing key")]
     Signer(#[from] crate::app::history::NoSigner),
     #[error("could not begin to check tokens")]
@@ -137,9 +133,6 @@ impl Daemon {
             .map_err(|_| Error::SweepCron(config.sweep.schedule.clone()))?;
         worker::schedule::check(&config.drift.schedule)
             .map_err(|_| Error::DriftCron(config.drift.schedule.clone()))?;
-        if config.slack.is_some() && config.oidc.is_none() {
-            return Err(Error::SlackAlone);
-        }
         let keys = master_keys(&mut config).await?;
         let metrics = Metrics::start(&config.telemetry)?;
         let audit_log = Arc::new(AuditLog::open(&config.audit_log, &config.telemetry)?);
@@ -310,6 +303,7 @@ async fn build_app(
         sign_ins,
         slack,
         longest_token: config.tokens.max_ttl,
+        reviews: config.review.clone(),
         max_live_per_caller: config.lease.max_live_per_caller,
         channels,
         metrics,
@@ -360,6 +354,7 @@ fn spawn_loops(app: &Arc<App>, tasks: &Tasks, config: &Config) {
     tasks.spawn_loop("sweep", worker::sweep::run(Arc::clone(app), tasks.clone()));
     tasks.spawn_loop("people", worker::people::run(Arc::clone(app), tasks.clone()));
     tasks.spawn_loop("requests", worker::requests::run(Arc::clone(app), tasks.clone()));
+    tasks.spawn_loop("reviews", worker::reviews::run(Arc::clone(app), tasks.clone()));
     tasks.spawn_loop("drift", worker::drift::run(Arc::clone(app), tasks.clone()));
     tasks.spawn("slack", worker::slack::run(Arc::clone(app), tasks.clone()));
     let schedules = worker::schedule::Schedules {
@@ -384,7 +379,12 @@ fn spawn_audit(app: &Arc<App>, tasks: &Tasks, log: &Arc<AuditLog>) -> Result<(),
         "audit log",
         worker::audit::tell(telling, Arc::clone(&log), tell, tasks.clone()),
     );
-    // Without a file there is nothing to reopen, and a closed terminal ends the daemon as ever.
+    // Without a file there is nothing to read or to open anew, and a closed terminal ends the daemon as ever.
+    if app.has_secret_files() {
+        let hangups = Hangups::listen().map_err(Error::Signals)?;
+        let reading = worker::notices::read_secrets_again(Arc::clone(app), hangups, tasks.clone());
+        tasks.spawn_loop("secrets of webhooks", reading);
+    }
     if log.has_file() {
         let hangups = Hangups::listen().map_err(Error::Signals)?;
         tasks.spawn_loop("reopen", worker::audit::reopen(log, hangups, tasks.clone()));

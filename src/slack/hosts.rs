@@ -3,6 +3,8 @@
 
 use reqwest::Url;
 
+use crate::domain::network::is_this_machine;
+
 const API: &str = "https://slack.com/api";
 const ANSWERS: &str = "hooks.slack.com";
 
@@ -25,8 +27,7 @@ impl Hosts {
     /// If it is elsewhere.
     pub fn standing_for_slack(api: &str) -> Result<Self, NotHere> {
         let url = Url::parse(api).map_err(|_| NotHere)?;
-        let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
-        let is_here = host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback());
+        let is_here = url.host_str().is_some_and(is_this_machine);
         if url.scheme() != "http" || !is_here || url.query().is_some() {
             return Err(NotHere);
         }

@@ -31,16 +31,26 @@ impl Store {
     /// # Errors
     /// If the database does not answer.
     pub async fn administration(&self) -> Result<Administration, Error> {
-        let row = sqlx::query_scalar!(
-            r#"SELECT jsonb_object_agg(role, allow) AS "held: Row" FROM administration"#
-        )
-        .fetch_one(&self.pool)
-        .await?;
-        read(row).ok_or(Error::Unreadable("role's rules"))
+        administration(&self.pool).await
     }
 }
 
+async fn administration(on: impl sqlx::PgExecutor<'_>) -> Result<Administration, Error> {
+    let held = sqlx::query_scalar!(
+        r#"SELECT jsonb_object_agg(role, allow) AS "held: Row" FROM administration"#
+    );
+    read(held.fetch_one(on).await?).ok_or(Error::Unreadable("role's rules"))
+}
+
 impl Tx {
+    /// Who holds which role.
+    ///
+    /// # Errors
+    /// If the database does not answer.
+    pub async fn administration(&mut self) -> Result<Administration, Error> {
+        administration(&mut *self.inner).await
+    }
+
     /// Records who holds which role, in place of what was recorded.
     ///
     /// # Errors

@@ -19,6 +19,7 @@ struct Row {
     principal_id: uuid::Uuid,
     principal: String,
     acts_for: Option<uuid::Uuid>,
+    asker_makers: Vec<uuid::Uuid>,
     profile: String,
     target: String,
     database: String,
@@ -55,6 +56,7 @@ impl TryFrom<Row> for Emergency {
             principal_id: PrincipalId::from(row.principal_id),
             principal: row.principal,
             acts_for: row.acts_for.map(PrincipalId::from),
+            asker_makers: row.asker_makers.into_iter().map(PrincipalId::from).collect(),
             profile: row.profile,
             target: row.target,
             database: row.database,
@@ -87,21 +89,13 @@ pub struct SeenLogin {
     pub proof: Option<Proof>,
 }
 
-/// The reviews that are open.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct OpenReviews {
-    /// How many.
-    pub count: i64,
-    /// Since when the first of them is.
-    pub oldest: Option<DateTime<Utc>>,
-}
-
 /// Emergencies as they are read, all with the same columns; what follows says which.
 macro_rules! emergency_rows {
     ($which:tt $($arguments:tt)*) => {
         sqlx::query_as!(
             Row,
             r#"SELECT e.lease_id, l.state, l.cause, l.principal_id, p.kind || ':' || p.subject AS "principal!", p.acts_for AS "acts_for?",
+                      with_whom_they_act_for(e.asker_makers) AS "asker_makers!",
                       l.profile, t.name AS target, l.database, l.reason, l.ticket, l.created_at, l.expires_at,
                       l.ended_at, e.code, e.code_made_by, e.verdict, e.comment,
                       c.kind || ':' || c.subject AS closed_by, e.closed_at
@@ -177,21 +171,6 @@ impl Store {
             })
         });
         seen.collect()
-    }
-
-    /// The reviews that are open: how many, and since when the first of them is.
-    ///
-    /// # Errors
-    /// If the database does not answer.
-    pub async fn open_reviews(&self) -> Result<OpenReviews, Error> {
-        Ok(sqlx::query_as!(
-            OpenReviews,
-            r#"SELECT count(*) AS "count!", min(l.created_at) AS oldest
-               FROM emergency e JOIN lease l ON l.id = e.lease_id
-               WHERE e.closed_at IS NULL AND l.cause IS DISTINCT FROM 'failed'"#
-        )
-        .fetch_one(&self.pool)
-        .await?)
     }
 }
 

@@ -93,6 +93,8 @@ pub struct Intent<'a> {
 pub struct Opened<'a> {
     /// The sealed code that it was asked for with.
     pub code: Option<&'a EmergencyCode>,
+    /// Who made the token that it was asked for with, if others did.
+    pub asker_makers: &'a [PrincipalId],
     /// What the audit says.
     pub entry: Entry,
 }
@@ -194,6 +196,7 @@ impl Store {
             "request_id": intent.request.map(AccessRequestId::uuid),
             "code": code.map(|code| code.number),
             "code_made_by": code.map(|code| code.made_by.uuid()),
+            "asker_makers": emergency.map(|opened| opened.asker_makers.iter().map(|id| id.uuid()).collect::<Vec<_>>()),
             "opened_id": emergency.map(|opened| opened.entry.id.uuid()),
             "opened_body": emergency.map(|opened| audit::body(&opened.entry)).transpose()?,
             "audit_id": intent.entry.id.uuid(),
@@ -334,7 +337,7 @@ pub(in crate::store) async fn intents(
                    reason text, ticket text, ttl jsonb, created_at timestamptz, expires_at timestamptz,
                    max_expires_at timestamptz, login_id uuid, role_name text, give_up_at timestamptz, key text,
                    request_hash text, job text, spent text, spent_until timestamptz, request_id uuid, code int,
-                   code_made_by uuid, opened_id uuid, opened_body text, audit_id uuid, audit_at timestamptz,
+                   code_made_by uuid, asker_makers uuid[], opened_id uuid, opened_body text, audit_id uuid, audit_at timestamptz,
                    audit_body text)),
            decided_on AS (
                SELECT p.id, p.version, p.owned_objects,
@@ -359,8 +362,7 @@ pub(in crate::store) async fn intents(
                UPDATE request r SET state = 'claimed', lease_id = a.id
                FROM sound a
                WHERE r.id = a.request_id AND r.use_by > a.created_at AND r.extends IS NULL AND r.ended_at IS NULL
-                 AND (r.state = 'approved' OR r.state = 'claimed'
-                      AND EXISTS (SELECT FROM lease l WHERE l.id = r.lease_id AND l.cause = 'failed'))
+                 AND request_state(r.state, r.extends, (SELECT l.cause FROM lease l WHERE l.id = r.lease_id)) = 'approved'
                RETURNING r.lease_id),
            paid AS (
                SELECT * FROM sound
@@ -388,8 +390,8 @@ pub(in crate::store) async fn intents(
                SELECT login_id, id, target_id, role_name, 'provisioning', created_at, give_up_at, expires_at, give_up_at
                FROM intended),
            emergencies AS (
-               INSERT INTO emergency (lease_id, code, code_made_by)
-               SELECT id, code, code_made_by FROM intended WHERE opened_id IS NOT NULL),
+               INSERT INTO emergency (lease_id, code, code_made_by, asker_makers)
+               SELECT id, code, code_made_by, asker_makers FROM intended WHERE opened_id IS NOT NULL),
            audited AS (
                INSERT INTO audit_entry (id, body, created_at)
                SELECT audit_id, audit_body, audit_at FROM intended

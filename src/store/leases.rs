@@ -254,7 +254,7 @@ impl Tx {
     /// Moves the end of an active lease.
     ///
     /// # Errors
-    /// [`Error::NotOneRow`] if it is not active, or its end was moved meanwhile.
+    /// [`Error::NotOneRow`] if it is not active, or its end was moved meanwhile, or may not be that far away any more.
     pub async fn move_lease_end(
         &mut self,
         id: LeaseId,
@@ -262,7 +262,8 @@ impl Tx {
         to: DateTime<Utc>,
     ) -> Result<(), Error> {
         let done = sqlx::query!(
-            "UPDATE lease SET expires_at = $3 WHERE id = $1 AND state = 'active' AND expires_at = $2",
+            "UPDATE lease SET expires_at = $3
+             WHERE id = $1 AND state = 'active' AND expires_at = $2 AND (max_expires_at >= $3 OR $3 <= $2)",
             id.uuid(),
             from,
             to

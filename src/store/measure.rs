@@ -42,6 +42,15 @@ pub struct Recent {
     pub removed: i64,
 }
 
+/// What waits for persons.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Waiting {
+    /// How much of it there is.
+    pub count: i64,
+    /// Since when the oldest waits.
+    pub oldest: Option<DateTime<Utc>>,
+}
+
 impl Store {
     /// Counts what is live. A login is overdue if its end was before `late`, or if it is being ended
     /// and nobody looked at it since then, or tried four times in vain (which takes longer than
@@ -74,6 +83,51 @@ impl Store {
         )
         .fetch_one(&self.pool)
         .await?)
+    }
+
+    /// Counts the requests that wait for others now.
+    ///
+    /// # Errors
+    /// If the database does not answer.
+    pub async fn waiting_requests(&self, now: DateTime<Utc>) -> Result<Waiting, Error> {
+        Ok(sqlx::query_as!(
+            Waiting,
+            r#"SELECT count(*) AS "count!", min(created_at) AS oldest FROM request
+               WHERE ended_at IS NULL AND state = 'pending' AND lapse_at > $1"#,
+            now
+        )
+        .fetch_one(&self.pool)
+        .await?)
+    }
+
+    /// Counts the emergencies that nobody else has looked at.
+    ///
+    /// # Errors
+    /// If the database does not answer.
+    pub async fn open_emergencies(&self) -> Result<Waiting, Error> {
+        Ok(sqlx::query_as!(
+            Waiting,
+            r#"SELECT count(*) AS "count!", min(l.created_at) AS oldest
+               FROM emergency e JOIN lease l ON l.id = e.lease_id
+               WHERE e.closed_at IS NULL AND l.cause IS DISTINCT FROM 'failed'"#
+        )
+        .fetch_one(&self.pool)
+        .await?)
+    }
+
+    /// Counts the access reviews that are open, and those of them whose time is over.
+    ///
+    /// # Errors
+    /// If the database does not answer.
+    pub async fn count_open_reviews(&self, now: DateTime<Utc>) -> Result<(i64, i64), Error> {
+        let row = sqlx::query!(
+            r#"SELECT count(*) AS "open!", count(*) FILTER (WHERE due_at <= $1) AS "overdue!" FROM review
+               WHERE state = 'open'"#,
+            now
+        )
+        .fetch_one(&self.pool)
+        .await?;
+        Ok((row.open, row.overdue))
     }
 
     /// Counts what the audit says since `from`. Its ids grow with time, so that a range of the index

@@ -29,6 +29,9 @@ pub mod offboarding;
 pub mod people;
 pub mod profiles;
 pub mod requests;
+pub mod review_items;
+pub mod review_profiles;
+pub mod reviews;
 pub mod rotating;
 pub mod seal;
 pub mod sessions;
@@ -37,6 +40,7 @@ pub mod standing;
 pub mod sweep;
 pub mod targets;
 pub mod tokens;
+pub mod votes;
 
 use std::{str::FromStr, sync::Arc, time::Duration};
 

@@ -60,22 +60,29 @@ impl From<Row> for Offboarding {
     }
 }
 
+/// What is recorded of those who leave, all with the same columns; what follows says of whom.
+macro_rules! offboarding_rows {
+    ($which:tt $($arguments:tt)*) => {
+        sqlx::query_as!(
+            Row,
+            r#"SELECT o.id, o.principal_id, o.started_at, p.kind || ':' || p.subject AS "started_by!",
+                      o.codes_withdrawn, o.finished_at, o.ended_at
+               FROM offboarding o JOIN principal p ON p.id = o.started_by
+               "# + $which $($arguments)*
+        )
+    };
+}
+
 impl Store {
     /// The latest time that somebody left.
     ///
     /// # Errors
     /// If the database does not answer.
     pub async fn offboarding_of(&self, id: PrincipalId) -> Result<Option<Offboarding>, Error> {
-        let row = sqlx::query_as!(
-            Row,
-            r#"SELECT o.id, o.principal_id, o.started_at, p.kind || ':' || p.subject AS "started_by!",
-                      o.codes_withdrawn, o.finished_at, o.ended_at
-               FROM offboarding o JOIN principal p ON p.id = o.started_by
-               WHERE o.principal_id = $1 ORDER BY o.id DESC LIMIT 1"#,
-            id.uuid()
-        )
-        .fetch_optional(&self.pool)
-        .await?;
+        let row =
+            offboarding_rows!("WHERE o.principal_id = $1 ORDER BY o.id DESC LIMIT 1", id.uuid())
+                .fetch_optional(&self.pool)
+                .await?;
         Ok(row.map(Offboarding::from))
     }
 
@@ -84,12 +91,8 @@ impl Store {
     /// # Errors
     /// If the database does not answer.
     pub async fn unfinished_offboardings(&self) -> Result<Vec<Offboarding>, Error> {
-        let rows = sqlx::query_as!(
-            Row,
-            r#"SELECT o.id, o.principal_id, o.started_at, p.kind || ':' || p.subject AS "started_by!",
-                      o.codes_withdrawn, o.finished_at, o.ended_at
-               FROM offboarding o JOIN principal p ON p.id = o.started_by
-               WHERE o.finished_at IS NULL AND o.ended_at IS NULL ORDER BY o.started_at LIMIT 1000"#
+        let rows = offboarding_rows!(
+            "WHERE o.finished_at IS NULL AND o.ended_at IS NULL ORDER BY o.started_at LIMIT 1000"
         )
         .fetch_all(&self.pool)
         .await?;
@@ -137,23 +140,6 @@ impl Store {
         Ok(read.collect())
     }
 
-    /// Of these passwords, the logins that no standing role hands out any more, and that still work.
-    ///
-    /// # Errors
-    /// If the database does not answer.
-    pub async fn replaced_secrets(&self, id: OffboardingId) -> Result<Vec<LeaseId>, Error> {
-        let ids = sqlx::query_scalar!(
-            "SELECT s.lease_id FROM offboarding_secret s JOIN lease l ON l.id = s.lease_id
-             WHERE s.offboarding_id = $1 AND l.state IN ('provisioning', 'active')
-               AND NOT EXISTS (SELECT FROM standing_role r WHERE r.lease_id = l.id)
-             ORDER BY s.lease_id",
-            id.uuid()
-        )
-        .fetch_all(&self.pool)
-        .await?;
-        Ok(ids.into_iter().map(LeaseId::from).collect())
-    }
-
     /// What they can sign in with no more.
     ///
     /// # Errors
@@ -197,8 +183,10 @@ impl Store {
     /// If the database does not answer.
     pub async fn agreed_to_by(&self, who: PrincipalId, most: i64) -> Result<Vec<Agreed>, Error> {
         let rows = sqlx::query!(
-            r#"SELECT r.id, r.state, r.profile, r.lease_id, v.created_at, p.kind || ':' || p.subject AS "principal!"
+            r#"SELECT r.id, request_state(r.state, r.extends, l.cause) AS "state!", r.profile, r.lease_id, v.created_at,
+                      p.kind || ':' || p.subject AS "principal!"
                FROM vote v JOIN request r ON r.id = v.request_id JOIN principal p ON p.id = r.principal_id
+               LEFT JOIN lease l ON l.id = r.lease_id
                WHERE v.principal_id = $1 AND v.verdict = 'agreed'
                ORDER BY v.created_at DESC LIMIT $2"#,
             who.uuid(),
@@ -284,22 +272,7 @@ impl Tx {
         .await?)
     }
 
-    /// The services that act for somebody and are not shut out, locked until the transaction ends.
-    ///
-    /// # Errors
-    /// If the database does not answer.
-    pub async fn lock_agents_of(&mut self, id: PrincipalId) -> Result<Vec<PrincipalId>, Error> {
-        let ids = sqlx::query_scalar!(
-            "SELECT id FROM principal WHERE acts_for = $1 AND disabled_at IS NULL ORDER BY id FOR UPDATE",
-            id.uuid()
-        )
-        .fetch_all(&mut *self.inner)
-        .await?;
-        Ok(ids.into_iter().map(PrincipalId::from).collect())
-    }
-
-    /// Records that somebody leaves, and the passwords of standing roles that they were given and that still hold:
-    /// the audit says which, since each reading is an entry. Those that are handed out now are due to be replaced.
+    /// Records that somebody leaves, and the passwords of standing roles that they were given and that still hold.
     /// Gives the standing roles, by name.
     ///
     /// # Errors
@@ -321,26 +294,17 @@ impl Tx {
         .execute(&mut *self.inner)
         .await?;
         let mut roles = sqlx::query_scalar!(
-            "INSERT INTO offboarding_secret (offboarding_id, lease_id, standing_role, read_at)
-             SELECT $1, l.id, l.standing_role, max(a.created_at)
-             FROM lease l JOIN audit_entry a ON a.lease_id = 'lse_' || replace(l.id::text, '-', '')
-             WHERE l.standing_role IS NOT NULL AND l.ended_at IS NULL AND a.kind = 'standing-role.read'
-               AND a.body::jsonb -> 'actor' ->> 'id' = ANY (ARRAY(
-                   SELECT 'prn_' || replace(p.id::text, '-', '') FROM principal p WHERE p.id = $2 OR p.acts_for = $2))
-             GROUP BY l.id, l.standing_role
-             RETURNING standing_role",
+            r#"INSERT INTO offboarding_secret (offboarding_id, lease_id, standing_role, read_at)
+               SELECT $1, l.id, l.standing_role, max(r.read_at)
+               FROM standing_reading r JOIN lease l ON l.id = r.lease_id
+               WHERE l.standing_role IS NOT NULL AND l.ended_at IS NULL
+                 AND r.principal_id IN (SELECT p.id FROM principal p WHERE p.id = $2 OR p.acts_for = $2)
+               GROUP BY l.id, l.standing_role
+               RETURNING standing_role"#,
             new.id.uuid(),
             new.principal.uuid()
         )
         .fetch_all(&mut *self.inner)
-        .await?;
-        sqlx::query!(
-            "UPDATE standing_role SET due_at = least(due_at, $2), again_at = least(again_at, $2)
-             WHERE lease_id IN (SELECT lease_id FROM offboarding_secret WHERE offboarding_id = $1)",
-            new.id.uuid(),
-            now
-        )
-        .execute(&mut *self.inner)
         .await?;
         roles.sort_unstable();
         roles.dedup();

@@ -242,22 +242,40 @@ impl Store {
         &self,
         name: &PrincipalName,
     ) -> Result<Option<(Principal, bool)>, Error> {
-        let row = sqlx::query!(
-            r#"SELECT id, issuer, subject, kind, groups || provider_groups AS "groups!", admin, acts_for,
-                      claims AS "claims: Json<BTreeMap<String, String>>", disabled_at IS NOT NULL AS "disabled!"
-               FROM principal WHERE kind = $1 AND subject = $2"#,
-            name.kind.as_str(),
-            name.subject.as_str()
-        )
-        .fetch_optional(&self.pool)
-        .await?;
-        let Some(row) = row else { return Ok(None) };
-        let principal = principal_in!(row);
-        Ok(Some((principal.try_into()?, row.disabled)))
+        principal_named(&self.pool, name).await
     }
 }
 
+async fn principal_named(
+    on: impl sqlx::PgExecutor<'_>,
+    name: &PrincipalName,
+) -> Result<Option<(Principal, bool)>, Error> {
+    let row = sqlx::query!(
+            r#"SELECT id, issuer, subject, kind, groups || provider_groups AS "groups!", admin, acts_for,
+                      claims AS "claims: Json<BTreeMap<String, String>>", disabled_at IS NOT NULL AS "disabled!"
+               FROM principal WHERE kind = $1 AND subject = $2"#,
+        name.kind.as_str(),
+        name.subject.as_str()
+    )
+    .fetch_optional(on)
+    .await?;
+    let Some(row) = row else { return Ok(None) };
+    let principal = principal_in!(row);
+    Ok(Some((principal.try_into()?, row.disabled)))
+}
+
 impl Tx {
+    /// The principal of that name, and whether it is disabled.
+    ///
+    /// # Errors
+    /// If the database does not answer.
+    pub async fn principal_named(
+        &mut self,
+        name: &PrincipalName,
+    ) -> Result<Option<(Principal, bool)>, Error> {
+        principal_named(&mut *self.inner, name).await
+    }
+
     /// Finds or records a principal, and changes what is asked for.
     ///
     /// # Errors
@@ -302,18 +320,41 @@ impl Tx {
     /// # Errors
     /// If the database does not answer.
     pub async fn lock_principal(&mut self, id: PrincipalId) -> Result<Option<Locked>, Error> {
-        let row = sqlx::query!(
+        Ok(self.lock_principals(&[id]).await?.pop())
+    }
+
+    /// Those of these principals that there are, locked until the transaction ends; all in one order, so that of two
+    /// who lock the same none waits for the other for ever.
+    ///
+    /// # Errors
+    /// If the database does not answer.
+    pub async fn lock_principals(&mut self, ids: &[PrincipalId]) -> Result<Vec<Locked>, Error> {
+        let ids: Vec<_> = ids.iter().map(|id| id.uuid()).collect();
+        let rows = sqlx::query!(
             r#"SELECT id, issuer, subject, kind, groups || provider_groups AS "groups!", admin, acts_for,
                       claims AS "claims: Json<BTreeMap<String, String>>", disabled_at
-               FROM principal WHERE id = $1 FOR UPDATE"#,
-            id.uuid()
+               FROM principal WHERE id = ANY ($1) ORDER BY id FOR UPDATE"#,
+            &ids
         )
-        .fetch_optional(&mut *self.inner)
+        .fetch_all(&mut *self.inner)
         .await?;
-        let Some(row) = row else { return Ok(None) };
-        let disabled = row.disabled_at.is_some();
-        let row = principal_in!(row);
-        Ok(Some((row.try_into()?, disabled)))
+        let locked = rows.into_iter().map(|row| {
+            let disabled = row.disabled_at.is_some();
+            let row = principal_in!(row);
+            Ok((row.try_into()?, disabled))
+        });
+        locked.collect()
+    }
+
+    /// The services that act for somebody.
+    ///
+    /// # Errors
+    /// If the database does not answer.
+    pub async fn agents_of(&mut self, id: PrincipalId) -> Result<Vec<PrincipalId>, Error> {
+        let ids = sqlx::query_scalar!("SELECT id FROM principal WHERE acts_for = $1", id.uuid())
+            .fetch_all(&mut *self.inner)
+            .await?;
+        Ok(ids.into_iter().map(PrincipalId::from).collect())
     }
 
     /// Records a person that a provider vouches for.

@@ -12,6 +12,7 @@ use crate::{
         name::Name,
         principal::AllowRule,
         profile::{OwnedObjects, Preset, Profile, ProfileSpec, Reason},
+        review::Bound,
         rights::{Rights, context::Template},
     },
     ids::{ProfileId, TargetId},
@@ -27,6 +28,7 @@ struct Row {
     prepared_version: Option<i32>,
     failed_checks: Json<Vec<String>>,
     settable: Vec<String>,
+    bounds: Json<Vec<Bound>>,
     description: String,
     database: String,
     preset: String,
@@ -57,6 +59,7 @@ impl TryFrom<Row> for Profile {
             prepared_version: row.prepared_version,
             failed_checks: row.failed_checks.0,
             settable: row.settable,
+            bounds: row.bounds.0,
             spec: ProfileSpec {
                 name: row.name.parse().map_err(|_| Error::Unreadable("profile's name"))?,
                 description: row.description,
@@ -90,7 +93,7 @@ macro_rules! profile_rows {
                       p.description,
                       p.database, p.preset, p.schemas, p.group_role, p.ttl_seconds, p.max_ttl_seconds,
                       p.connection_limit, p.settings AS "settings: Json<BTreeMap<String, Template>>",
-                      p.owned_objects, p.allow, p.reason, p.settable, p.conditions AS "conditions: Json<Conditions>", p.rights AS "rights: Json<Rights>"
+                      p.owned_objects, p.allow, p.reason, p.settable, p.bounds AS "bounds: Json<Vec<Bound>>", p.conditions AS "conditions: Json<Conditions>", p.rights AS "rights: Json<Rights>"
                FROM profile p JOIN target t ON t.id = p.target_id
                "# + $which $($arguments)*
         )
@@ -119,6 +122,41 @@ impl Store {
 }
 
 impl Tx {
+    /// All profiles, by name, as this transaction sees them.
+    ///
+    /// # Errors
+    /// If the database does not answer.
+    pub async fn profiles(&mut self) -> Result<Vec<Profile>, Error> {
+        let rows = profile_rows!("ORDER BY p.name").fetch_all(&mut *self.inner).await?;
+        rows.into_iter().map(Profile::try_from).collect()
+    }
+
+    /// These profiles, locked until the transaction ends: in the order in which intents lock them too.
+    ///
+    /// # Errors
+    /// If the database does not answer.
+    pub async fn lock_profiles(
+        &mut self,
+        ids: &[ProfileId],
+    ) -> Result<BTreeMap<ProfileId, Profile>, Error> {
+        let ids: Vec<uuid::Uuid> = ids.iter().map(|id| id.uuid()).collect();
+        let rows = profile_rows!("WHERE p.id = ANY ($1) ORDER BY p.id FOR UPDATE OF p", &ids)
+            .fetch_all(&mut *self.inner)
+            .await?;
+        rows.into_iter().map(|row| Ok((row.id.into(), Profile::try_from(row)?))).collect()
+    }
+
+    /// One profile by name, which nobody changes until the transaction ends.
+    ///
+    /// # Errors
+    /// If the database does not answer.
+    pub async fn hold_profile(&mut self, name: &Name) -> Result<Option<Profile>, Error> {
+        let row = profile_rows!("WHERE p.name = $1 FOR SHARE OF p", name.as_str())
+            .fetch_optional(&mut *self.inner)
+            .await?;
+        row.map(Profile::try_from).transpose()
+    }
+
     /// One profile by name, locked until the transaction ends.
     ///
     /// # Errors
@@ -269,6 +307,41 @@ impl Tx {
         .execute(&mut *self.inner)
         .await?;
         exactly_one(&done)
+    }
+
+    /// Records what reviews left of a profile. Its version grows, so that nobody issues by what was decided before; what
+    /// is prepared and checked stays so, and what others agreed to under it still holds.
+    ///
+    /// # Errors
+    /// [`Error::NotOneRow`] if it is gone, or was changed meanwhile.
+    pub async fn bound_profile(
+        &mut self,
+        id: ProfileId,
+        version: i32,
+        bounds: &[Bound],
+    ) -> Result<(), Error> {
+        let done = sqlx::query!(
+            "UPDATE profile SET bounds = $3, version = version + 1,
+                    prepared_version = CASE WHEN prepared_version = version THEN version + 1 ELSE prepared_version END,
+                    checked_version = CASE WHEN checked_version = version THEN version + 1 ELSE checked_version END
+             WHERE id = $1 AND version = $2",
+            id.uuid(),
+            version,
+            Json(bounds) as _
+        )
+        .execute(&mut *self.inner)
+        .await?;
+        exactly_one(&done)?;
+        sqlx::query!(
+            "WITH held AS (SELECT id FROM request WHERE profile_id = $1 AND profile_version = $2 AND ended_at IS NULL
+                           ORDER BY id FOR UPDATE)
+             UPDATE request r SET profile_version = $2 + 1 FROM held WHERE r.id = held.id",
+            id.uuid(),
+            version
+        )
+        .execute(&mut *self.inner)
+        .await?;
+        Ok(())
     }
 
     /// Removes a profile. Its leases keep what they need.

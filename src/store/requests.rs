@@ -38,6 +38,7 @@ struct Row {
     principal_id: Uuid,
     principal: String,
     acts_for: Option<Uuid>,
+    asker_makers: Vec<Uuid>,
     profile_id: Option<Uuid>,
     profile: String,
     profile_version: i32,
@@ -57,7 +58,6 @@ struct Row {
     lapse_at: DateTime<Utc>,
     decided_at: Option<DateTime<Utc>>,
     use_by: Option<DateTime<Utc>>,
-    ended_at: Option<DateTime<Utc>>,
     lease_id: Option<Uuid>,
     votes: Json<Vec<Vote>>,
 }
@@ -73,6 +73,7 @@ impl TryFrom<Row> for Request {
             principal_id: row.principal_id.into(),
             principal: row.principal,
             acts_for: row.acts_for.map(PrincipalId::from),
+            asker_makers: row.asker_makers.into_iter().map(PrincipalId::from).collect(),
             profile_id: row.profile_id.map(ProfileId::from),
             profile: row.profile,
             profile_version: row.profile_version,
@@ -93,33 +94,32 @@ impl TryFrom<Row> for Request {
             lapse_at: row.lapse_at,
             decided_at: row.decided_at,
             use_by: row.use_by,
-            ended_at: row.ended_at,
             lease_id: row.lease_id.map(LeaseId::from),
         })
     }
 }
 
-/// Requests as they are read, all with the same columns; what follows says which. A lease that was made and failed
-/// spends nothing: what was agreed to is there again.
+/// Requests as they are read, all with the same columns; what follows says which. In which state one is now is said by
+/// `request_state` alone.
 macro_rules! request_rows {
     ($which:tt $($arguments:tt)*) => {
         sqlx::query_as!(
             Row,
             r#"SELECT r.id AS "id!", now.state AS "state!", r.principal_id AS "principal_id!",
-                  p.kind || ':' || p.subject AS "principal!", p.acts_for AS "acts_for?", r.profile_id AS "profile_id?", r.profile AS "profile!",
+                  p.kind || ':' || p.subject AS "principal!", p.acts_for AS "acts_for?",
+                  with_whom_they_act_for(r.asker_makers) AS "asker_makers!", r.profile_id AS "profile_id?", r.profile AS "profile!",
                   r.profile_version AS "profile_version!", r.target_id AS "target_id!", t.name AS "target!", t.environment AS "environment!",
                   r.database AS "database!", r.tool AS "tool!", r.ttl AS "ttl!: Json<Granted>", r.agreed_seconds, r.reason, r.ticket,
                   r.extends AS "extends?", r.needs AS "needs!: Json<Needs>", r.start_at, r.created_at AS "created_at!", r.lapse_at AS "lapse_at!",
-                  r.decided_at, r.use_by, r.ended_at, r.lease_id AS "lease_id?",
+                  r.decided_at, r.use_by, r.lease_id AS "lease_id?",
                   (SELECT coalesce(jsonb_agg(jsonb_build_object(
                               'principal_id', 'prn_' || replace(v.principal_id::text, '-', ''), 'principal', vp.kind || ':' || vp.subject,
-                              'step', v.step, 'verdict', v.verdict, 'comment', v.comment, 'via', v.via, 'at', v.created_at)
+                              'step', v.step, 'verdict', v.verdict, 'comment', v.comment, 'via', v.via, 'at', v.created_at, 'void_at', v.void_at)
                           ORDER BY v.created_at, v.principal_id), '[]')
                    FROM vote v JOIN principal vp ON vp.id = v.principal_id WHERE v.request_id = r.id) AS "votes!: Json<Vec<Vote>>"
            FROM request r
            LEFT JOIN lease l ON l.id = r.lease_id
-           CROSS JOIN LATERAL (SELECT CASE WHEN r.state = 'claimed' AND r.extends IS NULL AND l.cause = 'failed' THEN 'approved'
-                                           ELSE r.state END) AS now (state)
+           CROSS JOIN LATERAL (SELECT request_state(r.state, r.extends, l.cause)) AS now (state)
            JOIN principal p ON p.id = r.principal_id
            JOIN target t ON t.id = r.target_id
                "# + $which $($arguments)*
@@ -185,6 +185,17 @@ impl Store {
         row.map(Request::try_from).transpose()
     }
 
+    /// The request that a lease came of, if others agreed to it.
+    ///
+    /// # Errors
+    /// If the database does not answer.
+    pub async fn request_of_lease(&self, id: LeaseId) -> Result<Option<Request>, Error> {
+        let row = request_rows!("WHERE r.lease_id = $1 AND r.extends IS NULL", id.uuid())
+            .fetch_optional(&self.pool)
+            .await?;
+        row.map(Request::try_from).transpose()
+    }
+
     /// Requests whose time is over, or whose lease failed and whose time is over, the longest due first.
     ///
     /// # Errors
@@ -195,11 +206,10 @@ impl Store {
         limit: i64,
     ) -> Result<Vec<AccessRequestId>, Error> {
         let ids = sqlx::query_scalar!(
-            r#"SELECT r.id FROM request r LEFT JOIN lease l ON l.id = r.lease_id
-               WHERE r.state = 'pending' AND r.lapse_at <= $1
-                  OR r.state IN ('approved', 'claimed') AND r.use_by <= $1 AND r.ended_at IS NULL
-                     AND (r.state = 'approved' OR l.cause = 'failed' AND r.extends IS NULL)
-               ORDER BY least(r.lapse_at, r.use_by) LIMIT $2"#,
+            "SELECT r.id FROM request r LEFT JOIN lease l ON l.id = r.lease_id
+             WHERE r.ended_at IS NULL AND coalesce(r.use_by, r.lapse_at) <= $1
+               AND request_state(r.state, r.extends, l.cause) IN ('pending', 'approved')
+             ORDER BY coalesce(r.use_by, r.lapse_at) LIMIT $2",
             now,
             limit
         )
@@ -208,38 +218,54 @@ impl Store {
         Ok(ids.into_iter().map(AccessRequestId::from).collect())
     }
 
-    /// Was this lease made by what others agreed to?
+    /// Records of requests that were claimed that nothing more comes of them: their time is over, and their lease did
+    /// not fail. Gives how many.
     ///
     /// # Errors
     /// If the database does not answer.
-    pub async fn request_of_lease(&self, id: LeaseId) -> Result<Option<AccessRequestId>, Error> {
-        let id = sqlx::query_scalar!(
-            "SELECT id FROM request WHERE lease_id = $1 ORDER BY id LIMIT 1",
-            id.uuid()
+    pub async fn settle_requests(&self, now: DateTime<Utc>, limit: i64) -> Result<u64, Error> {
+        let done = sqlx::query!(
+            "UPDATE request SET ended_at = $1 WHERE ended_at IS NULL AND id IN (
+                 SELECT r.id FROM request r JOIN lease l ON l.id = r.lease_id
+                 WHERE r.ended_at IS NULL AND coalesce(r.use_by, r.lapse_at) <= $1 AND l.state <> 'provisioning'
+                   AND request_state(r.state, r.extends, l.cause) = 'claimed'
+                 ORDER BY coalesce(r.use_by, r.lapse_at) LIMIT $2)",
+            now,
+            limit
         )
-        .fetch_optional(&self.pool)
+        .execute(&self.pool)
         .await?;
-        Ok(id.map(AccessRequestId::from))
+        Ok(done.rows_affected())
     }
 }
 
 impl Tx {
-    /// The open request that asks for the same. Nobody else of that principal asks until the transaction ends.
+    /// Is a principal still let in? It is not shut out, and asks for nothing else, until the transaction ends.
+    ///
+    /// # Errors
+    /// If the database does not answer.
+    pub async fn hold_to_ask(&mut self, id: PrincipalId) -> Result<bool, Error> {
+        let found = sqlx::query_scalar!(
+            r#"SELECT 1 AS "one!" FROM principal WHERE id = $1 AND disabled_at IS NULL FOR NO KEY UPDATE"#,
+            id.uuid()
+        )
+        .fetch_optional(&mut *self.inner)
+        .await?;
+        Ok(found.is_some())
+    }
+
+    /// The open request that asks for the same.
     ///
     /// # Errors
     /// If the database does not answer.
     pub async fn same_open_request(&mut self, wish: &Request) -> Result<Option<Request>, Error> {
-        let of = wish.principal_id.uuid();
-        sqlx::query!("SELECT 1 AS one FROM principal WHERE id = $1 FOR NO KEY UPDATE", of)
-            .fetch_optional(&mut *self.inner)
-            .await?;
-        let id = sqlx::query_scalar!(
-            "SELECT id FROM request
-             WHERE principal_id = $1 AND state IN ('pending', 'approved') AND profile_id = $2 AND profile_version = $3 AND tool = $4
-               AND ttl = $5 AND (reason, ticket, extends, start_at) IS NOT DISTINCT FROM ($6::text, $7::text, $8::uuid, $9::timestamptz)
-               AND coalesce(use_by, lapse_at) > $10
-             ORDER BY id LIMIT 1",
-            of,
+        let row = request_rows!(
+            "WHERE r.principal_id = $1 AND r.ended_at IS NULL AND now.state IN ('pending', 'approved')
+               AND r.profile_id = $2 AND r.profile_version = $3 AND r.tool = $4 AND r.ttl = $5
+               AND (r.reason, r.ticket, r.extends, r.start_at) IS NOT DISTINCT FROM ($6::text, $7::text, $8::uuid, $9::timestamptz)
+               AND coalesce(r.use_by, r.lapse_at) > $10
+             ORDER BY r.id LIMIT 1",
+            wish.principal_id.uuid(),
             wish.profile_id.map(ProfileId::uuid) as Option<Uuid>,
             wish.profile_version,
             wish.tool,
@@ -252,10 +278,7 @@ impl Tx {
         )
         .fetch_optional(&mut *self.inner)
         .await?;
-        match id {
-            Some(id) => self.request(id.into()).await,
-            None => Ok(None),
-        }
+        row.map(Request::try_from).transpose()
     }
 
     /// Records a request.
@@ -263,10 +286,11 @@ impl Tx {
     /// # Errors
     /// If the database does not answer.
     pub async fn create_request(&mut self, request: &Request) -> Result<(), Error> {
+        let makers: Vec<Uuid> = request.asker_makers.iter().map(|id| id.uuid()).collect();
         sqlx::query!(
             "INSERT INTO request (id, state, principal_id, profile_id, profile, profile_version, target_id, database, tool, ttl,
-                                  reason, ticket, extends, needs, approvers, start_at, created_at, lapse_at)
-             VALUES ($1, 'pending', $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)",
+                                  reason, ticket, extends, needs, approvers, start_at, created_at, lapse_at, asker_makers)
+             VALUES ($1, 'pending', $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)",
             request.id.uuid(),
             request.principal_id.uuid(),
             request.profile_id.map(ProfileId::uuid) as Option<Uuid>,
@@ -283,7 +307,8 @@ impl Tx {
             &request.needs.approvers(),
             request.start_at,
             request.created_at,
-            request.lapse_at
+            request.lapse_at,
+            &makers
         )
         .execute(&mut *self.inner)
         .await?;
@@ -322,7 +347,9 @@ impl Tx {
     /// If the database does not answer.
     pub async fn count_open_requests(&mut self, of: PrincipalId) -> Result<i64, Error> {
         Ok(sqlx::query_scalar!(
-            r#"SELECT count(*) AS "n!" FROM request WHERE principal_id = $1 AND state IN ('pending', 'approved')"#,
+            r#"SELECT count(*) AS "n!" FROM request r LEFT JOIN lease l ON l.id = r.lease_id
+               WHERE r.principal_id = $1 AND r.ended_at IS NULL
+                 AND request_state(r.state, r.extends, l.cause) IN ('pending', 'approved')"#,
             of.uuid()
         )
         .fetch_one(&mut *self.inner)
@@ -346,70 +373,15 @@ impl Tx {
         row.map(Request::try_from).transpose()
     }
 
-    /// Records what somebody said.
-    ///
-    /// # Errors
-    /// If the database does not answer.
-    pub async fn add_vote(&mut self, id: AccessRequestId, vote: &Vote) -> Result<(), Error> {
-        sqlx::query!(
-            "INSERT INTO vote (request_id, principal_id, step, verdict, comment, via, created_at)
-             VALUES ($1, $2, $3, $4, $5, $6, $7)",
-            id.uuid(),
-            vote.principal_id.uuid(),
-            vote.step,
-            vote.verdict.as_str(),
-            vote.comment,
-            vote.via.as_str(),
-            vote.at
-        )
-        .execute(&mut *self.inner)
-        .await?;
-        Ok(())
-    }
-
-    /// Those who agree may agree to less; the least of it counts.
-    ///
-    /// # Errors
-    /// If the database does not answer.
-    pub async fn shorten_request(&mut self, id: AccessRequestId, to: Seconds) -> Result<(), Error> {
-        let done = sqlx::query!(
-            "UPDATE request SET agreed_seconds = least(agreed_seconds, $2) WHERE id = $1",
-            id.uuid(),
-            to.get()
-        )
-        .execute(&mut *self.inner)
-        .await?;
-        exactly_one(&done)
-    }
-
-    /// Records that enough agreed.
-    ///
-    /// # Errors
-    /// If it did not wait for that, or the database does not answer.
-    pub async fn approve_request(
-        &mut self,
-        id: AccessRequestId,
-        (now, use_by): (DateTime<Utc>, DateTime<Utc>),
-    ) -> Result<(), Error> {
-        let done = sqlx::query!(
-            "UPDATE request SET state = 'approved', decided_at = $2, use_by = $3 WHERE id = $1 AND state = 'pending'",
-            id.uuid(),
-            now,
-            use_by
-        )
-        .execute(&mut *self.inner)
-        .await?;
-        exactly_one(&done)
-    }
-
-    /// Records that nothing comes of a request. One whose lease failed is, in the table, claimed still.
+    /// Records that nothing comes of a request.
     ///
     /// # Errors
     /// If it was not in that state, or the database does not answer.
     pub async fn end_request(&mut self, id: AccessRequestId, over: Move) -> Result<(), Error> {
         let done = sqlx::query!(
-            "UPDATE request SET state = $3, ended_at = $4, decided_at = coalesce(decided_at, $4)
-             WHERE id = $1 AND (state = $2 OR $2 = 'approved' AND state = 'claimed')",
+            "UPDATE request r SET state = $3, ended_at = $4, decided_at = coalesce(decided_at, $4)
+             WHERE r.id = $1 AND r.ended_at IS NULL
+               AND request_state(r.state, r.extends, (SELECT l.cause FROM lease l WHERE l.id = r.lease_id)) = $2",
             id.uuid(),
             over.from.as_str(),
             over.to.as_str(),
@@ -451,23 +423,39 @@ impl Tx {
         )
         .execute(&mut *self.inner)
         .await?;
-        exactly_one(&done)
+        exactly_one(&done)?;
+        // Who was shut out meanwhile agreed to what was used, as it seemed.
+        sqlx::query!(
+            "UPDATE vote v SET void_at = p.disabled_at FROM principal p
+             WHERE v.request_id = $1 AND p.id = v.principal_id AND p.disabled_at IS NOT NULL AND v.verdict = 'agreed'
+               AND v.void_at IS NULL",
+            id.uuid()
+        )
+        .execute(&mut *self.inner)
+        .await?;
+        Ok(())
     }
 
-    /// The open requests of a principal, locked until the transaction ends.
+    /// The open requests of a principal, and those that it agreed to and of which no lease was made yet, locked until the
+    /// transaction ends: all in one order, so that of two who are shut out at once, and agreed to each other's, none waits
+    /// for the other for ever.
     ///
     /// # Errors
     /// If the database does not answer.
-    pub async fn lock_open_requests(&mut self, of: PrincipalId) -> Result<Vec<Request>, Error> {
-        sqlx::query!(
-            "SELECT 1 AS one FROM request WHERE principal_id = $1 AND state IN ('pending', 'approved') ORDER BY id FOR UPDATE",
-            of.uuid()
+    pub async fn lock_requests_with(&mut self, id: PrincipalId) -> Result<Vec<Request>, Error> {
+        let ids = sqlx::query_scalar!(
+            "SELECT id FROM request
+             WHERE ended_at IS NULL AND id = ANY (ARRAY(
+                 SELECT id FROM request WHERE principal_id = $1 AND ended_at IS NULL
+                 UNION SELECT request_id FROM vote WHERE principal_id = $1 AND verdict = 'agreed' AND void_at IS NULL))
+             ORDER BY id FOR UPDATE",
+            id.uuid()
         )
         .fetch_all(&mut *self.inner)
         .await?;
         let rows = request_rows!(
-            "WHERE r.principal_id = $1 AND now.state IN ('pending', 'approved') ORDER BY r.id DESC",
-            of.uuid()
+            "WHERE r.id = ANY ($1) AND (now.state IN ('pending', 'approved') OR l.state = 'provisioning') ORDER BY r.id",
+            &ids
         )
         .fetch_all(&mut *self.inner)
         .await?;

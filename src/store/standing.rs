@@ -4,6 +4,7 @@
 use std::collections::HashSet;
 
 use chrono::{DateTime, Utc};
+use sqlx::PgExecutor;
 use uuid::Uuid;
 
 use crate::{
@@ -111,13 +112,8 @@ impl TryFrom<Row> for StandingRole {
     }
 }
 
-impl Store {
-    /// All standing roles, by name. There are as many as programs with a login of their own.
-    ///
-    /// # Errors
-    /// If the database does not answer.
-    pub async fn standing_roles(&self) -> Result<Vec<StandingRole>, Error> {
-        let rows = sqlx::query_as!(
+async fn standing_roles(on: impl PgExecutor<'_>) -> Result<Vec<StandingRole>, Error> {
+    let rows = sqlx::query_as!(
             Row,
             r#"SELECT s.id, s.name, s.version, s.description, p.name AS profile, s.principal_id, t.name AS target,
                       p.database, s.rotate, s.window_seconds, s.jitter_seconds, s.grace_seconds, s.allow, s.lease_id,
@@ -127,9 +123,18 @@ impl Store {
                LEFT JOIN lease l ON l.id = s.lease_id LEFT JOIN login g ON g.id = l.login_id
                ORDER BY s.name"#
         )
-        .fetch_all(&self.pool)
+        .fetch_all(on)
         .await?;
-        rows.into_iter().map(StandingRole::try_from).collect()
+    rows.into_iter().map(StandingRole::try_from).collect()
+}
+
+impl Store {
+    /// All standing roles, by name. There are as many as programs with a login of their own.
+    ///
+    /// # Errors
+    /// If the database does not answer.
+    pub async fn standing_roles(&self) -> Result<Vec<StandingRole>, Error> {
+        standing_roles(&self.pool).await
     }
 
     /// The password of a standing role's login.
@@ -180,6 +185,134 @@ impl Store {
 }
 
 impl Tx {
+    /// All standing roles, by name, as this transaction sees them.
+    ///
+    /// # Errors
+    /// If the database does not answer.
+    pub async fn standing_roles(&mut self) -> Result<Vec<StandingRole>, Error> {
+        standing_roles(&mut *self.inner).await
+    }
+
+    /// Records that somebody is given the password of a login of a standing role.
+    ///
+    /// # Errors
+    /// If the database does not answer.
+    pub async fn note_reading(
+        &mut self,
+        lease: LeaseId,
+        by: PrincipalId,
+        now: DateTime<Utc>,
+    ) -> Result<(), Error> {
+        sqlx::query!(
+            "INSERT INTO standing_reading (lease_id, principal_id, read_at) VALUES ($1, $2, $3)
+             ON CONFLICT (lease_id, principal_id) DO UPDATE SET read_at = $3, kept_at = NULL",
+            lease.uuid(),
+            by.uuid(),
+            now
+        )
+        .execute(&mut *self.inner)
+        .await?;
+        Ok(())
+    }
+
+    /// Notes what these were given by the audit: a daemon of an earlier release, which may run on for a while, writes its
+    /// readings there alone.
+    ///
+    /// # Errors
+    /// If the database does not answer.
+    pub async fn note_readings_in_audit(&mut self, readers: &[PrincipalId]) -> Result<(), Error> {
+        let readers: Vec<Uuid> = readers.iter().map(|id| id.uuid()).collect();
+        sqlx::query!(
+            "INSERT INTO standing_reading (lease_id, principal_id, read_at)
+             SELECT l.id, p.id, max(a.created_at)
+             FROM lease l
+             JOIN audit_entry a ON a.lease_id = 'lse_' || replace(l.id::text, '-', '') AND a.kind = 'standing-role.read'
+             JOIN principal p ON p.id = ANY ($1) AND a.body::jsonb -> 'actor' ->> 'id' = 'prn_' || replace(p.id::text, '-', '')
+             WHERE l.standing_role IS NOT NULL AND l.ended_at IS NULL
+             GROUP BY l.id, p.id
+             ON CONFLICT DO NOTHING",
+            &readers
+        )
+        .execute(&mut *self.inner)
+        .await?;
+        Ok(())
+    }
+
+    /// Records that these are kept from what standing roles hand out, or from what one does, so that what they know of it is
+    /// replaced.
+    ///
+    /// # Errors
+    /// If the database does not answer.
+    pub async fn keep_from_passwords(
+        &mut self,
+        readers: &[PrincipalId],
+        of: Option<&Name>,
+        now: DateTime<Utc>,
+    ) -> Result<(), Error> {
+        let readers: Vec<Uuid> = readers.iter().map(|id| id.uuid()).collect();
+        sqlx::query!(
+            "UPDATE standing_reading r SET kept_at = $3 FROM lease l
+             WHERE r.principal_id = ANY ($1) AND r.kept_at IS NULL AND l.id = r.lease_id AND l.ended_at IS NULL
+               AND ($2::text IS NULL OR l.standing_role = $2)",
+            &readers,
+            of.map(Name::as_str) as Option<&str>,
+            now
+        )
+        .execute(&mut *self.inner)
+        .await?;
+        Ok(())
+    }
+
+    /// What standing roles hand out now that somebody knows who is kept from it is due to be replaced, whatever else moved
+    /// its next rotation. How many that are.
+    ///
+    /// # Errors
+    /// If the database does not answer.
+    pub async fn replace_kept_passwords(&mut self, now: DateTime<Utc>) -> Result<u64, Error> {
+        let done = sqlx::query!(
+            "UPDATE standing_role SET due_at = $1, again_at = least(again_at, $1)
+             WHERE id IN (
+                 SELECT id FROM standing_role
+                 WHERE due_at > $1 AND lease_id IN (SELECT lease_id FROM standing_reading WHERE kept_at IS NOT NULL)
+                 ORDER BY id FOR UPDATE)",
+            now
+        )
+        .execute(&mut *self.inner)
+        .await?;
+        Ok(done.rows_affected())
+    }
+
+    /// The live leases that no standing role hands out any more, and whose password somebody knows who is kept from it.
+    ///
+    /// # Errors
+    /// If the database does not answer.
+    pub async fn kept_leases(&mut self) -> Result<Vec<LeaseId>, Error> {
+        let ids = sqlx::query_scalar!(
+            "SELECT l.id FROM lease l
+             WHERE l.id IN (SELECT lease_id FROM standing_reading WHERE kept_at IS NOT NULL)
+               AND l.state IN ('provisioning', 'active') AND l.ended_at IS NULL
+               AND NOT EXISTS (SELECT FROM standing_role s WHERE s.lease_id = l.id)
+             ORDER BY l.id"
+        )
+        .fetch_all(&mut *self.inner)
+        .await?;
+        Ok(ids.into_iter().map(LeaseId::from).collect())
+    }
+
+    /// Does somebody know the password of a login who is kept from it?
+    ///
+    /// # Errors
+    /// If the database does not answer.
+    pub async fn is_known_to_kept(&mut self, lease: LeaseId) -> Result<bool, Error> {
+        let found = sqlx::query_scalar!(
+            r#"SELECT EXISTS (SELECT FROM standing_reading WHERE lease_id = $1 AND kept_at IS NOT NULL) AS "is_known!""#,
+            lease.uuid()
+        )
+        .fetch_one(&mut *self.inner)
+        .await?;
+        Ok(found)
+    }
+
     /// Records a new standing role, to be rotated for the first time at `now`.
     ///
     /// # Errors

@@ -143,7 +143,7 @@ async fn known_tokens(pool: &PgPool, ids: &[TokenId]) -> Result<Known, Error> {
     let ids = Json(ids.iter().map(|id| id.uuid()).collect::<Vec<_>>());
     let rows = sqlx::query!(
         r#"SELECT t.id AS token_id, t.hash, t.expires_at, t.revoked_at, t.last_used_at, t.created_at, t.idle_seconds,
-                  t.scopes, t.client, t.makers, p.id, p.issuer, p.subject, p.kind, p.admin,
+                  t.scopes, t.client, CASE WHEN t.makers = '{}' THEN t.makers ELSE with_whom_they_act_for(t.makers) END AS "makers!", p.id, p.issuer, p.subject, p.kind, p.admin,
                   p.groups || p.provider_groups AS "groups!", p.acts_for, p.claims AS "claims: Json<BTreeMap<String, String>>", p.disabled_at,
                   (SELECT jsonb_object_agg(role, allow) FROM administration) AS "administration: administration::Row"
            FROM token t JOIN principal p ON p.id = t.principal_id

@@ -40,6 +40,7 @@ mod connect;
 mod context;
 mod create;
 pub mod doctor;
+mod exercise;
 pub mod explain;
 mod fence;
 mod gate;

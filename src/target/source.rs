@@ -303,8 +303,12 @@ mod tests {
     }
 
     fn script(folder: &Path, text: &str) -> PathBuf {
-        let path = folder.join("command");
-        fs::write(&path, format!("#!/bin/sh\n{text}\n")).unwrap();
+        let (written, path) = (folder.join("text"), folder.join("command"));
+        fs::write(&written, format!("#!/bin/sh\n{text}\n")).unwrap();
+        // Written by another process: a test beside this one that starts a program would hold our file open for writing
+        // for a moment, and what is open for writing cannot be run (ETXTBSY).
+        let copied = std::process::Command::new("cp").args([&written, &path]).status().unwrap();
+        assert!(copied.success());
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
         path
     }

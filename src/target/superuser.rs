@@ -7,6 +7,7 @@ use sqlx::{
 };
 
 use crate::{
+    domain::network::is_this_machine,
     secret::Secret,
     target::{
         bootstrap::Step,
@@ -75,7 +76,7 @@ impl Address {
         }
         let mut options: PgConnectOptions = url.parse().map_err(|_| wrong())?;
         let is_near = options.get_socket().is_some()
-            || ["localhost", "127.0.0.1", "::1", "[::1]"].contains(&options.get_host())
+            || is_this_machine(options.get_host())
             || options.get_host().starts_with('/');
         if !is_near && matches!(options.get_ssl_mode(), PgSslMode::Prefer | PgSslMode::Allow) {
             options = options.ssl_mode(PgSslMode::VerifyFull);

@@ -141,10 +141,12 @@ pub enum Ruling {
     ClaimMissing,
     /// The profile's checks failed.
     ChecksFailed,
+    /// An access review took it away.
+    RemovedByReview,
 }
 
 impl Ruling {
-    pub(in crate::telemetry) const ALL: [Self; 10] = [
+    pub(in crate::telemetry) const ALL: [Self; 11] = [
         Self::Allowed,
         Self::NeedsAgreement,
         Self::NoRule,
@@ -155,6 +157,7 @@ impl Ruling {
         Self::ReasonRequired,
         Self::ClaimMissing,
         Self::ChecksFailed,
+        Self::RemovedByReview,
     ];
 
     pub(in crate::telemetry) const fn word(self) -> &'static str {
@@ -169,6 +172,7 @@ impl Ruling {
             Self::ReasonRequired => "reason_required",
             Self::ClaimMissing => "claim_missing",
             Self::ChecksFailed => "checks_failed",
+            Self::RemovedByReview => "removed_by_review",
         }
     }
 }

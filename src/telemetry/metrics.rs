@@ -34,8 +34,8 @@ use crate::{
         levels::Levels,
         notices::NoticeInstruments,
         otlp,
-        reviews::ReviewInstruments,
         tls::TlsInstruments,
+        waiting::WaitingInstruments,
     },
 };
 
@@ -94,7 +94,7 @@ pub struct Metrics {
     http_active: UpDownCounter<i64>,
     pub(in crate::telemetry) tls: TlsInstruments,
     pub(in crate::telemetry) notices: NoticeInstruments,
-    pub(in crate::telemetry) reviews: ReviewInstruments,
+    pub(in crate::telemetry) for_persons: WaitingInstruments,
 }
 
 impl Metrics {
@@ -175,7 +175,7 @@ impl Metrics {
             http_active: meter.i64_up_down_counter("http.server.active_requests").with_unit("{request}").with_description("HTTP requests under way.").build(),
             tls: TlsInstruments::new(&meter),
             notices: NoticeInstruments::new(&meter),
-            reviews: ReviewInstruments::new(&meter),
+            for_persons: WaitingInstruments::new(&meter),
             provider: provider.clone(),
             registry,
         };

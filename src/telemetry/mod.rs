@@ -30,11 +30,11 @@ pub mod metrics;
 mod notices;
 mod otlp;
 mod outage;
-mod reviews;
 #[cfg(test)]
 mod tests;
 mod tls;
 pub mod trace;
+mod waiting;
 
 use std::{
     io::{self, IsTerminal},

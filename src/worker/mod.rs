@@ -9,6 +9,7 @@ pub mod leases;
 pub mod notices;
 pub mod people;
 pub mod requests;
+pub mod reviews;
 pub mod rotations;
 pub mod schedule;
 pub mod slack;

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     app::{App, Channel, error::Error, notices::Pass},
     domain::backoff,
-    lifecycle::Tasks,
+    lifecycle::{Hangups, TaskFailure, Tasks},
     worker::{Ended, note, woken},
 };
 
@@ -62,6 +62,28 @@ pub async fn send(app: Arc<App>, tasks: Tasks) -> Ended {
     join_all(app.channels().iter().map(|channel| send_to(&app, channel, &stop))).await;
     stop.cancelled().await;
     Ok(())
+}
+
+/// Reads the secrets of webhooks anew at each SIGHUP.
+///
+/// # Errors
+/// If reading them panicked.
+pub async fn read_secrets_again(
+    app: Arc<App>,
+    mut hangups: Hangups,
+    tasks: Tasks,
+) -> Result<(), TaskFailure> {
+    let stop = tasks.stop_token();
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return Ok(()),
+            () = hangups.next() => {
+                let app = Arc::clone(&app);
+                let reading = move || app.read_webhook_secrets_again();
+                tasks.spawn_blocking("read the secrets of webhooks", reading).await?;
+            }
+        }
+    }
 }
 
 /// A channel that fails is left alone for a while, longer each time; then it is sent one notice alone.

@@ -183,6 +183,25 @@ async fn an_emergency_waits_for_nobody_and_is_looked_at_by_somebody_else() {
 }
 
 #[tokio::test]
+async fn who_made_the_token_that_an_emergency_was_opened_with_does_not_close_its_review() {
+    let world = World::start().await;
+    put_glass(&world, json!({})).await;
+    put_roles(&world).await;
+    let ann = token_for(&world.admin, "ann", Some(&["responders"]), &CLOSES).await;
+    let rita = token_for(&world.admin, "rita", Some(&["responders"]), &CLOSES).await;
+    let lent = token_for(&rita, "bob", Some(&["on-call"]), &["ask"]).await;
+    let issued = lent.ask(&world.profile("glass"), json!({ "reason": "INC-42" })).await.expect(201);
+    let close = format!("/v1/emergencies/{}/close", lease_id(&issued));
+    let verdict = json!({ "verdict": "justified", "comment": "an index was rebuilt" });
+    let refused = rita.post(&close, &verdict).await.expect_problem(403, "not_yours_to_close");
+    assert!(refused["detail"].as_str().unwrap().contains("you made the token"), "{refused}");
+    let told = told(&world, "access.refused").await;
+    assert_eq!(told[0]["actor"]["name"], "person:rita", "{told:?}");
+    ann.post(&close, &verdict).await.expect(200);
+    world.finish().await;
+}
+
+#[tokio::test]
 async fn a_code_opens_one_emergency_however_many_try_while_the_provider_is_down() {
     let (mut world, provider) = world_with_provider("").await;
     put_glass(&world, json!({})).await;

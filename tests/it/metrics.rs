@@ -286,3 +286,25 @@ async fn the_status_counts_what_happened() {
     assert!(status["parts"].as_array().unwrap().iter().any(|part| part["name"] == "loop leases"));
     world.finish().await;
 }
+
+#[tokio::test]
+async fn what_waits_for_others_is_counted_until_it_does_not() {
+    let world = World::start().await;
+    let approval = json!({
+        "steps": [{ "from": ["group:dba"], "count": 1 }], "lapse_after": "1d", "use_within": "1h",
+    });
+    world.put_profile("guarded", json!({ "conditions": { "approval": approval } })).await;
+    let asked = world.admin.ask(&world.profile("guarded"), json!({})).await.expect(202);
+    let counted = async |wanted: f64| {
+        eventually(&format!("{wanted} requests wait"), seconds(40), async || {
+            let scrape = scrape(&format!("{}/metrics", world.daemon.url)).await;
+            scrape.value("pgvalet_requests_waiting") == Some(wanted)
+        })
+        .await;
+    };
+    counted(1.0).await;
+    let path = format!("/v1/requests/{}/withdraw", asked["id"].as_str().unwrap());
+    world.admin.post(&path, &json!({})).await.expect(200);
+    counted(0.0).await;
+    world.finish().await;
+}

@@ -1,6 +1,7 @@
 //! The day somebody leaves: one command ends it all and proves it, and what cannot be proven yet is named.
 
 use serde_json::{Value, json};
+use sqlx::Executor as _;
 
 use crate::{
     standing,
@@ -117,16 +118,20 @@ async fn nineteen_targets_are_proven_the_stopped_one_is_named_and_the_report_com
     world.finish().await;
 }
 
+/// Passwords of a standing role, of which a rotation in between leaves the one of before working for its grace.
+async fn read_both_generations(reader: &Person, world: &World) -> (Value, Value) {
+    standing::put(world, json!({ "grace": "1h" })).await.expect(201);
+    standing::generation(world, 1).await;
+    let before = standing::read(reader, world).await;
+    world.admin.post(&format!("{}/rotate", standing::path(world)), &json!({})).await.expect(200);
+    (before, standing::read(reader, world).await)
+}
+
 #[tokio::test]
 async fn passwords_of_standing_roles_that_they_were_given_are_replaced_without_a_grace() {
     let world = World::start().await;
     let (ann, bob) = (world.person("ann", &[]).await, world.person("bob", &[]).await);
-    standing::put(&world, json!({ "grace": "1h" })).await.expect(201);
-    standing::generation(&world, 1).await;
-    let before = standing::read(&ann, &world).await;
-    // A rotation in between leaves the one of before working for its grace.
-    world.admin.post(&format!("{}/rotate", standing::path(&world)), &json!({})).await.expect(200);
-    let known = standing::read(&ann, &world).await;
+    let (before, known) = read_both_generations(&ann, &world).await;
     let mut session = sign_in(&known).await.unwrap();
     assert_ne!(before["credential"]["user"], known["credential"]["user"]);
 
@@ -149,6 +154,25 @@ async fn passwords_of_standing_roles_that_they_were_given_are_replaced_without_a
     let fresh = standing::read(&bob, &world).await;
     sign_in(&fresh).await.unwrap();
     assert_eq!(fresh["standing_role"]["generation"], 3);
+    standing::remove(&world).await;
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn a_password_known_to_somebody_kept_from_it_is_replaced_whatever_put_that_off() {
+    let world = World::start().await;
+    let (ann, bob) = (world.person("ann", &[]).await, world.person("bob", &[]).await);
+    let (before, known) = read_both_generations(&ann, &world).await;
+
+    // As a schedule that was changed meanwhile leaves it, or a daemon of an earlier release.
+    let mut state = world.on_state().await;
+    state.execute("UPDATE standing_reading SET kept_at = now()").await.unwrap();
+    standing::generation(&world, 3).await;
+    for credential in [&before, &known] {
+        let is_over = async || is_shut_out(credential).await;
+        eventually("it ends without its grace", seconds(20), is_over).await;
+    }
+    sign_in(&standing::read(&bob, &world).await).await.unwrap();
     standing::remove(&world).await;
     world.finish().await;
 }

@@ -13,7 +13,7 @@ use crate::{
         audit::Event,
         duration::Seconds,
         name::Name,
-        principal::{Kind, PrincipalName},
+        principal::{Kind, Principal, PrincipalName},
         profile::Preset,
     },
     identity::{Admin, code},
@@ -75,12 +75,15 @@ impl App {
         wish: CodesWish,
     ) -> Result<NewCodes, Error> {
         let (count, length) = self.checked_codes(&wish).await?;
-        let found = self.store.principal_named(&wish.person).await?;
-        let (person, disabled) =
-            found.ok_or_else(|| Error::not_found("person", wish.person.to_string()))?;
-        if disabled {
+        let missing = || Error::not_found("person", wish.person.to_string());
+        let shut_out = |person: &Principal| {
             let detail = format!("{person} is shut out: their codes would open nothing");
-            return Err(Error::Conflict { code: "person_disabled", detail });
+            Error::Conflict { code: "person_disabled", detail }
+        };
+        let (person, disabled) =
+            self.store.principal_named(&wish.person).await?.ok_or_else(missing)?;
+        if disabled {
+            return Err(shut_out(&person));
         }
         if person.id == admin.principal().id {
             return Err(Error::Conflict {
@@ -101,8 +104,17 @@ impl App {
             .map(|code| NewCode { id: code.id, number: code.number, hash: &code.hash })
             .collect();
         let mut tx = self.store.begin().await?;
-        // One set at a time: of two, the later one replaces the other.
-        tx.lock_principal(person.id).await?;
+        // One set at a time: of two, the later one replaces the other. And none for, nor by, whoever is shut out
+        // meanwhile: it would not be withdrawn with the others.
+        let locked = tx.lock_principals(&[terms.made_by, person.id]).await?;
+        let is_let_in =
+            |id| locked.iter().any(|(principal, disabled)| principal.id == id && !disabled);
+        if !is_let_in(terms.made_by) {
+            return Err(Error::TokenRefused);
+        }
+        if !is_let_in(person.id) {
+            return Err(shut_out(&person));
+        }
         let replaced = tx.withdraw_codes(person.id).await?;
         tx.create_codes(terms, &new, now).await?;
         let event = Event::EmergencyCodesMade {
@@ -115,9 +127,17 @@ impl App {
         tx.audit(&origin.entry(admin, now, event)).await?;
         tx.commit().await?;
         self.nudges.audit.notify_one();
-        let sets = self.store.code_sets(now).await?;
-        let set = sets.into_iter().find(|set| set.principal_id == person.id);
-        let set = set.ok_or_else(|| Error::not_found("set of codes", person.to_string()))?;
+        let made = i64::from(count);
+        let set = CodeSet {
+            principal_id: person.id,
+            principal: person.to_string(),
+            made,
+            left: made,
+            profiles: wish.profiles.iter().map(Name::to_string).collect(),
+            made_by: admin.principal().to_string(),
+            created_at: now,
+            ends_at: terms.ends_at,
+        };
         Ok(NewCodes { set, codes: minted.into_iter().map(|code| code.text).collect(), replaced })
     }
 

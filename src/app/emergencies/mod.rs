@@ -7,7 +7,6 @@ mod open;
 use crate::{
     app::{App, Listed, Origin, error::Error},
     domain::{
-        access::Fault,
         audit::Event,
         emergency::{self, Emergency, State, Verdict},
         lease::Lease,
@@ -83,7 +82,7 @@ impl App {
         wish: ReviewWish,
     ) -> Result<Emergency, Error> {
         if let Some(message) = emergency::comment_fault(&wish.comment) {
-            return Err(Error::Invalid(vec![Fault { field: "comment".into(), message }]));
+            return Err(Error::invalid("comment", message));
         }
         let missing = || Error::not_found("emergency", id.to_string());
         let found = self.store.emergency(id).await?.ok_or_else(missing)?;

@@ -121,7 +121,7 @@ impl App {
             code: code.map(|code| code.number),
         };
         let entry = wish.origin.entry(wish.caller, lease.created_at, event);
-        Some(Opened { code, entry })
+        Some(Opened { code, asker_makers: wish.caller.token_makers(), entry })
     }
 
     /// Says loudly that an emergency was opened: somebody should hear of it while it lasts.

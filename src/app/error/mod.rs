@@ -3,6 +3,8 @@
 
 mod words;
 
+use std::borrow::Cow;
+
 use chrono::{DateTime, Utc};
 
 use crate::{
@@ -15,7 +17,7 @@ use crate::{
         lease::{Cause, State},
         name::Name,
         policy::Refusal,
-        request,
+        request, review,
         rights::context::MissingClaim,
     },
     identity::{self, issuers},
@@ -127,6 +129,9 @@ pub enum Error {
         /// Where the request is in its life.
         state: request::State,
     },
+    /// They may not decide in this review.
+    #[error("not theirs to review: {}", .0.as_str())]
+    NotTheirsToReview(review::NotTheirs),
     /// As many requests of theirs are open as may be.
     #[error("too many requests are open")]
     TooManyRequests,
@@ -220,6 +225,14 @@ pub enum Kind {
 }
 
 impl Error {
+    /// One thing is wrong with what was sent.
+    pub(in crate::app) fn invalid(
+        field: impl Into<Cow<'static, str>>,
+        message: impl Into<String>,
+    ) -> Self {
+        Self::Invalid(vec![Fault { field: field.into(), message: message.into() }])
+    }
+
     /// A profile needs a claim that the caller does not have.
     pub(in crate::app) fn claim_missing(profile: &Name, MissingClaim(claim): MissingClaim) -> Self {
         Self::Refused { refusal: Refusal::ClaimMissing(claim), profile: profile.to_string() }
@@ -302,7 +315,9 @@ impl Error {
             },
             Self::Refused { refusal: Refusal::TooEarly(_), .. } => "too_early",
             Self::NotTheirsToDecide { why, .. } => why.as_str(),
+            Self::NotTheirsToReview(why) => why.as_str(),
             Self::TooManyRequests => "too_many_requests",
+            Self::Refused { refusal: Refusal::RemovedByReview, .. } => "removed_by_review",
             Self::Refused { refusal: Refusal::ClaimMissing(_), .. } => "claim_missing",
             Self::Refused { refusal: Refusal::ChecksFailed(_), .. } => "checks_failed",
             Self::KeyReused => "idempotency_key_reused",
@@ -332,6 +347,12 @@ impl Error {
             | Self::TooManyRequests
             | Self::Refused { refusal: Refusal::Limit(_), .. } => Kind::Throttled,
             Self::NotTheirsToDecide { why: NotTheirs::Over | NotTheirs::SaidAlready, .. }
+            | Self::NotTheirsToReview(
+                review::NotTheirs::Decided
+                | review::NotTheirs::Over
+                | review::NotTheirs::Undecided
+                | review::NotTheirs::ProfileReplaced,
+            )
             | Self::Refused { refusal: Refusal::RequestOver(_) | Refusal::TooEarly(_), .. } => {
                 Kind::Conflict
             }
@@ -343,6 +364,7 @@ impl Error {
             | Self::NotReadable { .. }
             | Self::NotForJobs { .. }
             | Self::NotTheirsToDecide { .. }
+            | Self::NotTheirsToReview(_)
             | Self::Refused {
                 refusal:
                     Refusal::NoRule { .. }
@@ -351,7 +373,8 @@ impl Error {
                     | Refusal::Hours(_)
                     | Refusal::NotAsAgreed(_)
                     | Refusal::NotForAsking
-                    | Refusal::NotByCode,
+                    | Refusal::NotByCode
+                    | Refusal::RemovedByReview,
                 ..
             } => Kind::Forbidden,
             Self::Refused { refusal: Refusal::ChecksFailed(_), .. } => Kind::Conflict,
@@ -415,10 +438,9 @@ impl From<store::error::Error> for Error {
                 Self::StateUnavailable(e)
             }
             store::error::Error::Seal(seal) => Self::Sealed(seal),
-            store::error::Error::ZeroByte(_) => Self::Invalid(vec![Fault {
-                field: "text".into(),
-                message: "must not contain a zero byte".to_owned(),
-            }]),
+            store::error::Error::ZeroByte(_) => {
+                Self::invalid("text", "must not contain a zero byte")
+            }
             other => Self::internal(other),
         }
     }

@@ -2,7 +2,7 @@
 
 use crate::{
     app::error::Error,
-    domain::{administration, approval::NotTheirs, lease::State, policy::Refusal, request},
+    domain::{administration, approval::NotTheirs, lease::State, policy::Refusal, request, review},
 };
 
 impl Error {
@@ -42,6 +42,7 @@ impl Error {
             Self::File(faults) => plural(faults.len(), "the file"),
             Self::Refused { refusal, profile } => refused(refusal, profile),
             Self::NotTheirsToDecide { why, state } => not_theirs(*why, *state),
+            Self::NotTheirsToReview(why) => not_theirs_to_review(*why).to_owned(),
             Self::TooManyRequests => "as many requests of yours are open as may be: withdraw one, or wait for an answer".to_owned(),
             Self::NotReadable { standing_role } => format!(
                 "standing role `{standing_role}` does not allow you: its access.allow must name who may read it, administrators too"
@@ -120,6 +121,9 @@ fn refused(refusal: &Refusal, profile: &str) -> String {
             format!("{what}: ask again for what you need now")
         }
         Refusal::RequestOver(state) => over(*state, profile),
+        Refusal::RemovedByReview => format!(
+            "an access review took profile `{profile}` away from you: whoever looks after profiles may give it back (`pgvalet review restore`)"
+        ),
         Refusal::TooEarly(start) => format!(
             "it was asked for from {} on: claim it then",
             start.format("%Y-%m-%d %H:%M:%S UTC")
@@ -147,11 +151,40 @@ fn not_theirs(why: NotTheirs, state: request::State) -> String {
         NotTheirs::Own => "nobody agrees to their own request: somebody else must".to_owned(),
         NotTheirs::ActsForThem => "it was asked for by an agent that acts for you: somebody else must agree".to_owned(),
         NotTheirs::OwnToken => "whoever asked made the token that you came with: come with one that is your own, or sign in".to_owned(),
+        NotTheirs::LentToken => "you made the token that it was asked with, for somebody else: a third one must agree".to_owned(),
         NotTheirs::NoPerson => "only persons agree: a service or a job does not".to_owned(),
         NotTheirs::NotByThis => "what you came with agrees to nothing: sign in (`pgvalet login`), open the request's page, or use a token with the scope `approve`".to_owned(),
         NotTheirs::NotNamed => "the profile's access.approval does not name you for the step that is open".to_owned(),
         NotTheirs::SaidAlready => "you said something to this request already".to_owned(),
         NotTheirs::Over => format!("there is nothing to decide: the request is {}", state.as_str()),
+    }
+}
+
+fn not_theirs_to_review(why: review::NotTheirs) -> &'static str {
+    use review::NotTheirs;
+    match why {
+        NotTheirs::Own => "nobody decides about what they reach themselves: another reviewer must",
+        NotTheirs::ActsForThem => {
+            "it is what an agent reaches that acts for you, or whom you act for: another reviewer must decide"
+        }
+        NotTheirs::OwnToken => {
+            "one of you made a token of the other's: another reviewer must decide"
+        }
+        NotTheirs::NoPerson => "only persons decide: a service or a job does not",
+        NotTheirs::NotByThis => {
+            "what you came with decides nothing: sign in (`pgvalet login`), or use a token with the scope `approve`"
+        }
+        NotTheirs::NotNamed => "`reviewers` in [review] of the daemon's settings does not name you",
+        NotTheirs::Decided => {
+            "it is decided already: what was taken away is given back by `pgvalet review restore`"
+        }
+        NotTheirs::Over => "the review was signed off: nothing in it changes any more",
+        NotTheirs::Undecided => {
+            "items of the review wait to be decided (`pgvalet review items ID --undecided`)"
+        }
+        NotTheirs::ProfileReplaced => {
+            "the profile was removed since, and another one has its name, which this review did not look at: keep the item, and open a review anew"
+        }
     }
 }
 

@@ -108,7 +108,10 @@ impl App {
             let has = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
             return Err(Error::not_found("channel", format!("{name} (this daemon has {has})")));
         };
-        let notice = Notice::test(name, &admin.principal().to_string(), self.clock.now());
+        let began = self.clock.now();
+        let event = Event::NoticeTestBegun { channel: name.to_string() };
+        self.record(origin.entry(admin, began, event)).await?;
+        let notice = Notice::test(name, &admin.principal().to_string(), began);
         let began = Instant::now();
         let sent = self.send(channel, NoticeId::new(), AuditId::new(), &notice).await;
         let milliseconds = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);

@@ -3,7 +3,7 @@
 
 use crate::{
     app::{App, error::Error, own_entry},
-    domain::{audit::Event, schedule::Schedule},
+    domain::{audit::Event, review::Review, schedule::Schedule},
 };
 
 /// The most that is named of a kind.
@@ -15,6 +15,9 @@ impl App {
     /// # Errors
     /// If our database does not answer.
     pub async fn make_digest(&self, schedule: &Schedule) -> Result<(), Error> {
+        if *schedule == Schedule::Never {
+            return Ok(());
+        }
         let now = self.clock.now();
         let last = self.store.digest_at().await?;
         if schedule.next_after(last).is_none_or(|due_at| due_at > now) {
@@ -25,19 +28,24 @@ impl App {
         let limit = i64::try_from(MOST_NAMED).unwrap_or(i64::MAX);
         let logins_stuck = self.store.stuck_logins(limit).await?;
         let notices_dead = u64::try_from(self.store.count_notices().await?.dead).unwrap_or(0);
-        let emergencies_open = u64::try_from(self.store.open_reviews().await?.count).unwrap_or(0);
+        let emergencies_open =
+            u64::try_from(self.store.open_emergencies().await?.count).unwrap_or(0);
+        let reviews = self.store.open_reviews(limit).await?;
+        let reviews_waiting: Vec<_> = reviews.iter().map(Review::waiting_in_words).collect();
         let mut tx = self.store.begin().await?;
         if !tx.take_digest(last, now).await? {
             // Another daemon was faster.
             return Ok(());
         }
         let counted = notices_dead + emergencies_open;
-        if !rotations_overdue.is_empty() || !logins_stuck.is_empty() || counted > 0 {
+        let named = rotations_overdue.len() + logins_stuck.len() + reviews_waiting.len();
+        if named > 0 || counted > 0 {
             let event = Event::DigestMade {
                 rotations_overdue,
                 logins_stuck,
                 notices_dead,
                 emergencies_open,
+                reviews_waiting,
             };
             tx.audit(&own_entry(now, event)).await?;
         }

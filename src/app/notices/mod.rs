@@ -19,7 +19,7 @@ use crate::{
         notice::{Notice, line},
     },
     ids::{AuditId, NoticeId},
-    notify::{Channel, Sent, Way},
+    notify::{Channel, Sent, Way, webhook::Webhook},
     store::{
         self,
         notices::{ClaimedNotice, NewNotice},
@@ -70,6 +70,33 @@ impl App {
         &self.channels
     }
 
+    /// Does what a webhook is signed with stand in a file, which may come to say something else?
+    #[must_use]
+    pub fn has_secret_files(&self) -> bool {
+        self.webhooks().any(|(_, webhook)| webhook.has_secret_file())
+    }
+
+    /// Signs by what stands in the files of webhooks' secrets now. It waits for the disk.
+    pub fn read_webhook_secrets_again(&self) {
+        for (channel, webhook) in self.webhooks().filter(|(_, webhook)| webhook.has_secret_file()) {
+            match webhook.read_secrets_again() {
+                Ok(()) => tracing::info!(channel = %channel.name, "its secrets were read anew"),
+                Err(e) => tracing::warn!(
+                    channel = %channel.name,
+                    error = &e as &dyn std::error::Error,
+                    "could not read its secrets anew; it is signed as before"
+                ),
+            }
+        }
+    }
+
+    fn webhooks(&self) -> impl Iterator<Item = (&Channel, &Webhook)> {
+        self.channels.iter().filter_map(|channel| match &channel.way {
+            Way::Webhook(webhook) => Some((&**channel, webhook)),
+            Way::Mail(_) | Way::Slack => None,
+        })
+    }
+
     /// Records what is to be told of the entries that were sealed since the last time, and wakes who sends it.
     ///
     /// # Errors
@@ -88,7 +115,8 @@ impl App {
                 Err(store::error::Error::NotOneRow(_)) => {}
                 recorded => recorded?,
             }
-            if read.stopped {
+            let is_last = entries.len() < usize::try_from(PAGE).unwrap_or(usize::MAX);
+            if read.stopped || is_last {
                 return Ok(());
             }
         }

@@ -4,19 +4,19 @@
 use crate::{
     app::{App, Origin, error::Error},
     domain::{
-        access::Fault,
         administration::{Right, Scopes},
         audit::Event,
         name::Name,
         person::{LONGEST_USER_NAME, Which, may_be_linked},
-        principal::Principal,
+        principal::{LOCAL_ISSUER, Principal, PrincipalName},
         slack,
     },
     identity::{Admin, Caller},
     ids::PrincipalId,
     store::{
+        Tx,
         identities::{Identity, KNOWN_AS},
-        people::{ListedPrincipal, PrincipalFilter},
+        people::{ListedPrincipal, PrincipalChange, PrincipalFilter},
     },
 };
 
@@ -82,12 +82,12 @@ impl App {
                 let message = format!(
                     "write it as the provider's tokens have it, one line of at most {LONGEST_USER_NAME} bytes"
                 );
-                return Err(Error::Invalid(vec![Fault { field: field.into(), message }]));
+                return Err(Error::invalid(field, message));
             }
         }
         if issuer.starts_with(slack::ISSUER) {
-            let message = "an account at Slack is linked by its person alone, who writes `/pgvalet mine` there and signs in".to_owned();
-            return Err(Error::Invalid(vec![Fault { field: "issuer".into(), message }]));
+            let message = "an account at Slack is linked by its person alone, who writes `/pgvalet mine` there and signs in";
+            return Err(Error::invalid("issuer", message));
         }
         let now = self.clock.now();
         let mut tx = self.store.begin().await?;
@@ -98,9 +98,9 @@ impl App {
         if !may_be_linked(principal.kind) {
             let message =
                 format!("{principal} is no person: services have tokens, CI jobs have rules");
-            return Err(Error::Invalid(vec![Fault { field: "principal".into(), message }]));
+            return Err(Error::invalid("principal", message));
         }
-        self.refuse_beyond(admin, origin, &principal).await?;
+        self.refuse_beyond(&mut tx, (admin, origin), &principal).await?;
         match tx.add_identity((issuer, subject), id, None, now).await {
             Ok(()) => {}
             Err(e) if e.is_constraint(KNOWN_AS) => {
@@ -173,32 +173,51 @@ impl App {
         let now = self.clock.now();
         let mut tx = self.store.begin().await?;
         let locked = tx.lock_principal(id).await?;
-        locked.ok_or_else(|| Error::not_found("principal", id.to_string()))?;
+        let (before, _) = locked.ok_or_else(|| Error::not_found("principal", id.to_string()))?;
         tx.set_groups(id, groups).await?;
         let changed = tx.lock_principal(id).await?;
         let (principal, _) =
             changed.ok_or_else(|| Error::not_found("principal", id.to_string()))?;
-        self.refuse_beyond(admin, origin, &principal).await?;
+        self.refuse_beyond(&mut tx, (admin, origin), &principal).await?;
         let event = Event::PrincipalGroups {
             principal_id: id,
             principal: principal.to_string(),
             groups: groups.iter().map(ToString::to_string).collect(),
         };
         tx.audit(&origin.entry(admin, now, event)).await?;
+        self.review_moved(&mut tx, &before, &principal).await?;
         tx.commit().await?;
         self.nudges.audit.notify_one();
         Ok(())
     }
 
+    /// Finds or records a principal of ours, and changes what is asked for, within a transaction.
+    pub(in crate::app) async fn record_principal(
+        &self,
+        tx: &mut Tx,
+        (caller, origin): (&Caller, &Origin),
+        name: &PrincipalName,
+        change: &PrincipalChange,
+    ) -> Result<Principal, Error> {
+        let before = tx.principal_named(name).await?;
+        let (kind, subject, now) = (name.kind, &name.subject, self.clock.now());
+        let principal = tx.ensure_principal(LOCAL_ISSUER, kind, subject, change, now).await?;
+        self.refuse_beyond(tx, (caller, origin), &principal).await?;
+        if let Some((before, _)) = before {
+            self.review_moved(tx, &before, &principal).await?;
+        }
+        Ok(principal)
+    }
+
     /// Whoever looks after people must not become more than they are through one of them: what lets somebody act
     /// as a principal, or gives it groups, takes all the rights that the principal then holds.
-    pub(in crate::app) async fn refuse_beyond(
+    async fn refuse_beyond(
         &self,
-        caller: &Caller,
-        origin: &Origin,
+        tx: &mut Tx,
+        (caller, origin): (&Caller, &Origin),
         principal: &Principal,
     ) -> Result<(), Error> {
-        let administration = self.store.administration().await?;
+        let administration = tx.administration().await?;
         let theirs = administration.rights_of(principal, &Scopes(None));
         let beyond: Option<Right> = theirs.iter().find(|right| !caller.may(*right));
         match beyond {

@@ -3,7 +3,7 @@
 
 use crate::{
     app::{App, Author, Origin, error::Error, revoke::start_ending},
-    domain::{audit::Event, principal::Principal},
+    domain::{audit::Event, principal::Principal, review::ReviewCause},
     identity::Admin,
     ids::{LeaseId, PrincipalId},
     store::Tx,
@@ -56,7 +56,7 @@ impl App {
             tx.audit(&author.entry(now, event)).await?;
         }
         self.end_sessions_of(tx, author, principal).await?;
-        self.withdraw_all(tx, author, id).await?;
+        self.shut_out_of_requests(tx, author, principal).await?;
         let leases = tx.live_leases_of(id).await?;
         self.end_leases(tx, author, &leases).await?;
         Ok(leases.len())
@@ -81,6 +81,8 @@ impl App {
         }
         let now = self.clock.now();
         tx.set_disabled(id, None).await?;
+        // Nobody looked at what they reach while they reached nothing.
+        tx.want_review(id, (ReviewCause::LetInAgain, &principal.groups), now).await?;
         let event = Event::PrincipalEnabled { principal_id: id, principal: principal.to_string() };
         tx.audit(&origin.entry(admin, now, event)).await?;
         if let Some(offboarding_id) = tx.end_offboarding(id, now).await? {

@@ -9,7 +9,6 @@ use std::collections::BTreeMap;
 use crate::{
     app::{App, Author, Origin, error::Error},
     domain::{
-        access::Fault,
         administration::Right,
         audit::Event,
         lease::{Lease, State},
@@ -93,7 +92,7 @@ impl App {
             let message = format!(
                 "{principal} is no person: `pgvalet person disable` shuts a program out, and its leases end"
             );
-            return Err(Error::Invalid(vec![Fault { field: "person".into(), message }]));
+            return Err(Error::invalid("person", message));
         }
         if !tx.is_leaving(id).await? {
             self.begin_offboarding(&mut tx, (admin, origin), (&principal, disabled)).await?;
@@ -116,11 +115,16 @@ impl App {
         // What ends from here on ends because of it.
         let now = self.clock.now();
         let mut leases = self.shut_out(tx, author, (principal, disabled)).await?;
-        for agent in tx.lock_agents_of(principal.id).await? {
-            if let Some(agent) = tx.lock_principal(agent).await? {
-                leases += self.shut_out(tx, author, (&agent.0, agent.1)).await?;
+        let agents = tx.agents_of(principal.id).await?;
+        for (agent, disabled) in tx.lock_principals(&agents).await? {
+            if !disabled {
+                leases += self.shut_out(tx, author, (&agent, disabled)).await?;
             }
         }
+        let readers: Vec<_> = agents.into_iter().chain([principal.id]).collect();
+        tx.note_readings_in_audit(&readers).await?;
+        tx.keep_from_passwords(&readers, None, self.clock.now()).await?;
+        self.replace_kept(tx, author).await?;
         let codes_withdrawn = self.withdraw_all_codes(tx, author, principal).await?;
         let id = OffboardingId::new();
         let new = NewOffboarding {
@@ -226,33 +230,26 @@ impl App {
         Ok(known.collect())
     }
 
-    /// Ends the logins that leavers know the password of, once standing roles hand out another one, without the
-    /// grace that a rotation leaves; and tells, once for each, of whom nothing is left.
+    /// Tells, once for each, of whom nothing is left.
     ///
     /// # Errors
     /// If our database does not answer.
     pub async fn go_on_offboarding(&self) -> Result<(), Error> {
         for offboarding in self.store.unfinished_offboardings().await? {
-            let leases = self.store.replaced_secrets(offboarding.id).await?;
-            let now = self.clock.now();
+            let (id, now) = (offboarding.principal_id, self.clock.now());
+            let principal = self.store.principal_of_id(id).await?;
             let mut tx = self.store.begin().await?;
-            self.end_leases(&mut tx, Author::Pgvalet, &leases).await?;
-            let finished = tx.finish_offboarding(offboarding.id, now).await?;
-            if finished {
-                let id = offboarding.principal_id;
-                let principal = self.store.principal_of_id(id).await?;
-                let event = Event::OffboardingFinished {
-                    offboarding_id: offboarding.id,
-                    principal_id: id,
-                    principal: principal.map_or_else(|| id.to_string(), |one| one.to_string()),
-                };
-                tx.audit(&Author::Pgvalet.entry(now, event)).await?;
+            if !tx.finish_offboarding(offboarding.id, now).await? {
+                continue;
             }
+            let event = Event::OffboardingFinished {
+                offboarding_id: offboarding.id,
+                principal_id: id,
+                principal: principal.map_or_else(|| id.to_string(), |one| one.to_string()),
+            };
+            tx.audit(&Author::Pgvalet.entry(now, event)).await?;
             tx.commit().await?;
-            if finished || !leases.is_empty() {
-                self.nudges.leases.notify_one();
-                self.nudges.audit.notify_one();
-            }
+            self.nudges.audit.notify_one();
         }
         Ok(())
     }

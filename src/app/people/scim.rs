@@ -7,7 +7,6 @@ use chrono::{DateTime, Utc};
 use crate::{
     app::{App, Origin, error::Error},
     domain::{
-        access::Fault,
         audit::Event,
         person::{LONGEST_USER_NAME, name_from},
     },
@@ -102,7 +101,7 @@ impl App {
             if text.is_empty() || text.len() > LONGEST_USER_NAME || text.contains(char::is_control)
             {
                 let message = format!("is needed: one line of at most {LONGEST_USER_NAME} bytes");
-                return Err(Error::Invalid(vec![Fault { field: field.into(), message }]));
+                return Err(Error::invalid(field, message));
             }
         }
         let now = self.clock.now();
@@ -118,9 +117,8 @@ impl App {
             self.enable_principal(admin, origin, id).await?;
             return self.provisioned_one(admin, id).await;
         }
-        let name = name_from(user_name).map_err(|fault| {
-            Error::Invalid(vec![Fault { field: "userName".into(), message: fault.to_string() }])
-        })?;
+        let name =
+            name_from(user_name).map_err(|fault| Error::invalid("userName", fault.to_string()))?;
         let id = match tx.create_person(issuer, &name, now).await {
             Err(e) if e.is_constraint(NAME_TAKEN) => {
                 let what = format!(
@@ -163,15 +161,15 @@ impl App {
     ) -> Result<Provisioned, Error> {
         let known = self.provisioned_one(admin, id).await?;
         if change.external_id.as_ref().is_some_and(|wanted| *wanted != known.external_id) {
-            let message = "an externalId is one person's for ever: make another user".to_owned();
-            return Err(Error::Invalid(vec![Fault { field: "externalId".into(), message }]));
+            let message = "an externalId is one person's for ever: make another user";
+            return Err(Error::invalid("externalId", message));
         }
         if let Some(user_name) = &change.user_name
             && *user_name != known.user_name
         {
             if user_name.is_empty() || user_name.len() > LONGEST_USER_NAME {
                 let message = format!("one line of at most {LONGEST_USER_NAME} bytes");
-                return Err(Error::Invalid(vec![Fault { field: "userName".into(), message }]));
+                return Err(Error::invalid("userName", message));
             }
             let issuer = self.sign_ins()?.provider.issuer();
             let mut tx = self.store.begin().await?;

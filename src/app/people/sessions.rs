@@ -175,6 +175,7 @@ impl App {
                 None => own_entry(at, event),
             };
             tx.audit(&entry).await?;
+            self.review_moved(tx, &before, &now).await?;
         }
         Ok(now)
     }

@@ -1,29 +1,24 @@
 //! Fetch what others agreed to: the lease, whose clock starts now, or a later end of one. Once.
 
-use std::collections::BTreeMap;
-
 use crate::{
     app::{
         App, Origin,
         ask::profile_changed,
         error::Error,
-        issue::{Answer, Wish},
-        offers::Offer,
+        issue::{Answer, NO_CLAIMS, Wish},
         renew::Renewed,
     },
     domain::{
         access::Asked,
+        approval,
         policy::{self, Circumstances, Decision, Wanted},
         profile::Profile,
-        request::Request,
+        request::{Request, Vote},
     },
     identity::Caller,
     ids::AccessRequestId,
     telemetry::labels::IssueStep,
 };
-
-/// Nothing takes the place of what the templates of a profile make.
-static NO_CLAIMS: BTreeMap<String, String> = BTreeMap::new();
 
 /// What was fetched.
 pub enum Claimed {
@@ -46,18 +41,13 @@ impl App {
         id: AccessRequestId,
         wanted: Wanted,
     ) -> Result<Claimed, Error> {
-        let found = self.store.request(id).await?;
-        let request = match self.own_request(caller, found, id) {
-            Err(error @ Error::NotYourRequest) => {
-                return Err(self.refuse_with(caller, origin, id, ("claim", error)).await?);
-            }
-            request => request?,
-        };
+        let request = self.own_request(caller, origin, id, "claim").await?;
         if !caller.may_ask() {
             let refusal = policy::Refusal::NotForAsking;
             let error = Error::Refused { refusal, profile: request.profile };
             return Err(self.refuse_with(caller, origin, id, ("claim", error)).await?);
         }
+        self.refuse_lent(caller, origin, &request, "claim").await?;
         if request.extends.is_some() {
             let renewed = self.claim_extension(caller, origin, &request, &wanted).await?;
             return Ok(Claimed::Renewed(Box::new(renewed)));
@@ -67,6 +57,23 @@ impl App {
         Ok(Claimed::Issued(Box::new(answer)))
     }
 
+    /// Whoever agreed to it is not given what came of it, by a token that they made for whoever asked.
+    pub(in crate::app) async fn refuse_lent(
+        &self,
+        caller: &Caller,
+        origin: &Origin,
+        request: &Request,
+        what: &str,
+    ) -> Result<(), Error> {
+        let Some(Vote { principal, .. }) = approval::lent_by(request, caller.token_makers()) else {
+            return Ok(());
+        };
+        let why = format!("{principal} agreed to it, and made the token that you came with");
+        let refusal = policy::Refusal::NotAsAgreed(why);
+        let error = Error::Refused { refusal, profile: request.profile.clone() };
+        Err(self.refuse_with(caller, origin, request.id, (what, error)).await?)
+    }
+
     async fn claim_lease(
         &self,
         caller: &Caller,
@@ -74,10 +81,8 @@ impl App {
         request: &Request,
         wanted: &Wanted,
     ) -> Result<Answer, Error> {
-        let (approval, mut profile) = self.decide_claim(caller, origin, request, wanted).await?;
-        let (target, handle) = self.handle(profile.target_id).await?;
-        self.prepare_if_needed(origin, Some(caller), &mut profile, &handle).await?;
-        let offer = Offer { profile, target };
+        let (approval, profile) = self.decide_claim(caller, origin, request, wanted).await?;
+        let offer = self.offer(origin, caller, profile).await?;
         let asked = Asked {
             profile: offer.profile.spec.name.clone(),
             ttl: wanted.ttl,

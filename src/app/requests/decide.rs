@@ -3,7 +3,7 @@
 use crate::{
     app::{App, Origin, error::Error},
     domain::{
-        access::Fault,
+        access,
         approval::{self, NotTheirs},
         audit::{Event, RequestEvent},
         duration::Seconds,
@@ -55,7 +55,7 @@ impl App {
     ) -> Result<Request, Error> {
         let comment = checked_comment(Some(comment.to_owned()))?;
         if comment.is_none() {
-            return Err(invalid("comment", "say why, so that they know what to change"));
+            return Err(Error::invalid("comment", "say why, so that they know what to change"));
         }
         self.vote(caller, origin, id, (Verdict::Denied, comment, None)).await
     }
@@ -69,6 +69,10 @@ impl App {
     ) -> Result<Request, Error> {
         let now = self.clock.now();
         let mut tx = self.store.begin().await?;
+        // Whoever is shut out meanwhile agrees to nothing. Held before the request is, as whoever shuts them out does.
+        if !tx.hold_let_in(caller.principal().id).await? {
+            return Err(Error::TokenRefused);
+        }
         let locked = tx.lock_request(id).await?;
         let (is_there, what) = (locked.is_some(), what(verdict));
         let mut request = match self.seen_by(caller, id, locked) {
@@ -93,7 +97,7 @@ impl App {
         if let Some(ttl) = ttl {
             if ttl > request.length() {
                 let message = format!("is longer than was asked for, {}", request.length());
-                return Err(invalid("ttl", &message));
+                return Err(Error::invalid("ttl", message));
             }
             tx.shorten_request(id, ttl).await?;
             request.agreed = Some(ttl);
@@ -107,8 +111,11 @@ impl App {
             comment: comment.clone(),
             via,
             at: now,
+            void_at: None,
         };
         tx.add_vote(id, &vote).await?;
+        // In place of what they said before, if that is void.
+        request.votes.retain(|before| before.principal_id != vote.principal_id);
         request.votes.push(vote);
         let event = if verdict == Verdict::Denied {
             tx.end_request(id, Move { from: State::Pending, to: State::Denied, at: now }).await?;
@@ -138,19 +145,9 @@ const fn what(verdict: Verdict) -> &'static str {
 }
 
 fn checked_comment(comment: Option<String>) -> Result<Option<String>, Error> {
-    let comment = comment.map(|text| text.trim().to_owned()).filter(|text| !text.is_empty());
-    let too_long = |text: &String| text.chars().count() > LONGEST_COMMENT;
-    if comment.as_ref().is_some_and(too_long) {
-        let message = format!("must have at most {LONGEST_COMMENT} letters");
-        return Err(invalid("comment", &message));
+    let comment = access::filled(comment);
+    match comment.as_deref().and_then(|text| access::text_fault(text, LONGEST_COMMENT)) {
+        Some(message) => Err(Error::invalid("comment", message)),
+        None => Ok(comment),
     }
-    let strange = |text: &String| text.contains(|c: char| c.is_control() && c != '\n');
-    if comment.as_ref().is_some_and(strange) {
-        return Err(invalid("comment", "must not contain control characters"));
-    }
-    Ok(comment)
-}
-
-fn invalid(field: &'static str, message: &str) -> Error {
-    Error::Invalid(vec![Fault { field: field.into(), message: message.to_owned() }])
 }

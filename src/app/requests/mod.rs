@@ -12,18 +12,19 @@ pub use self::{claim::Claimed, decide::Agreement};
 use crate::{
     app::{App, Author, Origin, error::Error, issue::Answer},
     domain::{
-        access::{Asked, Fault},
+        access::Asked,
         administration::Right,
         approval,
         audit::{Event, RequestEvent},
         lease::Lease,
         policy::Wanting,
+        principal::Principal,
         profile::Profile,
         request::{FURTHEST_START, MOST_OPEN, Request, State},
         target::Target,
     },
     identity::Caller,
-    ids::{AccessRequestId, PrincipalId},
+    ids::AccessRequestId,
     store::{
         self, Tx,
         requests::{Move, RequestFilter},
@@ -94,6 +95,10 @@ impl App {
             trace: needing.wanting.trace,
         };
         let mut tx = self.store.begin().await?;
+        // Of whoever is shut out meanwhile nothing waits; and who asks twice at once asks one after the other.
+        if !tx.hold_to_ask(request.principal_id).await? {
+            return Err(Error::TokenRefused);
+        }
         // Whoever asks for the same again, as programs do, is told of what waits already.
         let request = match tx.same_open_request(&request).await? {
             Some(same) => same,
@@ -191,6 +196,7 @@ impl App {
     /// If our database does not answer.
     pub async fn lapse_requests(&self) -> Result<bool, Error> {
         let now = self.clock.now();
+        let settled = self.store.settle_requests(now, BATCH).await?;
         let due = self.store.due_requests(now, BATCH).await?;
         for id in &due {
             let mut tx = self.store.begin().await?;
@@ -210,7 +216,8 @@ impl App {
             tx.commit().await?;
             self.nudges.audit.notify_one();
         }
-        Ok(i64::try_from(due.len()).is_ok_and(|n| n == BATCH))
+        let is_full = |n: Option<i64>| n == Some(BATCH);
+        Ok(is_full(i64::try_from(due.len()).ok()) || is_full(i64::try_from(settled).ok()))
     }
 
     /// Withdraws what waits, or was agreed to and not used. To withdraw it again is no error.
@@ -223,8 +230,11 @@ impl App {
         origin: &Origin,
         id: AccessRequestId,
     ) -> Result<Request, Error> {
+        self.own_request(caller, origin, id, "withdraw").await?;
         let mut tx = self.store.begin().await?;
-        let request = self.own_request(caller, tx.lock_request(id).await?, id)?;
+        let locked = tx.lock_request(id).await?;
+        let request = locked.ok_or_else(|| Error::not_found("request", id.to_string()))?;
+        let request = request.at(self.clock.now());
         match request.state {
             State::Withdrawn => return Ok(request),
             State::Pending | State::Approved => {}
@@ -239,16 +249,28 @@ impl App {
         self.request(caller, id).await
     }
 
-    /// Withdraws all that a principal has open, within a transaction.
-    pub(in crate::app) async fn withdraw_all(
+    /// Within the transaction that shuts a principal out: withdraws all that it has open, and has what it agreed to
+    /// count no more where it was not used yet.
+    pub(in crate::app) async fn shut_out_of_requests(
         &self,
         tx: &mut Tx,
         author: Author<'_>,
-        of: PrincipalId,
+        principal: &Principal,
     ) -> Result<(), Error> {
-        let open = tx.lock_open_requests(of).await?;
-        for request in &open {
-            self.record_withdrawal(tx, author, request).await?;
+        let now = self.clock.now();
+        for request in &tx.lock_requests_with(principal.id).await? {
+            if request.principal_id != principal.id {
+                tx.void_vote(request.id, principal.id, now).await?;
+                let event = RequestEvent::AgreementVoid {
+                    request_id: request.id,
+                    principal_id: principal.id,
+                    principal: principal.to_string(),
+                    from: request.state,
+                };
+                tx.audit(&author.entry(now, Event::Request(event))).await?;
+            } else if request.state.is_open() {
+                self.record_withdrawal(tx, author, request).await?;
+            }
         }
         Ok(())
     }
@@ -266,18 +288,24 @@ impl App {
         tx.audit(&author.entry(now, Event::Request(event))).await
     }
 
-    fn own_request(
+    /// A request of the caller's own. That it tried this with another's is on record, even where it is not said that
+    /// there is one.
+    async fn own_request(
         &self,
         caller: &Caller,
-        request: Option<Request>,
+        origin: &Origin,
         id: AccessRequestId,
+        what: &str,
     ) -> Result<Request, Error> {
-        let request = self.seen_by(caller, id, request)?;
-        if request.principal_id == caller.principal().id {
-            Ok(request)
-        } else {
-            Err(Error::NotYourRequest)
-        }
+        let found = self.store.request(id).await?;
+        let is_there = found.is_some();
+        let error = match self.seen_by(caller, id, found) {
+            Ok(request) if request.principal_id == caller.principal().id => return Ok(request),
+            Ok(_) => Error::NotYourRequest,
+            Err(error) if is_there => error,
+            Err(error) => return Err(error),
+        };
+        Err(self.refuse_with(caller, origin, id, (what, error)).await?)
     }
 
     /// Records that somebody tried with a request what they may not, and why.
@@ -316,10 +344,7 @@ fn request(caller: &Caller, now: DateTime<Utc>, needing: &Needing<'_>) -> Result
     let Needing { asked, wanting, profile, target, extends, .. } = needing;
     let lapse_at = now + wanting.needs.lapse_after.delta();
     if let Some(start) = asked.start_at {
-        let fault = |message: &str| {
-            let fault = Fault { field: "start_at".into(), message: message.to_owned() };
-            Err(Error::Invalid(vec![fault]))
-        };
+        let fault = |message: &str| Err(Error::invalid("start_at", message));
         if start > now + FURTHEST_START {
             return fault("is too far away: at most 30 days");
         }
@@ -334,6 +359,7 @@ fn request(caller: &Caller, now: DateTime<Utc>, needing: &Needing<'_>) -> Result
         principal_id: principal.id,
         principal: principal.to_string(),
         acts_for: principal.acts_for,
+        asker_makers: caller.token_makers().to_vec(),
         profile_id: Some(profile.id),
         profile: profile.spec.name.to_string(),
         profile_version: profile.version,
@@ -354,7 +380,6 @@ fn request(caller: &Caller, now: DateTime<Utc>, needing: &Needing<'_>) -> Result
         lapse_at,
         decided_at: None,
         use_by: None,
-        ended_at: None,
         lease_id: None,
     })
 }

@@ -285,14 +285,9 @@ impl App {
     ) -> Result<Message, Error> {
         let id = match named {
             Some(id) => id,
-            None => match self.live_leases(caller).await?.as_slice() {
-                [] => return Ok(answer::noted("You have no live leases.")),
-                [only] => only.id,
-                _ => {
-                    return Ok(answer::unclear(
-                        "you have several leases: name one, as `/pgvalet mine` shows them",
-                    ));
-                }
+            None => match only(&self.live_leases(caller).await?, ("live", "leases")) {
+                Ok(lease) => lease.id,
+                Err(said) => return Ok(said),
             },
         };
         self.revoke(caller, &delivery.origin, id).await?;
@@ -307,14 +302,9 @@ impl App {
     ) -> Result<Message, Error> {
         let id = match named {
             Some(id) => id,
-            None => match self.open_requests(caller).await?.as_slice() {
-                [] => return Ok(answer::noted("You have no open requests.")),
-                [only] => only.id,
-                _ => {
-                    return Ok(answer::unclear(
-                        "you have several requests: name one, as `/pgvalet mine` shows them",
-                    ));
-                }
+            None => match only(&self.open_requests(caller).await?, ("open", "requests")) {
+                Ok(request) => request.id,
+                Err(said) => return Ok(said),
             },
         };
         self.withdraw(caller, &delivery.origin, id).await?;
@@ -324,6 +314,18 @@ impl App {
     /// Where a request is looked at, decided and claimed.
     pub(in crate::app) fn request_page(&self, id: AccessRequestId) -> String {
         format!("{}/requests/{id}", self.own_address().unwrap_or_default())
+    }
+}
+
+/// The one that is meant by somebody who names none; or what they are told who have none, or several.
+fn only<'a, T>(all: &'a [T], (how, what): (&str, &str)) -> Result<&'a T, Message> {
+    match all {
+        [] => Err(answer::noted(&format!("You have no {how} {what}."))),
+        [only] => Ok(only),
+        _ => {
+            let words = format!("you have several {what}: name one, as `/pgvalet mine` shows them");
+            Err(answer::unclear(&words))
+        }
     }
 }
 

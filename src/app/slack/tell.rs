@@ -102,8 +102,7 @@ impl App {
     async fn tell_request(&self, slack: &Slack, id: AccessRequestId) -> Result<(), NotYet> {
         let Some(request) = self.store.request(id).await? else { return Ok(()) };
         let request = request.at(self.clock.now());
-        let name = request.profile.parse().map_err(Error::internal)?;
-        let profile = self.store.profile(&name).await?;
+        let profile = self.profile_of_request(&request).await?;
         let description = profile.as_ref().map_or("", |profile| profile.spec.description.as_str());
         let preset = profile.as_ref().map(|profile| profile.spec.preset);
         let shown = shown(&request, description, flags(&request, preset), self.request_page(id));
@@ -228,10 +227,9 @@ impl App {
             To::Thread(ts) => (slack.channel.clone(), Some(*ts)),
         };
         let mark = format!("{} {}", claimed.subject, claimed.part);
-        let now = self.clock.now();
         if let Some(tried_at) = claimed.tried_at {
             // Not given back meanwhile: to wait is no failure, after which Slack would be left alone for longer.
-            if let Ok(left) = (tried_at + SETTLES - now).to_std() {
+            if let Ok(left) = (tried_at + SETTLES - self.clock.now()).to_std() {
                 tokio::time::sleep(left).await;
             }
             let since = tried_at.timestamp() - SLACK_IN_CLOCKS;
@@ -239,7 +237,8 @@ impl App {
                 return Ok(Posting::Before(place));
             }
         }
-        if !self.store.begin_chat_message(claimed, now).await? {
+        // As late as this: what came before took its time, and both our claim and what settles are counted from now.
+        if !self.store.begin_chat_message(claimed, self.clock.now()).await? {
             return Err(NotYet::Claimed);
         }
         Ok(Posting::Now(slack.client.post(&channel, thread, message, &mark).await?))
@@ -291,6 +290,7 @@ fn shown<'a>(
     let said = request.votes.iter().map(|vote| Said {
         principal: &vote.principal,
         agreed: vote.verdict == Verdict::Agreed,
+        is_void: vote.void_at.is_some(),
         comment: vote.comment.as_deref(),
         at: vote.at,
     });

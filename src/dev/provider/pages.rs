@@ -8,9 +8,12 @@ use axum::{
     response::{Html, IntoResponse, Redirect, Response},
 };
 
-use crate::dev::provider::{
-    CLIENT, Inside, Person, Shared,
-    grants::{Code, Outcome, field, form, random},
+use crate::dev::{
+    escaped,
+    provider::{
+        CLIENT, Inside, Person, Shared,
+        grants::{Code, Outcome, field, form, random},
+    },
 };
 
 /// Letters that nobody takes for others.
@@ -31,10 +34,6 @@ fn page(body: &str) -> Html<String> {
          <meta name=\"color-scheme\" content=\"light dark\"><title>A provider to try pgvalet with</title>\
          <body><h1>A provider to try pgvalet with</h1>{body}</body></html>"
     ))
-}
-
-fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('"', "&quot;")
 }
 
 /// A button for each person, in a form that carries on what it was asked with.

@@ -97,7 +97,6 @@ pub(in crate::dev::slack) async fn call(
     let Ok(body) = serde_json::from_slice::<Value>(&body) else { return refused("invalid_json") };
     let mut inside = shared.inside();
     let done = match method.as_str() {
-        "auth.test" => Ok(json!({ "ok": true, "team_id": crate::dev::slack::TEAM })),
         "chat.postMessage" => post(&mut inside, &body),
         "chat.update" => update(&mut inside, &body),
         "conversations.open" => Ok(open_direct(&body)),

@@ -5,11 +5,6 @@ use std::fmt::Write as _;
 
 use serde_json::Value;
 
-/// A text as it may stand in a page.
-pub(in crate::dev::slack) fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
-}
-
 /// Slack's own markup, as a page shows it.
 pub(in crate::dev::slack) fn shown(text: &str) -> String {
     let mut page = String::new();

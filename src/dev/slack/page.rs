@@ -8,11 +8,14 @@ use axum::{
 };
 use serde_json::Value;
 
-use crate::dev::slack::{
-    CHANNEL, Form, Inside, PEOPLE, Posted, Shared,
-    acts::Sending,
-    api::direct,
-    looks::{blocks, escaped, shown},
+use crate::dev::{
+    escaped,
+    slack::{
+        CHANNEL, Form, Inside, PEOPLE, Posted, Shared,
+        acts::Sending,
+        api::direct,
+        looks::{blocks, shown},
+    },
 };
 
 /// How long a click waits for what comes of it, so that the page shows it.

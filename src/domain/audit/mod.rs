@@ -28,10 +28,12 @@ use crate::{
 mod chain;
 mod entry;
 mod request;
+mod review;
 
 pub use self::chain::{Broken, Hash, NotAHash, Sealed, Walk, chain, checkpoint_bytes};
 pub use self::entry::{Actor, Entry};
 pub use self::request::RequestEvent;
+pub use self::review::ReviewEvent;
 
 /// What happened. The name of each in the audit is fixed for ever.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
@@ -52,6 +54,9 @@ pub enum Event {
         groups: Vec<String>,
         #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
         claims: BTreeMap<String, String>,
+        /// The person that the principal acts for from now on.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        acts_for: Option<PrincipalId>,
         expires_at: Option<DateTime<Utc>>,
     },
     /// A token was revoked.
@@ -433,11 +438,14 @@ pub enum Event {
     /// Somebody had notices sent again that were given up: one, or those of a channel, or all.
     #[serde(rename = "notice.replayed")]
     NoticeReplayed { notice_id: Option<NoticeId>, channel: Option<String>, notices: u64 },
+    /// Somebody is about to try a channel.
+    #[serde(rename = "notice.test_begun")]
+    NoticeTestBegun { channel: String },
     /// Somebody tried a channel; and why it was not told, if so.
     #[serde(rename = "notice.tested")]
     NoticeTested { channel: String, why: Option<String> },
     /// What still waits for somebody: rotations that are overdue, roles that could not be removed, notices that
-    /// were given up.
+    /// were given up, reviews that are open.
     #[serde(rename = "digest.made")]
     DigestMade {
         rotations_overdue: Vec<String>,
@@ -446,6 +454,9 @@ pub enum Event {
         /// Emergencies that nobody else has looked at.
         #[serde(default)]
         emergencies_open: u64,
+        /// Access reviews that are open.
+        #[serde(default)]
+        reviews_waiting: Vec<String>,
     },
     /// From now on nothing that was recorded before is removed.
     #[serde(rename = "caution.began")]
@@ -456,4 +467,7 @@ pub enum Event {
     /// Something happened to a request.
     #[serde(untagged)]
     Request(RequestEvent),
+    /// Something happened to an access review.
+    #[serde(untagged)]
+    Review(ReviewEvent),
 }

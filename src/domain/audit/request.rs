@@ -8,7 +8,7 @@ use crate::{
         policy::Finding,
         request::{State, Via},
     },
-    ids::{AccessRequestId, LeaseId},
+    ids::{AccessRequestId, LeaseId, PrincipalId},
 };
 
 /// What happened to a request. The name of each in the audit is fixed for ever.
@@ -61,6 +61,15 @@ pub enum RequestEvent {
     /// Its time was over: `from` says what it waited for.
     #[serde(rename = "request.lapsed")]
     Lapsed { request_id: AccessRequestId, from: State },
+    /// Somebody who agreed was shut out before it was used: that counts no more, and others must agree again if it was
+    /// enough.
+    #[serde(rename = "request.agreement-void")]
+    AgreementVoid {
+        request_id: AccessRequestId,
+        principal_id: PrincipalId,
+        principal: String,
+        from: State,
+    },
     /// The lease was asked for that others agreed to, or lasts longer.
     #[serde(rename = "request.claimed")]
     Claimed { request_id: AccessRequestId, lease_id: LeaseId },

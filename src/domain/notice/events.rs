@@ -7,6 +7,7 @@ use crate::domain::{
     notice::{
         LONGEST_FACT, Severity, Topic, line,
         requests::{of_lease, of_request},
+        reviews::of_review,
     },
 };
 
@@ -29,6 +30,9 @@ pub(in crate::domain::notice) fn words_of(
 ) -> Option<Words> {
     if let Event::Request(event) = event {
         return of_request(event, by);
+    }
+    if let Event::Review(event) = event {
+        return of_review(event, by);
     }
     if let Event::LeaseIntended { request_id: Some(request_id), lease_id, .. } = event {
         return Some(of_lease(*request_id, *lease_id, by));
@@ -273,8 +277,13 @@ fn of_people(event: &Event, by: &str, source: Option<&str>) -> Option<Words> {
 
 /// What still waits for somebody.
 fn of_digest(event: &Event) -> Option<Words> {
-    let Event::DigestMade { rotations_overdue, logins_stuck, notices_dead, emergencies_open } =
-        event
+    let Event::DigestMade {
+        rotations_overdue,
+        logins_stuck,
+        notices_dead,
+        emergencies_open,
+        reviews_waiting,
+    } = event
     else {
         return None;
     };
@@ -287,6 +296,7 @@ fn of_digest(event: &Event) -> Option<Words> {
     for (what, names) in [
         ("Rotations that are overdue", rotations_overdue),
         ("Logins that could not be removed", logins_stuck),
+        ("Access reviews that are open", reviews_waiting),
     ] {
         if !names.is_empty() {
             text.push_str(&format!("{what}:\n{}", list(names)));

@@ -7,6 +7,7 @@
 
 mod events;
 mod requests;
+mod reviews;
 
 use std::{collections::BTreeMap, fmt, str::FromStr};
 
@@ -14,6 +15,7 @@ use chrono::{DateTime, Utc};
 
 use crate::domain::{
     audit::{Actor, Entry},
+    letters::turns_text_around,
     name::Name,
     words::words,
 };
@@ -39,6 +41,8 @@ words! {
         People = "people",
         /// Who may administer pgvalet.
         Administration = "administration",
+        /// Access reviews, from the first day to the last.
+        Reviews = "reviews",
         /// Once a day: what still waits for somebody.
         Digest = "digest",
     }
@@ -246,8 +250,7 @@ fn cut(mut letters: impl Iterator<Item = char>, most: usize) -> String {
 
 /// Not a control character, a line or paragraph separator, or one that changes the direction.
 fn is_plain(letter: char) -> bool {
-    !letter.is_control()
-        && !matches!(letter, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    !letter.is_control() && !matches!(letter, '\u{2028}' | '\u{2029}') && !turns_text_around(letter)
 }
 
 #[cfg(test)]
@@ -269,12 +272,12 @@ mod tests {
 
     #[test]
     fn what_a_person_wrote_stays_on_its_line_and_is_cut() {
-        let why = format!("a\r\nBcc: x@example.org\n\u{202e}evil {}", "x".repeat(20_000));
+        let why = format!("a\r\nBcc: x@example.org\n\u{202e}evil\u{61c} {}", "x".repeat(20_000));
         let (lease_id, login_id) = (LeaseId::new(), LoginId::new());
         let event = Event::LoginBlocked { lease_id, login_id, role: "pgv_a".to_owned(), why };
         let notice = Notice::of(&entry(event)).unwrap();
         assert_eq!(notice.text.lines().count(), 3, "{}", notice.text);
-        assert!(!notice.text.contains(['\r', '\u{202e}']), "{}", notice.text);
+        assert!(!notice.text.contains(['\r', '\u{202e}', '\u{61c}']), "{}", notice.text);
         assert!(notice.text.chars().count() < 700 && notice.facts["why"].chars().count() == 500);
         assert!(notice.facts["why"].ends_with('…'));
         assert_eq!((notice.kind.as_str(), notice.by.as_str()), ("login.blocked", "pgvalet"));

@@ -42,6 +42,15 @@ pub(in crate::domain::notice) fn of_request(event: &RequestEvent, by: &str) -> O
         RequestEvent::Lapsed { request_id, .. } => {
             (request_id, "Lapsed: not all agreed in time".to_owned(), String::new())
         }
+        RequestEvent::AgreementVoid { request_id, principal, from, .. } => {
+            let text = match from {
+                State::Approved => {
+                    "It waits for others to agree again, and cannot be fetched until then."
+                }
+                _ => "It waits for others to agree.",
+            };
+            (request_id, format!("{principal} agreed, and was shut out"), text.to_owned())
+        }
         RequestEvent::Claimed { request_id, lease_id } => {
             (request_id, format!("Fetched by {by}"), format!("Lease: {lease_id}"))
         }
@@ -169,6 +178,15 @@ mod tests {
             (RequestEvent::Withdrawn { request_id }, "Withdrawn by"),
             (RequestEvent::Lapsed { request_id, from: State::Approved }, "Lapsed: nobody fetched"),
             (RequestEvent::Lapsed { request_id, from: State::Pending }, "Lapsed: not all agreed"),
+            (
+                RequestEvent::AgreementVoid {
+                    request_id,
+                    principal_id: PrincipalId::new(),
+                    principal: "person:dora".to_owned(),
+                    from: State::Approved,
+                },
+                "person:dora agreed, and was shut out",
+            ),
             (RequestEvent::Claimed { request_id, lease_id: LeaseId::new() }, "Fetched by"),
             (RequestEvent::Failed { request_id }, "Failed"),
         ] {

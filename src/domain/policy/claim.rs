@@ -1,10 +1,11 @@
 //! What others agreed to, when it is asked for: is it that, and is whoever asked eligible still?
 
 use crate::domain::{
+    approval,
     duration::Seconds,
     lease::{Granted, TtlRule},
     name::Name,
-    policy::{Approval, Circumstances, Decision, Refusal, Said, allowed, look},
+    policy::{Approval, Circumstances, Decision, Refusal, Said, allowed, longest, look, narrowed},
     profile::Profile,
     request::{self, Request},
 };
@@ -25,7 +26,7 @@ pub fn decide_claim(
         Ok(allowed) => allowed,
         Err((refusal, trace)) => return Decision::Refuse(refusal, trace),
     };
-    let granted = Granted {
+    let agreed = Granted {
         asked: wanted.ttl.or(request.ttl.asked),
         granted: wanted.ttl.unwrap_or_else(|| request.length()),
         rule: TtlRule::Agreed,
@@ -35,7 +36,8 @@ pub fn decide_claim(
         profile: profile.id,
         profile_version: profile.version,
         principal: of.principal.id,
-        granted,
+        granted: narrowed(agreed, of.principal, profile),
+        max_ttl: longest(of.principal, profile),
         rule: Some(rule),
         request: Some(request.id),
         trace,
@@ -64,21 +66,20 @@ fn not_as_agreed(
     if request.state != request::State::Approved {
         return Some(Refusal::RequestOver(request.state));
     }
-    let differs = |what: &str, wanted: &str, agreed: &str| {
+    // Somebody who agreed was shut out while it was being used.
+    if approval::open_step(request).is_some() {
+        return Some(Refusal::RequestOver(request::State::Pending));
+    }
+    let differs = |what: &str, wanted: Option<&str>, agreed: &str| {
+        let wanted = wanted.filter(|wanted| *wanted != agreed)?;
         let text = format!("{what} `{wanted}` is wanted, and `{agreed}` was agreed to");
-        (wanted != agreed).then_some(Refusal::NotAsAgreed(text))
+        Some(Refusal::NotAsAgreed(text))
     };
-    let same = |what: &str, wanted: Option<&str>, agreed: &str| {
-        wanted.and_then(|wanted| differs(what, wanted, agreed))
-    };
-    let spec = &profile.spec;
-    let differs = same("profile", wanted.profile.as_ref().map(Name::as_str), &request.profile)
-        .or_else(|| same("database", wanted.database.as_deref(), &request.database))
-        .or_else(|| same("tool", wanted.tool.as_ref().map(Name::as_str), &request.tool))
-        .or_else(|| same("database", Some(&spec.database), &request.database))
-        .or_else(|| same("profile", Some(spec.name.as_str()), &request.profile));
-    if differs.is_some() {
-        return differs;
+    let other = differs("profile", wanted.profile.as_ref().map(Name::as_str), &request.profile)
+        .or_else(|| differs("database", wanted.database.as_deref(), &request.database))
+        .or_else(|| differs("tool", wanted.tool.as_ref().map(Name::as_str), &request.tool));
+    if other.is_some() {
+        return other;
     }
     if let Some(ttl) = wanted.ttl.filter(|ttl| *ttl > request.length()) {
         let text = format!("{ttl} are wanted, and {} were agreed to", request.length());

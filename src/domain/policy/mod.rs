@@ -13,10 +13,10 @@ use crate::{
         administration::{Right, Rights},
         approval::Needs,
         duration::Seconds,
-        lease::{Granted, grant_ttl},
+        lease::{Granted, TtlRule, grant_ttl},
         principal::{AllowRule, Principal},
         profile::{Profile, Reason},
-        request,
+        request, review,
         rights::context::{self, MissingClaim},
         words::words,
     },
@@ -80,6 +80,8 @@ pub enum Refusal {
     ClaimMissing(String),
     /// The profile's checks failed, and it is not to be used until they pass. This is the first of them.
     ChecksFailed(String),
+    /// An access review took it away: what stands in `bounds` of the profile.
+    RemovedByReview,
 }
 
 /// A limit that is reached.
@@ -117,6 +119,7 @@ pub struct Approval {
     profile_version: i32,
     principal: PrincipalId,
     granted: Granted,
+    max_ttl: Seconds,
     /// None for a check.
     rule: Option<AllowRule>,
     /// What others agreed to, if they had to.
@@ -147,6 +150,12 @@ impl Approval {
     #[must_use]
     pub const fn granted(&self) -> &Granted {
         &self.granted
+    }
+
+    /// How long it lasts at most, renewals included.
+    #[must_use]
+    pub const fn max_ttl(&self) -> Seconds {
+        self.max_ttl
     }
 
     /// The request that others agreed to, which it is used up by.
@@ -194,6 +203,8 @@ words! {
         Principal = "principal",
         /// A rule of `access.allow`.
         Rule = "rule",
+        /// What access reviews left of it.
+        Review = "review",
         /// Where the request comes from.
         Network = "network",
         /// When.
@@ -232,7 +243,7 @@ pub fn decide(asked: &Asked, of: Circumstances<'_>, profile: &Profile) -> Decisi
         Err((refusal, trace)) => return Decision::Refuse(refusal, trace),
     };
     let spec = &profile.spec;
-    let granted = grant_ttl(asked.ttl, spec.ttl, spec.max_ttl);
+    let granted = narrowed(grant_ttl(asked.ttl, spec.ttl, spec.max_ttl), of.principal, profile);
     if let Some(needs) = &spec.conditions.approval {
         return Decision::NeedsAgreement(Wanting { needs: needs.clone(), granted, trace });
     }
@@ -241,10 +252,27 @@ pub fn decide(asked: &Asked, of: Circumstances<'_>, profile: &Profile) -> Decisi
         profile_version: profile.version,
         principal: of.principal.id,
         granted,
+        max_ttl: longest(of.principal, profile),
         rule: Some(rule),
         request: None,
         trace,
     })
+}
+
+/// How long a lease of theirs lasts at most: what the profile says, or what a review left of it.
+fn longest(principal: &Principal, profile: &Profile) -> Seconds {
+    let left = review::bound_of(profile, principal).and_then(|bound| bound.max_ttl);
+    left.map_or(profile.spec.max_ttl, |left| left.min(profile.spec.max_ttl))
+}
+
+/// The same length, or the one that a review narrowed it to.
+fn narrowed(granted: Granted, principal: &Principal, profile: &Profile) -> Granted {
+    let longest = longest(principal, profile);
+    if granted.granted <= longest {
+        return granted;
+    }
+    let because = format!("an access review narrowed it to {longest}");
+    Granted { granted: longest, rule: TtlRule::Review, because, ..granted }
 }
 
 /// What was said with a wish.
@@ -295,6 +323,17 @@ fn look_at_asker(of: Circumstances<'_>, profile: &Profile) -> Vec<Seen> {
     };
     let refusal = rule.is_none().then_some(Refusal::NoRule { rules: spec.allow.len() });
     let mut seen = vec![found(Condition::Rule, why, refusal)];
+    if let Some(bound) = review::bound_of(profile, of.principal) {
+        let at = bound.at.format("%Y-%m-%d");
+        let (why, refusal) = match bound.max_ttl {
+            Some(ttl) => (format!("an access review narrowed it to {ttl} on {at}"), None),
+            None => {
+                let why = format!("an access review took it away on {at}");
+                (why, Some(Refusal::RemovedByReview))
+            }
+        };
+        seen.push(found(Condition::Review, why, refusal));
+    }
     let conditions = &spec.conditions;
     if !conditions.networks.is_empty() {
         let from = of.source.map_or_else(|| "nowhere known".to_owned(), |ip| ip.to_string());
@@ -371,6 +410,7 @@ pub fn approve_check(caller: &Principal, rights: &Rights, profile: &Profile) -> 
         profile_version: profile.version,
         principal: caller.id,
         granted: grant_ttl(Some(ttl), profile.spec.ttl, profile.spec.max_ttl),
+        max_ttl: profile.spec.max_ttl,
         rule: None,
         request: None,
         trace: Vec::new(),

@@ -34,6 +34,7 @@ fn profile(allow: &[&str], reason: Reason) -> Profile {
         prepared_version: Some(3),
         failed_checks: Vec::new(),
         settable: Vec::new(),
+        bounds: Vec::new(),
         spec: ProfileSpec {
             name: "shop-read".parse().unwrap(),
             description: String::new(),

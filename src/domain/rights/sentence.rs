@@ -2,6 +2,7 @@
 //! exactly; here nothing may sound smaller than it is.
 
 use crate::domain::{
+    letters::capital,
     profile::{Preset, ProfileSpec},
     rights::grant::{Grant, Kind, Privilege, Selection},
 };
@@ -139,12 +140,6 @@ fn names(list: &[String]) -> String {
         0 => joined(&told),
         more => format!("{} and {more} more", told.join(", ")),
     }
-}
-
-fn capital(text: &str) -> String {
-    let mut letters = text.chars();
-    let first = letters.next().map(|first| first.to_uppercase().to_string()).unwrap_or_default();
-    format!("{first}{}", letters.as_str())
 }
 
 #[cfg(test)]

@@ -63,16 +63,9 @@ fn field<'a>(form: &'a [(String, String)], name: &str) -> Option<&'a str> {
     (!value.is_empty()).then_some(value)
 }
 
-fn account(enterprise: Option<&str>, team: &str, user: &str) -> Option<Account> {
-    let enterprise = enterprise.filter(|text| !text.is_empty());
-    if !is_id(team) || !is_id(user) || !enterprise.is_none_or(is_id) {
-        return None;
-    }
-    Some(Account {
-        enterprise: enterprise.map(str::to_owned),
-        team: team.to_owned(),
-        user: user.to_owned(),
-    })
+fn account(team: &str, user: &str) -> Option<Account> {
+    let both = is_id(team) && is_id(user);
+    both.then(|| Account { team: team.to_owned(), user: user.to_owned() })
 }
 
 /// Reads a slash command.
@@ -84,7 +77,7 @@ pub fn command(form: &[(String, String)]) -> Result<Incoming, Unreadable> {
         let (team, user) = (field(form, "team_id")?, field(form, "user_id")?);
         let trigger = field(form, "trigger_id")?;
         Some(Incoming {
-            account: account(field(form, "enterprise_id"), team, user)?,
+            account: account(team, user)?,
             user_name: field(form, "user_name").unwrap_or(user).to_owned(),
             key: format!("command {trigger}"),
             trigger: Some(trigger.to_owned()),
@@ -111,7 +104,7 @@ fn read_payload(payload: &Value) -> Option<Incoming> {
     let user = text("/user/id")?;
     // In a channel that two companies share, whoever clicks may be of the other one.
     let team = text("/user/team_id").or_else(|| text("/team/id"))?;
-    let account = account(text("/enterprise/id"), team, user)?;
+    let account = account(team, user)?;
     let user_name = text("/user/username").or_else(|| text("/user/name")).unwrap_or(user);
     let trigger = text("/trigger_id").map(str::to_owned);
     let (key, reply_to, wish) = match text("/type")? {

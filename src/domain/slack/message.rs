@@ -90,6 +90,8 @@ pub struct Said<'a> {
     pub principal: &'a str,
     /// Did they agree?
     pub agreed: bool,
+    /// Does it count no more?
+    pub is_void: bool,
     /// In which words.
     pub comment: Option<&'a str>,
     /// When.
@@ -202,7 +204,8 @@ impl Shown<'_> {
         for said in &self.said {
             let verdict = if said.agreed { "agreed" } else { "said no" };
             let who = text::code(said.principal, LINE);
-            let mut line = format!("{who} {verdict}, {}\n", text::instant(said.at));
+            let void = if said.is_void { " (shut out since: it counts no more)" } else { "" };
+            let mut line = format!("{who} {verdict}, {}{void}\n", text::instant(said.at));
             if let Some(words) = said.comment {
                 line.push_str(&text::block(words, comment));
                 line.push('\n');
@@ -380,6 +383,7 @@ mod tests {
         let said = |_| Said {
             principal: "person:gus",
             agreed: false,
+            is_void: false,
             comment: Some(&comment),
             at: at("2026-11-21T20:00:00Z"),
         };
@@ -414,6 +418,7 @@ mod tests {
         denied.said = vec![Said {
             principal: "person:gus",
             agreed: false,
+            is_void: false,
             comment: Some("use <shop-read>"),
             at: at("2026-11-21T20:00:00Z"),
         }];

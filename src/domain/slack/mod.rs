@@ -15,8 +15,6 @@ use serde_json::Value;
 /// Somebody at Slack. Names there are given anew, so nobody is known by one.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Account {
-    /// Its organization, if its workspace is one of several.
-    pub enterprise: Option<String>,
     /// Its workspace. Slack gives no two workspaces one id, whatever organization they are of.
     pub team: String,
     /// The person, within the workspace.

@@ -4,6 +4,8 @@
 
 use chrono::{DateTime, Utc};
 
+use crate::domain::letters::turns_text_around;
+
 /// The longest text that a section of a message may have.
 pub const SECTION: usize = 3000;
 
@@ -87,11 +89,6 @@ fn escaped(text: impl Iterator<Item = char>, most: usize) -> String {
         }
     }
     safe
-}
-
-/// Marks that change in which direction text runs: with them, one text looks like another.
-const fn turns_text_around(letter: char) -> bool {
-    matches!(letter, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 #[cfg(test)]

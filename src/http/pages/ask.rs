@@ -23,7 +23,8 @@ use crate::{
     http::{
         pages::{
             credential,
-            form::{Fields, Sent},
+            failure::refused,
+            form::{Fields, NOTHING, Sent},
             layout::{LENGTH, facts, page, text},
             requests,
             visitor::Visitor,
@@ -47,22 +48,41 @@ async fn show(
     Path(name): Path<Name>,
 ) -> Result<Response, Failure> {
     let profile = app.profile(&visitor.caller, &name).await?;
-    let title = format!("Ask for {name}");
-    Ok(page(&title, Some(&visitor), &form(&profile.spec, &visitor)))
+    let title = title(&name);
+    Ok(page(&title, Some(&visitor), &form(&profile.spec, &visitor, &NOTHING)))
 }
 
 async fn ask(
     State(app): State<Arc<App>>,
     Path(name): Path<Name>,
-    Sent { visitor, fields }: Sent,
+    sent: Sent,
 ) -> Result<Response, Failure> {
-    let asked = wish(&name, &fields)?;
+    let failure = match answered(&app, &name, &sent).await {
+        Ok(response) => return Ok(response),
+        Err(failure) => failure,
+    };
+    let Sent { visitor, fields } = sent;
+    let Ok(profile) = app.profile(&visitor.caller, &name).await else { return Err(failure) };
+    let form = form(&profile.spec, &visitor, &fields);
+    Ok(refused(failure, (&title(&name), &form), &visitor))
+}
+
+async fn answered(
+    app: &App,
+    name: &Name,
+    Sent { visitor, fields }: &Sent,
+) -> Result<Response, Failure> {
+    let asked = wish(name, fields)?;
     // The same form sent twice, as a reload does, makes one lease.
     let key = fields.text("once");
     Ok(match app.ask(&visitor.caller, &visitor.origin, asked, key).await? {
-        Outcome::Issued(answer) => credential::handed_out(*answer, &visitor),
+        Outcome::Issued(answer) => credential::handed_out(*answer, visitor),
         Outcome::Waits(request) => Redirect::to(&requests::address(request.id)).into_response(),
     })
+}
+
+fn title(profile: &Name) -> String {
+    format!("Ask for {profile}")
 }
 
 fn wish(profile: &Name, fields: &Fields) -> Result<Asked, Failure> {
@@ -86,7 +106,7 @@ pub(in crate::http::pages) fn what_it_permits(spec: &ProfileSpec) -> Markup {
     }
 }
 
-fn form(spec: &ProfileSpec, visitor: &Visitor) -> Markup {
+fn form(spec: &ProfileSpec, visitor: &Visitor, fields: &Fields) -> Markup {
     let needs_reason = spec.reason == Reason::Required;
     let needs_ticket = spec.conditions.ticket == Reason::Required;
     let approval = spec.conditions.approval.as_ref();
@@ -105,14 +125,14 @@ fn form(spec: &ProfileSpec, visitor: &Visitor) -> Markup {
             (visitor.form_token)
             input type="hidden" name="once" value=(Uuid::now_v7());
             label for="ttl" { "For how long" }
-            input #ttl name="ttl" value=(spec.ttl) pattern=(LENGTH.0) title=(LENGTH.1) required autocomplete="off" aria-describedby="ttl-hint";
+            input #ttl name="ttl" value=(fields.again("ttl", &spec.ttl.to_string())) pattern=(LENGTH.0) title=(LENGTH.1) required autocomplete="off" aria-describedby="ttl-hint";
             p.hint #ttl-hint { "Such as 15m or 1h 30m; at most " (spec.max_ttl) "." }
             label for="reason" { "Why" @if !needs_reason { " (may be left out)" } }
-            textarea #reason name="reason" rows="2" maxlength="1000" required[needs_reason] {}
+            textarea #reason name="reason" rows="2" maxlength="1000" required[needs_reason] { (fields.again("reason", "")) }
             label for="ticket" { "Ticket" @if !needs_ticket { " (may be left out)" } }
-            input #ticket name="ticket" maxlength="200" autocomplete="off" required[needs_ticket];
+            input #ticket name="ticket" value=(fields.again("ticket", "")) maxlength="200" autocomplete="off" required[needs_ticket];
             label for="tool" { "Tool" }
-            input #tool name="tool" value=(TOOL) required autocomplete="off" autocapitalize="none" aria-describedby="tool-hint";
+            input #tool name="tool" value=(fields.again("tool", TOOL)) required autocomplete="off" autocapitalize="none" aria-describedby="tool-hint";
             p.hint #tool-hint { "What will use the login. Its name becomes a part of the login's." }
             button { "Ask" }
         }

@@ -9,7 +9,12 @@ use crate::{
         approval::{self, NotTheirs},
         request::{Request, State as RequestState},
     },
-    http::pages::{layout::LENGTH, requests::address, visitor::Visitor},
+    http::pages::{
+        form::{Fields, NOTHING},
+        layout::LENGTH,
+        requests::address,
+        visitor::Visitor,
+    },
 };
 
 /// The field that says what is to be done, and what it says.
@@ -22,13 +27,18 @@ pub(in crate::http::pages) const DENY: &str = "deny";
 pub(in crate::http::pages) const WITHDRAW: &str = "withdraw";
 
 /// For whom the request waits: the two answers, or why they cannot give any.
-pub(in crate::http::pages) fn of_approver(request: &Request, visitor: &Visitor) -> Markup {
+pub(in crate::http::pages) fn of_approver(
+    request: &Request,
+    visitor: &Visitor,
+    fields: &Fields,
+) -> Markup {
+    let sent_to = |what| if fields.text(FIELD) == Some(what) { fields } else { &NOTHING };
     let may = approval::may_decide(request, visitor.caller.as_decider());
     html! {
         @match may {
             Ok(_) => section aria-labelledby="decision" {
                 h2 #decision { "Your decision" }
-                div.decide { (approving(request, visitor)) (denying(request, visitor)) }
+                div.decide { (approving(request, visitor, sent_to(APPROVE))) (denying(request, visitor, sent_to(DENY))) }
             },
             // That it is over is said already, and so is what they said themselves.
             Err(NotTheirs::Over | NotTheirs::SaidAlready) => {},
@@ -39,26 +49,26 @@ pub(in crate::http::pages) fn of_approver(request: &Request, visitor: &Visitor) 
     }
 }
 
-fn approving(request: &Request, visitor: &Visitor) -> Markup {
+fn approving(request: &Request, visitor: &Visitor, fields: &Fields) -> Markup {
     html! {
         form.fields method="post" action=(address(request.id)) {
             (visitor.form_token)
             label for="ttl" { "For how long" }
-            input #ttl name="ttl" value=(request.length()) pattern=(LENGTH.0) title=(LENGTH.1) required autocomplete="off" aria-describedby="ttl-hint";
+            input #ttl name="ttl" value=(fields.again("ttl", &request.length().to_string())) pattern=(LENGTH.0) title=(LENGTH.1) required autocomplete="off" aria-describedby="ttl-hint";
             p.hint #ttl-hint { "Less than was asked for, if that will do." }
             label for="approve-comment" { "Comment (may be left out)" }
-            textarea #approve-comment name="comment" rows="2" maxlength="1000" {}
+            textarea #approve-comment name="comment" rows="2" maxlength="1000" { (fields.again("comment", "")) }
             button name=(FIELD) value=(APPROVE) { "Approve" }
         }
     }
 }
 
-fn denying(request: &Request, visitor: &Visitor) -> Markup {
+fn denying(request: &Request, visitor: &Visitor, fields: &Fields) -> Markup {
     html! {
         form.fields method="post" action=(address(request.id)) {
             (visitor.form_token)
             label for="deny-comment" { "Why not" }
-            textarea #deny-comment name="comment" rows="2" maxlength="1000" required aria-describedby="deny-hint" {}
+            textarea #deny-comment name="comment" rows="2" maxlength="1000" required aria-describedby="deny-hint" { (fields.again("comment", "")) }
             p.hint #deny-hint { "Whoever asked reads it, and what to do instead." }
             button.danger name=(FIELD) value=(DENY) { "Deny" }
         }

@@ -4,35 +4,74 @@ use axum::{http::StatusCode, response::Response};
 use maud::{Markup, html};
 
 use crate::{
-    http::{pages::layout, problem::Failure},
+    domain::letters::capital,
+    http::{
+        pages::{layout, visitor::Visitor},
+        problem::Failure,
+    },
     ids::RequestId,
 };
+
+/// Marks a page that says itself what went wrong.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::http) struct SaysItself;
+
+/// A form that was refused: what is wrong, and the page with the form again. What was written into it is not lost.
+pub(in crate::http::pages) fn refused(
+    failure: Failure,
+    (title, page): (&str, &Markup),
+    visitor: &Visitor,
+) -> Response {
+    let (wrong, _) = told(&failure, "");
+    let body = html! {
+        div role="alert" { p { strong { (wrong) "." } } (reason(&failure)) }
+        (page)
+        (to_ask_about(visitor.origin.request_id))
+    };
+    let mut response = layout::page(title, Some(visitor), &body);
+    *response.status_mut() = failure.status();
+    failure.finish(response.headers_mut());
+    response.extensions_mut().insert(SaysItself);
+    response.extensions_mut().insert(failure);
+    response
+}
 
 /// The page for a failure of a request for `path`.
 pub(in crate::http) fn failed(failure: &Failure, id: RequestId, path: &str) -> Response {
     let (title, next) = told(failure, path);
+    let body = html! {
+        div role="alert" { (reason(failure)) }
+        (next)
+        (to_ask_about(id))
+    };
+    let mut response = layout::page(title, None, &body);
+    *response.status_mut() = failure.status();
+    failure.finish(response.headers_mut());
+    response
+}
+
+/// What is wrong.
+fn reason(failure: &Failure) -> Markup {
     let faults = failure.faults();
     // What is said to programs is about tokens.
     let detail = match failure.status() {
         StatusCode::UNAUTHORIZED => "nobody is signed in here, or the session is over",
         _ => failure.detail(),
     };
-    let body = html! {
+    html! {
         @if let [fault] = faults {
-            p role="alert" { code { (fault.at) } ": " (fault.message) "." }
+            p { code { (fault.at) } ": " (fault.message) "." }
         } @else {
-            p role="alert" { (sentence(detail)) }
+            p { (sentence(detail)) }
             @if !faults.is_empty() {
                 ul { @for fault in faults { li { code { (fault.at) } ": " (fault.message) } } }
             }
         }
-        (next)
-        p.aside { "If you ask somebody about this: it was request " code { (id) } "." }
-    };
-    let mut response = layout::page(title, None, &body);
-    *response.status_mut() = failure.status();
-    failure.finish(response.headers_mut());
-    response
+    }
+}
+
+fn to_ask_about(id: RequestId) -> Markup {
+    html! { p.aside { "If you ask somebody about this: it was request " code { (id) } "." } }
 }
 
 /// What it is in a few words, and what to do.
@@ -88,8 +127,6 @@ fn wait(failure: &Failure) -> Markup {
 
 /// Details begin small, as parts of a sentence do: a page says whole ones.
 fn sentence(detail: &str) -> String {
-    let mut letters = detail.chars();
-    let first = letters.next().map(|first| first.to_uppercase().to_string()).unwrap_or_default();
     let end = if detail.ends_with(['.', '!', '?', ')']) { "" } else { "." };
-    format!("{first}{}{end}", letters.as_str())
+    format!("{}{end}", capital(detail))
 }

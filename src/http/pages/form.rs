@@ -51,7 +51,15 @@ impl FormToken {
 /// What a form sent: each field once.
 pub(in crate::http) struct Fields(Vec<(String, String)>);
 
+/// Nothing was sent: the form is shown for the first time.
+pub(in crate::http) static NOTHING: Fields = Fields(Vec::new());
+
 impl Fields {
+    /// What a field shows: what was written into it when the form was refused, or what it begins with.
+    pub(in crate::http) fn again(&self, name: &str, usual: &str) -> String {
+        self.lines(name).unwrap_or_else(|| usual.to_owned())
+    }
+
     /// What was written into a field; none if it is empty.
     pub(in crate::http) fn text(&self, name: &str) -> Option<&str> {
         let found = self.0.iter().find(|(seen, _)| seen == name);
@@ -113,5 +121,9 @@ mod tests {
         let fields = Fields(fields.map(|(k, v)| (k.to_owned(), v.to_owned())).into());
         assert_eq!((fields.text("reason"), fields.text("ticket")), (None, None));
         assert_eq!(fields.lines("comment").as_deref(), Some("a\nb"));
+        assert_eq!(
+            (fields.again("comment", "x"), NOTHING.again("ttl", "1h")),
+            ("a\nb".into(), "1h".into())
+        );
     }
 }

@@ -1,4 +1,4 @@
-//! A lease: what it is for, how long it holds, and the button that gives it back.
+//! A lease: what it is for, how long it holds, the form that makes it last longer, and the button that gives it back.
 
 use std::sync::Arc;
 
@@ -11,15 +11,18 @@ use axum::{
 use maud::{Markup, html};
 
 use crate::{
-    app::App,
+    app::{App, renew::Renewal},
     domain::lease::{Cause, Lease, Proof, State as LeaseState},
     http::{
         pages::{
-            form::Sent,
-            layout::{At, facts, instant, page, text},
+            decision::FIELD,
+            failure::refused,
+            form::{Fields, NOTHING, Sent},
+            layout::{At, LENGTH, facts, instant, page, text},
+            requests,
             visitor::Visitor,
         },
-        parameters::Path,
+        parameters::{Path, parse},
         problem::Failure,
     },
     ids::LeaseId,
@@ -27,8 +30,13 @@ use crate::{
 
 /// The routes of this file.
 pub(in crate::http::pages) fn routes() -> Router<Arc<App>> {
-    Router::new().route("/leases/{id}", get(show).post(give_back))
+    Router::new().route("/leases/{id}", get(show).post(act))
 }
+
+/// What a form is to do, in [`decision::FIELD`](FIELD): make it last longer.
+const RENEW: &str = "renew";
+/// Give it back.
+const GIVE_BACK: &str = "give-back";
 
 async fn show(
     State(app): State<Arc<App>>,
@@ -36,18 +44,53 @@ async fn show(
     Path(id): Path<LeaseId>,
 ) -> Result<Response, Failure> {
     let lease = app.lease(&visitor.caller, id).await?;
-    let title = format!("Lease of {}", lease.profile);
-    Ok(page(&title, Some(&visitor), &whole(&lease, &visitor)))
+    Ok(page(&title(&lease), Some(&visitor), &whole(&lease, &visitor, &NOTHING)))
 }
 
-/// Nothing but giving back can be done to a lease here, so the form says no more than that it was sent.
-async fn give_back(
+async fn act(
     State(app): State<Arc<App>>,
     Path(id): Path<LeaseId>,
-    Sent { visitor, .. }: Sent,
+    Sent { visitor, fields }: Sent,
 ) -> Result<Response, Failure> {
-    app.revoke(&visitor.caller, &visitor.origin, id).await?;
-    Ok(Redirect::to(&address(id)).into_response())
+    let failure = match do_as_sent(&app, id, &visitor, &fields).await {
+        Ok(next) => return Ok(Redirect::to(&next).into_response()),
+        Err(failure) => failure,
+    };
+    let Ok(lease) = app.lease(&visitor.caller, id).await else { return Err(failure) };
+    Ok(refused(failure, (&title(&lease), &whole(&lease, &visitor, &fields)), &visitor))
+}
+
+/// Does what one of the forms on the page says; gives where that is to be seen.
+async fn do_as_sent(
+    app: &App,
+    id: LeaseId,
+    Visitor { caller, origin, .. }: &Visitor,
+    fields: &Fields,
+) -> Result<String, Failure> {
+    match fields.text(FIELD) {
+        Some(RENEW) => {
+            let mut faults = Vec::new();
+            let ttl = parse("ttl", fields.text("ttl"), &mut faults);
+            if !faults.is_empty() {
+                return Err(Failure::invalid(faults));
+            }
+            if let Renewal::Waits(request) = app.renew(caller, origin, id, ttl).await? {
+                return Ok(requests::address(request.id));
+            }
+        }
+        Some(GIVE_BACK) => {
+            app.revoke(caller, origin, id).await?;
+        }
+        _ => {
+            let known = [RENEW, GIVE_BACK].join(", ");
+            return Err(Failure::fault(FIELD, format!("must be one of {known}")));
+        }
+    }
+    Ok(address(id))
+}
+
+fn title(lease: &Lease) -> String {
+    format!("Lease of {}", lease.profile)
 }
 
 fn address(id: LeaseId) -> String {
@@ -63,18 +106,33 @@ pub(in crate::http::pages) fn in_short(lease: &Lease, visitor: &Visitor) -> Mark
             "Database " code { (lease.database) } " on " (lease.target) ", for " (lease.tool) ". "
             (state(lease))
         }
-        @if may_end(lease) { (giving_back(lease, visitor, &title)) }
+        @if may_end(lease) {
+            form method="post" action=(address(lease.id)) {
+                (visitor.form_token)
+                @if may_last_longer(lease) {
+                    button name=(FIELD) value=(RENEW) aria-describedby=(title) { "Renew" }
+                    " "
+                }
+                (give_back(&title))
+            }
+        }
     }
 }
 
-fn whole(lease: &Lease, visitor: &Visitor) -> Markup {
+fn whole(lease: &Lease, visitor: &Visitor, fields: &Fields) -> Markup {
     let is_own = lease.principal_id == visitor.caller.principal().id;
     html! {
         p role="status" { (state(lease)) }
         @if let Some(blocked_by) = &lease.blocked_by {
             p { "Its removal is held up, and is tried again: " (blocked_by) }
         }
-        @if may_end(lease) { (giving_back(lease, visitor, "content")) }
+        @if is_own && may_last_longer(lease) { (renewing(lease, visitor, fields)) }
+        @if may_end(lease) {
+            form method="post" action=(address(lease.id)) {
+                (visitor.form_token)
+                (give_back("content"))
+            }
+        }
         (facts(&[
             ("Whose", text(&lease.principal)),
             ("Database", Some(html! { code { (lease.database) } " on " (lease.target) })),
@@ -121,12 +179,27 @@ fn may_end(lease: &Lease) -> bool {
     matches!(lease.state, LeaseState::Provisioning | LeaseState::Active)
 }
 
-fn giving_back(lease: &Lease, visitor: &Visitor, described_by: &str) -> Markup {
+fn may_last_longer(lease: &Lease) -> bool {
+    lease.state == LeaseState::Active && lease.expires_at < lease.max_expires_at
+}
+
+fn renewing(lease: &Lease, visitor: &Visitor, fields: &Fields) -> Markup {
     html! {
-        form method="post" action=(address(lease.id)) {
+        form.fields method="post" action=(address(lease.id)) {
             (visitor.form_token)
-            button aria-describedby=(described_by) { "Give back" }
+            label for="ttl" { "How much longer (may be left out)" }
+            input #ttl name="ttl" value=(fields.again("ttl", "")) pattern=(LENGTH.0) title=(LENGTH.1) autocomplete="off" aria-describedby="ttl-hint";
+            p.hint #ttl-hint {
+                "From now, such as 1h; left out, as long as its profile gives. At the latest it ends at " (At(lease.max_expires_at)) "."
+            }
+            button.second name=(FIELD) value=(RENEW) { "Renew" }
         }
+    }
+}
+
+fn give_back(described_by: &str) -> Markup {
+    html! {
+        button name=(FIELD) value=(GIVE_BACK) aria-describedby=(described_by) { "Give back" }
     }
 }
 

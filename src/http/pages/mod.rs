@@ -22,7 +22,7 @@ use std::sync::Arc;
 
 use axum::{Router, http::header, middleware, response::IntoResponse, routing::get};
 
-pub(in crate::http) use crate::http::pages::failure::failed;
+pub(in crate::http) use crate::http::pages::failure::{SaysItself, failed};
 use crate::{
     app::App,
     http::pages::layout::{ICON, Page, STYLE},

@@ -21,7 +21,8 @@ use crate::{
     http::{
         pages::{
             ask, decision,
-            form::{Fields, Sent},
+            failure::refused,
+            form::{Fields, NOTHING, Sent},
             layout::{At, facts, instant, page, text},
             visitor::Visitor,
         },
@@ -46,36 +47,62 @@ async fn show(
     visitor: Visitor,
     Path(id): Path<AccessRequestId>,
 ) -> Result<Response, Failure> {
-    let request = app.request(&visitor.caller, id).await?;
-    let profile = app.profile_of_request(&request).await?;
-    let title = format!("Request for {}", request.profile);
-    Ok(page(&title, Some(&visitor), &whole(&request, profile.as_ref(), &visitor)))
+    let (title, body) = shown(&app, id, &visitor, &NOTHING).await?;
+    Ok(page(&title, Some(&visitor), &body))
 }
 
-/// What one of the forms on the page says.
 async fn act(
     State(app): State<Arc<App>>,
     Path(id): Path<AccessRequestId>,
-    Sent { visitor: Visitor { caller, origin, .. }, fields }: Sent,
+    Sent { visitor, fields }: Sent,
 ) -> Result<Response, Failure> {
+    let Err(failure) = do_as_sent(&app, id, &visitor, &fields).await else {
+        return Ok(Redirect::to(&address(id)).into_response());
+    };
+    match shown(&app, id, &visitor, &fields).await {
+        Ok((title, body)) => Ok(refused(failure, (&title, &body), &visitor)),
+        Err(_) => Err(failure),
+    }
+}
+
+/// The title of the page and what is in it, with what was written into a form that was refused.
+async fn shown(
+    app: &App,
+    id: AccessRequestId,
+    visitor: &Visitor,
+    fields: &Fields,
+) -> Result<(String, Markup), Failure> {
+    let request = app.request(&visitor.caller, id).await?;
+    let profile = app.profile_of_request(&request).await?;
+    let title = format!("Request for {}", request.profile);
+    Ok((title, whole(&request, profile.as_ref(), visitor, fields)))
+}
+
+/// What one of the forms on the page says.
+async fn do_as_sent(
+    app: &App,
+    id: AccessRequestId,
+    Visitor { caller, origin, .. }: &Visitor,
+    fields: &Fields,
+) -> Result<(), Failure> {
     match fields.text(decision::FIELD) {
         Some(decision::APPROVE) => {
-            let agreement = agreement(&fields)?;
-            app.approve(&caller, &origin, id, agreement).await?;
+            let agreement = agreement(fields)?;
+            app.approve(caller, origin, id, agreement).await?;
         }
         Some(decision::DENY) => {
             let comment = fields.lines("comment").unwrap_or_default();
-            app.deny(&caller, &origin, id, &comment).await?;
+            app.deny(caller, origin, id, &comment).await?;
         }
         Some(decision::WITHDRAW) => {
-            app.withdraw(&caller, &origin, id).await?;
+            app.withdraw(caller, origin, id).await?;
         }
         _ => {
             let known = [decision::APPROVE, decision::DENY, decision::WITHDRAW].join(", ");
             return Err(Failure::fault(decision::FIELD, format!("must be one of {known}")));
         }
     }
-    Ok(Redirect::to(&address(id)).into_response())
+    Ok(())
 }
 
 fn agreement(fields: &Fields) -> Result<Agreement, Failure> {
@@ -103,14 +130,19 @@ pub(in crate::http::pages) fn is_own(request: &Request, visitor: &Visitor) -> bo
     request.principal_id == visitor.caller.principal().id
 }
 
-fn whole(request: &Request, profile: Option<&Profile>, visitor: &Visitor) -> Markup {
+fn whole(
+    request: &Request,
+    profile: Option<&Profile>,
+    visitor: &Visitor,
+    fields: &Fields,
+) -> Markup {
     html! {
         p role="status" { (state(request)) }
         @if is_own(request, visitor) { (decision::of_requester(request, visitor)) }
         (asked(request, profile))
         (said(request))
         @if !is_own(request, visitor) || request.state == RequestState::Pending {
-            (decision::of_approver(request, visitor))
+            (decision::of_approver(request, visitor, fields))
         }
     }
 }
@@ -160,7 +192,7 @@ pub(in crate::http::pages) fn state(request: &Request) -> Markup {
                 "It waits for "
                 @match approval::open_step(request) {
                     Some((_, step)) => {
-                        (step.from.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "))
+                        (step.from_in_words())
                     }
                     None => "others",
                 }
@@ -203,8 +235,7 @@ fn said(request: &Request) -> Markup {
             ol.steps {
                 @for (n, step) in request.needs.steps.iter().enumerate() {
                     li {
-                        (step.count) " of "
-                        (step.from.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "))
+                        (step.in_words())
                         @if of_step(n).next().is_none() { ": nothing yet" }
                         @for vote in of_step(n) { p.said { (one(vote)) } }
                     }
@@ -225,5 +256,6 @@ fn one(vote: &Vote) -> Markup {
         strong { (vote.principal) } @if vote.verdict == Verdict::Agreed { " agreed" } @else { " said no" }
         ", " (At(vote.at)) ", " (way)
         @if let Some(comment) = &vote.comment { ": " (comment) } @else { "." }
+        @if let Some(since) = vote.void_at { " It counts no more: they were shut out " (At(since)) "." }
     }
 }

@@ -14,6 +14,7 @@ use serde::Deserialize;
 
 use crate::{
     app::App,
+    domain::slack::ISSUER,
     http::{
         pages::{
             form::Sent,
@@ -54,7 +55,7 @@ async fn show(
     };
     let link = app.slack_link(&code).await?;
     let account = html! { "@" (link.user_name) ", " code { (link.subject) } };
-    let workspace = link.issuer.strip_prefix("slack:").unwrap_or(&link.issuer);
+    let workspace = link.issuer.strip_prefix(ISSUER).unwrap_or(&link.issuer);
     let body = html! {
         (facts(&[
             ("Slack account", Some(account)),

@@ -31,12 +31,14 @@ enum For {
     SignedIn,
     /// Those who are signed in with what agrees to requests.
     Deciders,
+    /// Those whom `[review]` names, signed in with the same.
+    Reviewers,
     /// Those who hold one of these rights.
     With(&'static [&'static str]),
     /// Those who hold all of them.
     WithAll(&'static [&'static str]),
 }
-use For::{Anyone, Deciders, Guests, SignedIn, With, WithAll};
+use For::{Anyone, Deciders, Guests, Reviewers, SignedIn, With, WithAll};
 
 const TARGETS: For = With(&["targets"]);
 const PROFILES: For = With(&["profiles"]);
@@ -59,7 +61,7 @@ const ROLES: [(&str, &[&str]); 5] = [
 ];
 
 /// Each route, who may use it, and the kind of the audit entry that it leaves if it changes something.
-const TABLE: [(&str, &str, For, Option<&str>); 88] = [
+const TABLE: [(&str, &str, For, Option<&str>); 97] = [
     ("get", "/healthz", Anyone, None),
     ("get", "/readyz", Anyone, None),
     ("get", "/v1/whoami", SignedIn, None),
@@ -76,6 +78,15 @@ const TABLE: [(&str, &str, For, Option<&str>); 88] = [
     ("post", "/v1/requests/{id}/deny", Deciders, Some("request.denied")),
     ("post", "/v1/requests/{id}/withdraw", SignedIn, Some("request.withdrawn")),
     ("post", "/v1/requests/{id}/claim", SignedIn, Some("lease.intended")),
+    ("get", "/v1/reviews", Reviewers, None),
+    ("post", "/v1/reviews", Reviewers, Some("review.opened")),
+    ("get", "/v1/reviews/{id}", Reviewers, None),
+    ("get", "/v1/reviews/{id}/items", Reviewers, None),
+    ("get", "/v1/reviews/{id}/profiles", Reviewers, None),
+    ("post", "/v1/reviews/{id}/decisions", Reviewers, Some("review.decided")),
+    ("post", "/v1/reviews/{id}/sign-off", Reviewers, Some("review.signed-off")),
+    ("get", "/v1/reviews/{id}/export", Reviewers, None),
+    ("post", "/v1/profiles/{name}/restore", PROFILES, Some("review.restored")),
     ("get", "/v1/targets", READ, None),
     ("get", "/v1/targets/{name}", READ, None),
     ("get", "/v1/targets/{name}/doctor", TARGETS, None),
@@ -150,9 +161,10 @@ const TABLE: [(&str, &str, For, Option<&str>); 88] = [
     ("get", "/v1/audit/export", AUDIT, None),
 ];
 
-/// A channel to be tried, where nobody listens.
-const CHANNEL: &str = "[[webhook]]\nname = \"walk\"\nurl = \"http://127.0.0.1:9/\"\n\
-    secret = \"whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=\"\nallow_private = true\ntopics = []\n";
+/// A channel to be tried, where nobody listens; and anyone may review what others reach.
+const SETTINGS: &str = "[[webhook]]\nname = \"walk\"\nurl = \"http://127.0.0.1:9/\"\n\
+    secret = \"whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=\"\nallow_private = true\ntopics = []\n\
+    [review]\nreviewers = [\"anyone\"]\nschedule = \"never\"\n";
 
 /// The routes of the description, as method and path.
 fn described() -> BTreeSet<(String, String)> {
@@ -234,14 +246,14 @@ async fn reviewer(world: &World) -> Person {
 
 #[tokio::test]
 async fn each_route_lets_in_whom_it_should_and_records_what_it_changes() {
-    let (world, provider) = world_with_provider(CHANNEL).await;
+    let (world, provider) = world_with_provider(SETTINGS).await;
     let member = world.person("member", &[]).await;
     let deciders = [approver(&world, "member", &[]).await, approver(&world, "decider", &[]).await];
     let reviewer = reviewer(&world).await;
     for (method, path, who, changes) in &TABLE {
         for (caller, is_admin) in [(&member, false), (&world.admin, true)] {
             let caller = match *path {
-                _ if *who == Deciders => &deciders[usize::from(is_admin)],
+                _ if matches!(who, Deciders | Reviewers) => &deciders[usize::from(is_admin)],
                 CLOSE if is_admin => &reviewer,
                 _ => caller,
             };
@@ -271,7 +283,7 @@ async fn each_route_lets_in_whom_it_should_and_records_what_it_changes() {
 /// refusal says which right is missing.
 #[tokio::test]
 async fn each_role_opens_what_its_rights_are_for() {
-    let (world, provider) = world_with_provider(CHANNEL).await;
+    let (world, provider) = world_with_provider(SETTINGS).await;
     let mut file = "[administration]\n".to_owned();
     for (role, _) in ROLES {
         file += &format!("{role} = [\"group:{role}s\"]\n");
@@ -322,7 +334,7 @@ async fn each_role_opens_what_its_rights_are_for() {
 /// A job, though a rule makes its principal an administrator: whoever can change a workflow would be one.
 #[tokio::test]
 async fn a_ci_job_opens_nothing_that_takes_a_right() {
-    let ((world, provider), issuer) = (world_with_provider(CHANNEL).await, Issuer::start().await);
+    let ((world, provider), issuer) = (world_with_provider(SETTINGS).await, Issuer::start().await);
     let roles = "[administration]\nadmin = [\"ci:storefront-main\"]\n";
     let file = json!({ "name": "roles.toml", "text": roles });
     world.admin.post("/v1/apply", &file).await.expect(200);
@@ -350,7 +362,7 @@ async fn a_ci_job_opens_nothing_that_takes_a_right() {
 
 #[tokio::test]
 async fn without_a_good_token_every_route_is_closed_in_the_same_words() {
-    let (world, _provider) = world_with_provider(CHANNEL).await;
+    let (world, _provider) = world_with_provider(SETTINGS).await;
     let unknown = format!("pgv_{}_{}", "0".repeat(32), "a".repeat(43));
     let short = json!({ "name": "short", "principal": "person:short", "ttl": "1s" });
     let short = world.admin.post("/v1/tokens", &short).await.expect(201);
@@ -366,7 +378,11 @@ async fn without_a_good_token_every_route_is_closed_in_the_same_words() {
     let before = world.admin.get("/v1/leases").await.expect(200);
     let mut told = BTreeSet::new();
     for (name, path, who, _) in &TABLE {
-        let prefix = if path.starts_with("/v1/requests") { "acc" } else { "lse" };
+        let prefix = match *path {
+            path if path.starts_with("/v1/requests") => "acc",
+            path if path.starts_with("/v1/reviews") => "rvw",
+            _ => "lse",
+        };
         let path = path.replace("{id}", &format!("{prefix}_{}", "0".repeat(32)));
         let path = path.replace("{name}", &world.name).replace("{which}", "person:nobody");
         for bad in [&world.admin.with_token(&unknown), &expired, &revoked] {

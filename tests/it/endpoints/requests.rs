@@ -6,7 +6,7 @@ use pgvalet::{dev::provider::Provider, ids::NoticeId};
 use serde_json::{Value, json};
 
 use crate::{
-    requests::approve,
+    requests::{approve, approver},
     support::{
         browser::{click_device, device_session, nobody},
         people::{Person, lease_id},
@@ -33,6 +33,8 @@ pub(super) async fn request(
         about_notices(world, path).await
     } else if path.starts_with("/v1/requests/") {
         about_agreement((world, provider), caller, path).await
+    } else if path.starts_with("/v1/reviews") || path.ends_with("/restore") {
+        about_reviews(world, method, path).await
     } else if path.starts_with("/v1/identities") {
         about_certificates(world, method, path).await
     } else {
@@ -118,6 +120,42 @@ async fn about_emergencies(world: &World, method: &str, path: &str) -> (String, 
         }
         _ => (path.to_owned(), Value::Null),
     }
+}
+
+/// A review of somebody new each time.
+async fn about_reviews(world: &World, method: &str, path: &str) -> (String, Value) {
+    let name = format!("reviewed-{}", APPLIED.fetch_add(1, Ordering::Relaxed));
+    world.put_profile("reviewed", json!({ "allow": ["group:reviewed"] })).await;
+    let person = world.person(&name, &["reviewed"]).await;
+    let of = json!({ "principal": format!("person:{name}") });
+    if path == "/v1/reviews" {
+        return (path.to_owned(), if method == "post" { of } else { Value::Null });
+    }
+    let reviewer = approver(world, "somebody", &[]).await;
+    let review = reviewer.post("/v1/reviews", &of).await.expect(201);
+    let id = review["id"].as_str().unwrap();
+    let said = |verdict: &str| json!({ "all": true, "verdict": verdict, "reason": "a test" });
+    let decide = async |verdict: &str| {
+        reviewer.post(&format!("/v1/reviews/{id}/decisions"), &said(verdict)).await.expect(200)
+    };
+    let body = match path {
+        "/v1/profiles/{name}/restore" => {
+            decide("remove").await;
+            // Nobody gives back to whom they made a token for that is good.
+            let who = person.get("/v1/whoami").await.expect(200);
+            let token = format!("/v1/tokens/{}", who["token_id"].as_str().unwrap());
+            world.admin.delete(&token).await.expect(204);
+            json!({ "principal": of["principal"], "reason": "a test" })
+        }
+        path if path.ends_with("/decisions") => said("keep"),
+        path if path.ends_with("/sign-off") => {
+            decide("keep").await;
+            json!({})
+        }
+        _ => Value::Null,
+    };
+    let path = path.replace("{id}", id).replace("{name}", &world.profile("reviewed"));
+    (path, body)
 }
 
 async fn about_certificates(world: &World, method: &str, path: &str) -> (String, Value) {

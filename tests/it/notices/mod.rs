@@ -4,6 +4,7 @@
 mod mail;
 mod trouble;
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
 
 use crate::{
@@ -282,5 +283,64 @@ async fn the_command_line_lists_notices_and_tries_a_channel() {
     assert_eq!(dead["items"], json!([]));
     let tried = world.admin.get("/v1/audit?kind=notice.tested").await.expect(200);
     assert_eq!(tried["items"].as_array().unwrap().len(), 2);
+    let begun = world.admin.get("/v1/audit?kind=notice.test_begun").await.expect(200);
+    assert_eq!(begun["items"].as_array().unwrap().len(), 2);
+    world.finish().await;
+}
+
+/// What is sent is on record before: also if nobody lives to say what came of it.
+#[tokio::test]
+async fn a_channel_that_is_tried_is_on_record_before_it_is() {
+    let hooks = Hooks::start().await;
+    hooks.then(&[crate::support::hooks::Answer::Nothing]);
+    let more = "topics = [\"people\"]\ntimeout = \"20s\"";
+    let mut world = world_with(hooks.settings("pager", 7, more)).await;
+    let body = json!({ "channel": "webhook:pager" });
+    let trying = world.admin.post("/v1/notices/test", &body);
+    let killing = eventually("it is sent", seconds(20), async || hooks.calls().len() == 1);
+    tokio::select! {
+        tried = trying => panic!("{tried:?}"),
+        () = killing => world.daemon.kill(),
+    }
+    world.start_daemon().await;
+    let begun = world.admin.get("/v1/audit?kind=notice.test_begun").await.expect(200);
+    assert_eq!(begun["items"][0]["entry"]["event"]["channel"], "webhook:pager", "{begun}");
+    let tried = world.admin.get("/v1/audit?kind=notice.tested").await.expect(200);
+    assert_eq!(tried["items"], json!([]));
+    world.finish().await;
+}
+
+/// While a receiver takes both, its secret is replaced without a stop.
+#[tokio::test]
+async fn secrets_in_a_file_are_read_anew_when_the_daemon_is_told_to() {
+    let hooks = Hooks::start().await;
+    let folder = tempfile::TempDir::new().unwrap();
+    let file = folder.path().join("secret");
+    let secret = |byte: u8| format!("whsec_{}", STANDARD.encode([byte; 32]));
+    std::fs::write(&file, secret(7)).unwrap();
+    let settings = hooks.settings("pager", 7, "topics = [\"people\"]");
+    let settings = settings
+        .replace(&format!("\"{}\"", secret(7)), &format!("{{ file = \"{}\" }}", file.display()));
+    let world = world_with(settings).await;
+    let body = json!({ "channel": "webhook:pager" });
+    let signed_by = async |secret: u8| {
+        world.admin.post("/v1/notices/test", &body).await.expect(200);
+        hooks.taken().pop().unwrap().is_signed_by(secret)
+    };
+    assert!(signed_by(7).await);
+    std::fs::write(&file, format!("{}\n{}\n", secret(8), secret(7))).unwrap();
+    assert!(!signed_by(8).await, "nobody said that it is to be read");
+    world.daemon.signal(rustix::process::Signal::HUP);
+    eventually("both sign", seconds(10), async || signed_by(8).await).await;
+    assert!(signed_by(7).await);
+    // A fault leaves all as it was, and is said.
+    std::fs::write(&file, "hunter2").unwrap();
+    world.daemon.signal(rustix::process::Signal::HUP);
+    eventually("it is said", seconds(10), async || {
+        world.daemon.log().contains("could not read its secrets anew")
+    })
+    .await;
+    assert!(!world.daemon.log().contains("hunter2"));
+    assert!(signed_by(8).await);
     world.finish().await;
 }

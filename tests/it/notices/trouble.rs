@@ -186,6 +186,11 @@ async fn an_address_that_is_not_public_is_not_connected_to() {
     assert_eq!(tried["told"], false);
     assert!(tried["why"].as_str().unwrap().contains("localhost has no public address"), "{tried}");
     assert_eq!(hooks.connections(), 0);
+    // Whoever knows an address may post there: of one, nothing is said but its host.
+    let whole = format!("{}/people", hooks.port);
+    let audit = world.admin.get("/v1/audit?limit=100").await.expect(200).to_string();
+    let said = [tried.to_string(), audit, world.daemon.log()];
+    assert!(said.iter().all(|text| !text.contains(&whole)), "{said:?}");
     world.finish().await;
 }
 

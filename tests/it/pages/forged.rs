@@ -47,7 +47,8 @@ async fn a_form_that_no_page_of_the_session_made_does_nothing() {
     let (_, behind) = sent.text.split_once("id=\"password\" value=\"").unwrap();
     world.secrets.remember(behind.split('"').next().unwrap());
     let lease = world.live().await[0]["id"].as_str().unwrap().to_owned();
-    let sent = gus.post(&format!("/leases/{lease}"), &[("form_token", &of_gus)], &ours).await;
+    let give_back = [("form_token", of_gus.as_str()), ("do", "give-back")];
+    let sent = gus.post(&format!("/leases/{lease}"), &give_back, &ours).await;
     assert_eq!(sent.status, 404, "somebody else's is not there: {}", sent.text);
     // A form that one daemon made is good at another, as the session is; and over when that is.
     let mut other = world.another_daemon().await;
@@ -56,7 +57,7 @@ async fn a_form_that_no_page_of_the_session_made_does_nothing() {
     let lease = format!("/leases/{lease}");
     let sent = at_other.post(&lease, &[("form_token", &of_gus)], &ours).await;
     assert_eq!(sent.status, 403, "{}", sent.text);
-    let sent = at_other.post(&lease, &[("form_token", &of_ada)], &ours).await;
+    let sent = at_other.post(&lease, &[("form_token", &of_ada), ("do", "give-back")], &ours).await;
     assert_eq!(sent.location.as_deref(), Some(lease.as_str()), "{}", sent.text);
     let signed_out = ada.post("/sign-out", &[("form_token", &of_ada)], &ours).await;
     assert_eq!(signed_out.status, 303, "{}", signed_out.text);

@@ -149,7 +149,15 @@ async fn a_no_needs_a_reason_which_whoever_asked_reads_and_what_is_withdrawn_is_
     mia.press("Deny").await;
     mia.says("Something is missing or wrong").await;
     mia.says("comment: say why, so that they know what to change").await;
-    mia.press("Open the page again").await;
+    // What was written is back in the form that was refused, and in no other.
+    mia.driver.script("document.getElementById('ttl').pattern = '.*'").await;
+    mia.fill("ttl", "a while").await;
+    mia.fill("approve-comment", "as on <b>the phone</b>").await;
+    mia.press("Approve").await;
+    mia.says("ttl: ").await;
+    let kept = "return ['ttl', 'approve-comment', 'deny-comment'].map(id => document.getElementById(id).value)";
+    let kept = mia.driver.script(kept).await;
+    assert_eq!(kept, json!(["a while", "as on <b>the phone</b>", ""]));
     mia.fill("deny-comment", "shop-read will do").await;
     mia.press("Deny").await;
     mia.says("person:mia said no.").await;

@@ -115,7 +115,15 @@ async fn a_wish_says_what_the_profile_wants_and_from_when() {
     .await;
     // Where nobody must agree, it is asked for when it is time.
     let start = json!({ "start_at": (now + chrono::TimeDelta::hours(1)).to_rfc3339() });
+    ann.ask(&world.profile("read"), start.clone()).await.expect_problem(422, "invalid_request");
+    // Also where it was asked for just before, and what to answer is known.
+    let issued = ann.ask(&world.profile("read"), json!({})).await.expect(201);
     ann.ask(&world.profile("read"), start).await.expect_problem(422, "invalid_request");
+    assert_eq!(
+        ann.get("/v1/leases?state=live").await.expect(200)["items"].as_array().unwrap().len(),
+        2,
+        "{issued}"
+    );
     world.finish().await;
 }
 

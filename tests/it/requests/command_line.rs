@@ -65,6 +65,37 @@ async fn a_request_goes_from_question_to_psql_and_back() {
 }
 
 #[tokio::test]
+async fn an_extension_that_is_claimed_is_one_for_the_files_too() {
+    let world = World::start().await;
+    guarded(&world).await;
+    let guarded = world.profile("guarded");
+    let ann = world.person("ann", &[]).await;
+    let dora = approver(&world, "dora", &["dba"]).await;
+    let shell = shell_of(&world, &ann);
+    let get = ["get", &guarded, "--ttl", "10m"];
+    let id = request_id(&shell.run(&get).await.err);
+    approve(&dora, &id).await.expect(200);
+    shell.run(&["claim", &id, "--format", "pgpass", "--install"]).await.expect(0);
+    let file = shell.path(".pgpass");
+    let before = std::fs::read_to_string(&file).unwrap();
+    let lease = ann.get("/v1/leases?state=live").await.expect(200)["items"][0]["id"].clone();
+    let lease = lease.as_str().unwrap();
+    let id = request_id(&shell.run(&["renew", lease, "--ttl", "2h"]).await.err);
+    approve(&dora, &id).await.expect(200);
+    let said = shell.run(&["claim", &id]).await.expect(0);
+    assert!(said.contains(lease) && said.contains(": 2h from now"), "{said}");
+    let after = std::fs::read_to_string(&file).unwrap();
+    assert_ne!(after, before);
+    let ends =
+        |text: &str| text.split("ends ").nth(1).unwrap().split(' ').next().unwrap().to_owned();
+    let recorded = ann.lease(lease).await["expires_at"].as_str().unwrap().to_owned();
+    assert_eq!(ends(&after)[..16], recorded[..16]);
+    assert_eq!(after.lines().count(), before.lines().count());
+    ann.revoke(lease).await.expect(200);
+    world.finish().await;
+}
+
+#[tokio::test]
 async fn who_waits_gets_the_lease_when_somebody_agrees() {
     let world = World::start().await;
     guarded(&world).await;

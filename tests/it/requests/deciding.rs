@@ -116,6 +116,9 @@ async fn nobody_agrees_to_their_own_request_in_any_guise() {
     let agent = world.admin.post("/v1/tokens", &agent).await.expect(201);
     let agent = world.admin.with_token(agent["secret"].as_str().unwrap());
     approve(&agent, &id).await.expect_problem(404, "not_found");
+    let made = events(&world, "token.created").await;
+    let of = |name: &str| made.iter().find(|event| event["principal"] == name).unwrap();
+    assert_eq!(of("service:cursor")["acts_for"], of("person:boss")["principal_id"], "on record");
     let of_agent = request(&agent, &guarded, json!({})).await;
     approve(&boss, &of_agent).await.expect_problem(403, "own_agent");
     let service = json!({ "name": "t", "principal": "service:other", "groups": ["dba"], "scopes": ["approve"] });
@@ -133,6 +136,59 @@ async fn nobody_agrees_to_their_own_request_in_any_guise() {
     assert_eq!(state(&boss, &id).await, "pending");
     let refused = events(&world, "request.refused").await;
     assert_eq!(refused.len(), 9, "{refused:?}");
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn nobody_decides_about_what_was_asked_with_a_token_that_they_made_for_another() {
+    let world = World::start().await;
+    guarded(&world).await;
+    let guarded = world.profile("guarded");
+    let dora = approver(&world, "dora", &["dba"]).await;
+    let boss = approver(&world, "boss", &["dba"]).await;
+    let token = async |by: &Person, principal: &str, more: Value| {
+        let mut body = json!({ "name": "t", "principal": principal });
+        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let made = by.post("/v1/tokens", &body).await.expect(201);
+        by.with_token(made["secret"].as_str().unwrap())
+    };
+    let full = token(&world.admin, "person:boss", json!({ "admin": true })).await;
+    // For a service, for a person, and with a token that they made before.
+    let service = token(&full, "service:deploy", json!({})).await;
+    let bob = token(&full, "person:bob", json!({})).await;
+    let registrar = token(&full, "person:registrar", json!({ "admin": true })).await;
+    let later = token(&registrar, "service:later", json!({})).await;
+    // An agent of theirs made it.
+    let agent = json!({ "acts_for": "person:boss", "admin": true });
+    let agent = token(&world.admin, "service:agent", agent).await;
+    let by_agent = token(&agent, "service:by-agent", json!({})).await;
+    let asked = [&service, &bob, &later, &by_agent];
+    let mut ids = Vec::new();
+    for who in asked {
+        ids.push(request(who, &guarded, json!({})).await);
+    }
+    for id in &ids {
+        let refused = approve(&boss, id).await.expect_problem(403, "lent_token");
+        assert!(refused["detail"].as_str().unwrap().contains("you made the token"), "{refused}");
+        deny(&boss, id).await.expect_problem(403, "lent_token");
+    }
+    assert_eq!(events(&world, "request.refused").await.len(), 2 * ids.len());
+    let to_decide = boss.get("/v1/requests?to_decide=true").await.expect(200);
+    assert_eq!(to_decide["items"], json!([]), "nor is it theirs to decide");
+    // Somebody else does; and what was asked with a token of one's own is decided by whoever may.
+    approve(&dora, &ids[0]).await.expect(200);
+    claim(&service, &ids[0]).await.expect(201);
+    let own = token(&world.admin, "service:deploy", json!({})).await;
+    let id = request(&own, &guarded, json!({ "reason": "own" })).await;
+    approve(&boss, &id).await.expect(200);
+    // But who agreed does not fetch it, with a token that they made for whoever asked.
+    let refused = claim(&service, &id).await.expect_problem(403, "not_as_agreed");
+    assert!(refused["detail"].as_str().unwrap().contains("person:boss agreed to it"), "{refused}");
+    let claimed = claim(&own, &id).await.expect(201);
+    // Nor has them a fresh login made in its place, which is as good.
+    let rotate = format!("/v1/leases/{}/rotate", lease_id(&claimed));
+    service.post(&rotate, &json!({})).await.expect_problem(403, "not_as_agreed");
+    own.post(&rotate, &json!({})).await.expect(200);
     world.finish().await;
 }
 
@@ -214,6 +270,17 @@ async fn what_waits_or_is_not_used_lapses_and_what_is_not_wanted_is_withdrawn() 
     let agreed = request(&ann, &world.profile("guarded"), json!({ "reason": "x" })).await;
     approve(&dora, &agreed).await.expect(200);
     act(&dora, &waits, "withdraw", json!({})).await.expect_problem(403, "not_your_request");
+    let eve = world.person("eve", &[]).await;
+    act(&eve, &waits, "withdraw", json!({})).await.expect_problem(404, "not_found");
+    let tried = events(&world, "request.refused").await;
+    let tried: Vec<_> =
+        tried.iter().take(2).map(|event| (&event["what"], &event["code"])).collect();
+    let withdraw = json!("withdraw");
+    assert_eq!(
+        tried,
+        [(&withdraw, &json!("not_found")), (&withdraw, &json!("not_your_request"))],
+        "that somebody tried is on record"
+    );
     for id in [&waits, &agreed, &agreed] {
         let withdrawn = act(&ann, id, "withdraw", json!({})).await.expect(200);
         assert_eq!(withdrawn["state"], "withdrawn");

@@ -3,6 +3,7 @@
 mod binding;
 mod command_line;
 mod deciding;
+mod leaving;
 mod races;
 
 use serde_json::{Value, json};

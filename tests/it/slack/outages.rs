@@ -92,6 +92,33 @@ async fn whatever_slack_answers_every_message_arrives_once_and_in_order() {
     place.finish().await;
 }
 
+/// What is on its way has its time to arrive after each try, counted from that very try: looked for too early, a
+/// message that arrives late would be posted once more.
+#[tokio::test]
+async fn a_message_whose_answer_is_missing_has_its_time_to_arrive_after_every_try() {
+    let place = Place::start().await;
+    let profile = place.guarded(&["group:globex"], json!({})).await;
+    let asker = place.world.person("olga", &[]).await;
+    // Posted, looked for and posted again, looked for and posted at last.
+    place.slack.is_next(&[Mood::Broken, Mood::Well, Mood::Broken]);
+    let body = asker.ask(&profile, json!({})).await.expect(202);
+    let id = body["id"].as_str().unwrap();
+    let mut state = place.world.on_state().await;
+    let mut tries: Vec<chrono::DateTime<chrono::Utc>> = Vec::new();
+    eventually("it is posted in the end", seconds(40), async || {
+        let asked = sqlx::query_scalar("SELECT tried_at FROM chat_message WHERE subject = $1");
+        let tried = asked.bind(id).fetch_optional(&mut state).await.unwrap().flatten();
+        tries.extend(tried.filter(|at| !tries.contains(at)));
+        !place.about(id).is_empty()
+    })
+    .await;
+    let between = tries[1] - tries[0];
+    assert!(between >= chrono::TimeDelta::seconds(5), "{between}");
+    assert_eq!(place.about(id).len(), 1);
+    drop(state);
+    place.finish().await;
+}
+
 /// Stops every process of a cluster as a debugger does: connections stand, and nothing answers.
 fn signal(cluster: &Postgres, signal: Signal) {
     let file = std::fs::read_to_string(cluster.data_dir().join("postmaster.pid")).unwrap();
