@@ -219,7 +219,7 @@ pub struct Proof {
     pub role_absent: bool,
     /// Sessions of the role's OID left in `pg_stat_activity`.
     pub sessions_left: i64,
-    /// Sessions that were ended.
+    /// Sessions that were ended, over all tries of the daemon that has seen this.
     pub sessions_ended: i64,
     /// When this was seen, by the target's clock.
     pub seen_at: DateTime<Utc>,

@@ -34,8 +34,56 @@ const FENCE_TIME: Duration = Duration::from_secs(5);
 /// How long memberships are struggled for before the login is shut out, which must not wait.
 const HASTE: Duration = Duration::from_millis(500);
 
-/// For each fenced login the processes that may still become sessions of it.
-pub(crate) type Fences = Mutex<HashMap<u32, BTreeSet<i32>>>;
+/// What was done to logins that are not proven to be gone yet, by their OID, over all tries of this
+/// daemon: a batch may have ended the sessions of a login that falls out of it.
+#[derive(Default)]
+pub(crate) struct Fences(Mutex<HashMap<u32, Fence>>);
+
+/// What was done to one login.
+#[derive(Default)]
+struct Fence {
+    /// The processes that may still become sessions of it; none if it is not shut out.
+    signing_in: Option<BTreeSet<i32>>,
+    /// The processes that were told to end.
+    ended: BTreeSet<i32>,
+}
+
+impl Fences {
+    /// Was its removal tried before?
+    pub(in crate::target) fn know(&self, oid: u32) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).contains_key(&oid)
+    }
+
+    /// It may sign in (again): who was signing in at an earlier fence says nothing.
+    pub(in crate::target) fn is_open(&self, oid: u32) {
+        self.of(oid, |fence| fence.signing_in = None);
+    }
+
+    /// Those who were signing in when it was shut out: as an earlier try noted, or these.
+    pub(in crate::target) fn waited_for(&self, oid: u32, now: &BTreeSet<i32>) -> BTreeSet<i32> {
+        self.of(oid, |fence| fence.signing_in.get_or_insert_with(|| now.clone()).clone())
+    }
+
+    /// Those of them who are still to be waited for.
+    pub(in crate::target) fn wait_for(&self, oid: u32, left: BTreeSet<i32>) {
+        self.of(oid, |fence| fence.signing_in = Some(left));
+    }
+
+    /// A session of it was told to end.
+    pub(in crate::target) fn ended(&self, oid: u32, pid: i32) {
+        self.of(oid, |fence| fence.ended.insert(pid));
+    }
+
+    /// It is proven to be gone; gives how many of its sessions were ended.
+    pub(in crate::target) fn forget(&self, oid: u32) -> i64 {
+        let fence = self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&oid);
+        fence.map_or(0, |fence| i64::try_from(fence.ended.len()).unwrap_or(i64::MAX))
+    }
+
+    fn of<T>(&self, oid: u32, change: impl FnOnce(&mut Fence) -> T) -> T {
+        change(self.0.lock().unwrap_or_else(PoisonError::into_inner).entry(oid).or_default())
+    }
+}
 
 impl Removal<'_> {
     /// Memberships before the login is shut out: the login cannot lock those rows, and whoever slips
@@ -158,12 +206,9 @@ WHERE a.member = $1 OR (a.roleid = $1 AND m.rolname <> current_user) ORDER BY 1,
         &mut self,
         connection: &mut PgConnection,
         oid: u32,
-        signing_in_now: BTreeSet<i32>,
+        signing_in_now: &BTreeSet<i32>,
     ) -> Result<(), Error> {
-        let mut waited_for = {
-            let mut fences = self.fences.lock().unwrap_or_else(PoisonError::into_inner);
-            fences.entry(oid).or_insert(signing_in_now).clone()
-        };
+        let mut waited_for = self.fences.waited_for(oid, signing_in_now);
         let mut patience = Patience::lasting(DRAIN_TIME);
         let mut without_sessions_since = None;
         loop {
@@ -187,12 +232,11 @@ WHERE a.member = $1 OR (a.roleid = $1 AND m.rolname <> current_user) ORDER BY 1,
                 && without_sessions_since.get_or_insert_with(Instant::now).elapsed()
                     >= SIGN_IN_TIME;
             if waits_too_long || !patience.wait().await {
-                let mut fences = self.fences.lock().unwrap_or_else(PoisonError::into_inner);
-                fences.insert(oid, waited_for);
+                self.fences.wait_for(oid, waited_for);
                 return Err(error);
             }
         }
-        self.fences.lock().unwrap_or_else(PoisonError::into_inner).remove(&oid);
+        self.fences.wait_for(oid, BTreeSet::new());
         Ok(())
     }
 
@@ -218,7 +262,9 @@ WHERE a.member = $1 OR (a.roleid = $1 AND m.rolname <> current_user) ORDER BY 1,
                 },
                 _ => error::failed("end sessions of a login")(error),
             })?;
-        self.ended.extend(told.iter().map(|(pid, _)| *pid));
+        for (pid, _) in &told {
+            self.fences.ended(oid, *pid);
+        }
         Ok(told.len())
     }
 }

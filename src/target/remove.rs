@@ -1,10 +1,10 @@
 //! Removing a login, with proof: nobody new gets in and everybody who is in goes (`fence.rs`), what it
 //! owns is handed over (`owned.rs`), the role goes, and then we look.
 //!
-//! Each step may find that an earlier try, or somebody else, has taken it already. Nothing is kept
-//! between tries but what the target itself shows.
+//! Each step may find that an earlier try, or somebody else, has taken it already. Between tries
+//! nothing is kept but who was signing in and which sessions were ended; all else the target shows.
 
-use std::{collections::BTreeSet, sync::PoisonError, time::Duration};
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use sqlx::{Connection, FromRow, PgConnection, postgres::types::Oid};
@@ -35,8 +35,6 @@ pub(crate) struct Removal<'a> {
     pub(crate) login: &'a RemoveLogin<'a>,
     pub(crate) facts: Facts,
     pub(crate) fences: &'a Fences,
-    /// Processes that were told to end.
-    pub(crate) ended: BTreeSet<i32>,
     /// What was taken back so far.
     pub(crate) taken: TakenBack,
     /// Prepared transactions that may be the login's.
@@ -62,7 +60,7 @@ pub(crate) async fn remove(
             if let Some(oid) = login.oid {
                 let since = Instant::now();
                 let signing_in = signing_in(&mut connection).await?;
-                removal.drain(&mut connection, oid, signing_in).await?;
+                removal.drain(&mut connection, oid, &signing_in).await?;
                 removal.note_prepared(&mut connection).await?;
                 removal.took(RemovalStep::Sessions, since);
             }
@@ -86,7 +84,7 @@ pub(crate) async fn quarantine(
     removal.take_memberships_in_haste(&mut connection, role.oid).await?;
     removal.fence(&mut connection, role.oid.0).await?;
     let signing_in = signing_in(&mut connection).await?;
-    removal.drain(&mut connection, role.oid.0, signing_in).await?;
+    removal.drain(&mut connection, role.oid.0, &signing_in).await?;
     removal.take_memberships(&mut connection, role.oid, DROP_TIME).await
 }
 
@@ -96,7 +94,6 @@ impl<'a> Removal<'a> {
             login,
             facts,
             fences,
-            ended: BTreeSet::new(),
             taken: TakenBack::default(),
             prepared: Vec::new(),
             steps: Vec::new(),
@@ -172,8 +169,7 @@ impl<'a> Removal<'a> {
     ) -> Result<(), Error> {
         let oid = role.oid.0;
         if role.may_sign_in {
-            // Not fenced (any more): who was signing in at an earlier fence says nothing.
-            self.fences.lock().unwrap_or_else(PoisonError::into_inner).remove(&oid);
+            self.fences.is_open(oid);
         }
         let mut since = Instant::now();
         self.take_memberships_in_haste(connection, role.oid).await?;
@@ -185,7 +181,7 @@ impl<'a> Removal<'a> {
 
         since = Instant::now();
         let signing_in = signing_in(connection).await?;
-        self.drain(connection, oid, signing_in).await?;
+        self.drain(connection, oid, &signing_in).await?;
         self.note_prepared(connection).await?;
         self.took(RemovalStep::Sessions, since);
 
@@ -305,7 +301,7 @@ SELECT NOT EXISTS (SELECT FROM pg_roles WHERE rolname = $1 OR oid = $2) AS role_
                 .map_err(error::failed("look whether a login is gone"))?;
             if seen.role_absent && seen.sessions_left == 0 {
                 self.took(RemovalStep::Look, since);
-                return Ok(self.proof(seen, started));
+                return Ok(self.proof(oid, seen, started));
             }
             if let Some(oid) = oid {
                 self.end_sessions(connection, oid).await?;
@@ -316,7 +312,7 @@ SELECT NOT EXISTS (SELECT FROM pg_roles WHERE rolname = $1 OR oid = $2) AS role_
         }
     }
 
-    fn proof(self, seen: Seen, started: Instant) -> Proof {
+    fn proof(self, oid: Option<u32>, seen: Seen, started: Instant) -> Proof {
         let left = self.prepared.iter().map(|prepared| {
             format!("{prepared}; it was perhaps prepared by this login, and outlives its sessions")
         });
@@ -324,7 +320,7 @@ SELECT NOT EXISTS (SELECT FROM pg_roles WHERE rolname = $1 OR oid = $2) AS role_
             role: self.login.role.to_string(),
             role_absent: seen.role_absent,
             sessions_left: seen.sessions_left,
-            sessions_ended: i64::try_from(self.ended.len()).unwrap_or(i64::MAX),
+            sessions_ended: oid.map_or(0, |oid| self.fences.forget(oid)),
             seen_at: seen.seen_at,
             took_ms: milliseconds(started),
             steps: self.steps,

@@ -7,7 +7,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Arc, PoisonError},
+    sync::Arc,
     time::Duration,
 };
 
@@ -78,9 +78,7 @@ impl Removals {
     pub(crate) async fn remove(&self, login: &RemoveLogin<'_>) -> Option<Proof> {
         // One that was made as we never heard, or that an earlier try could not finish, takes longer.
         let oid = login.oid?;
-        let is_tried_again =
-            self.fences.lock().unwrap_or_else(PoisonError::into_inner).contains_key(&oid);
-        if is_tried_again {
+        if self.fences.know(oid) {
             return None;
         }
         let job = Job {
@@ -103,8 +101,8 @@ async fn remove_together(
     fences: &Fences,
     jobs: &[Job],
 ) -> Vec<Option<Proof>> {
-    let mut batch = Batch { steps: Vec::new(), ended: BTreeMap::new() };
-    let mut proven = match batch.remove(connections, fences, jobs).await {
+    let mut batch = Batch { fences, steps: Vec::new() };
+    let mut proven = match batch.remove(connections, jobs).await {
         Ok(proven) => proven,
         Err(error) => {
             tracing::debug!(
@@ -118,10 +116,9 @@ async fn remove_together(
     jobs.iter().map(|job| proven.remove(&job.oid)).collect()
 }
 
-struct Batch {
+struct Batch<'a> {
+    fences: &'a Fences,
     steps: Vec<StepTook>,
-    /// Processes of each login that were told to end.
-    ended: BTreeMap<u32, BTreeSet<i32>>,
 }
 
 /// A login as it is seen before.
@@ -178,11 +175,10 @@ SELECT asked.oid,
        clock_timestamp() AS seen_at
 FROM unnest($1::text[], $2::oid[]) AS asked (name, oid)";
 
-impl Batch {
+impl Batch<'_> {
     async fn remove(
         &mut self,
         connections: &Connections,
-        fences: &Fences,
         jobs: &[Job],
     ) -> Result<BTreeMap<u32, Proof>, Error> {
         let Some(first) = jobs.first() else { return Ok(BTreeMap::new()) };
@@ -191,7 +187,7 @@ impl Batch {
         let mut jobs = self.shut_out(&mut connection, jobs).await?;
         jobs.retain(|job| !job.has_context || job.database == first.database);
         let since = Instant::now();
-        self.drain(&mut connection, fences, &mut jobs).await?;
+        self.drain(&mut connection, &mut jobs).await?;
         self.took(RemovalStep::Sessions, since);
 
         let since = Instant::now();
@@ -276,15 +272,11 @@ impl Batch {
     async fn drain(
         &mut self,
         connection: &mut PgConnection,
-        fences: &Fences,
         jobs: &mut Vec<&Job>,
     ) -> Result<(), Error> {
         let mut waited_for = fence::signing_in(connection).await?;
-        {
-            let mut fences = fences.lock().unwrap_or_else(PoisonError::into_inner);
-            for job in &*jobs {
-                fences.insert(job.oid, waited_for.clone());
-            }
+        for job in &*jobs {
+            self.fences.wait_for(job.oid, waited_for.clone());
         }
         let mut patience = Patience::lasting(DRAIN_TIME);
         loop {
@@ -301,9 +293,8 @@ impl Batch {
             let signing_in = fence::signing_in(connection).await?;
             waited_for.retain(|pid| signing_in.contains(pid));
         }
-        let mut fences = fences.lock().unwrap_or_else(PoisonError::into_inner);
         for job in &*jobs {
-            fences.remove(&job.oid);
+            self.fences.wait_for(job.oid, BTreeSet::new());
         }
         Ok(())
     }
@@ -324,18 +315,17 @@ SELECT usesysid, pid, pg_terminate_backend(pid) FROM pg_stat_activity WHERE uses
         let mut busy = BTreeSet::new();
         for (oid, pid, _) in told {
             busy.insert(oid.0);
-            self.ended.entry(oid.0).or_default().insert(pid);
+            self.fences.ended(oid.0, pid);
         }
         Ok(busy)
     }
 
     fn proof(&self, role: &str, seen: Seen, took_ms: i64) -> Proof {
-        let ended = self.ended.get(&seen.oid.0).map_or(0, BTreeSet::len);
         Proof {
             role: role.to_owned(),
             role_absent: seen.role_absent,
             sessions_left: seen.sessions_left,
-            sessions_ended: i64::try_from(ended).unwrap_or(i64::MAX),
+            sessions_ended: self.fences.forget(seen.oid.0),
             seen_at: seen.seen_at,
             took_ms,
             steps: self.steps.clone(),

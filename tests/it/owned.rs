@@ -50,10 +50,12 @@ async fn a_login_that_owns_things_in_three_databases_goes_and_they_stay() {
         }
         let issued = world.issue("read", json!({})).await;
         let role = user(&issued);
+        let mut sessions = Vec::new();
         for database in &databases {
             give_place(&world, database, &role).await;
             let mut session = session_in(&world, &issued, database).await;
             run(&mut session, LEAVES).await;
+            sessions.push(session);
         }
         name_it_elsewhere(&world, &role).await;
         let mut target = world.on_target().await;
@@ -63,6 +65,11 @@ async fn a_login_that_owns_things_in_three_databases_goes_and_they_stay() {
         let lease = &revoked["leases"][0];
         assert_eq!(lease["state"], "revoked", "{lease}");
         is_told(lease, &databases);
+        // They were told to end before it turned out that the login owns something, and goes by itself.
+        assert_eq!(lease["proof"]["sessions_ended"], 3, "{lease}");
+        for mut session in sessions {
+            try_text(&mut session, "SELECT 1").await.unwrap_err();
+        }
         for database in &databases {
             stays_without_power(&world, database, &oid).await;
         }
