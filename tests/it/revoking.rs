@@ -1,81 +1,8 @@
-//! Revoking: out within seconds, and out for good.
-
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
-    },
-    time::Instant,
-};
+//! Revoking sets of leases. How whoever is in gets out: `shutting_out`.
 
 use serde_json::{Value, json};
 
-use crate::support::{
-    eventually,
-    people::lease_id,
-    seconds,
-    sessions::{is_shut_out, refusal, sign_in, text, try_text},
-    world::World,
-};
-
-#[tokio::test]
-async fn whatever_a_session_does_it_is_out_and_stays_out() {
-    let world = World::start().await;
-    world.put_profile("read", json!({ "connection_limit": 10 })).await;
-    let issued = world.issue("read", json!({})).await;
-    let id = lease_id(&issued);
-
-    let mut in_transaction = sign_in(&issued).await.unwrap();
-    sqlx::raw_sql("BEGIN; LOCK TABLE orders IN ACCESS SHARE MODE")
-        .execute(&mut in_transaction)
-        .await
-        .unwrap();
-    let mut in_query = sign_in(&issued).await.unwrap();
-    let long_query =
-        tokio::spawn(async move { try_text(&mut in_query, "SELECT pg_sleep(60)").await });
-    let stop = Arc::new(AtomicBool::new(false));
-    let (stopping, again) = (Arc::clone(&stop), issued.clone());
-    let entered = Arc::new(AtomicUsize::new(0));
-    let counted = Arc::clone(&entered);
-    let reconnecting = tokio::spawn(async move {
-        while !stopping.load(Ordering::Relaxed) {
-            if let Ok(mut session) = sign_in(&again).await {
-                counted.fetch_add(1, Ordering::Relaxed);
-                let _ = try_text(&mut session, "SELECT count(*) FROM orders").await;
-            }
-        }
-    });
-    eventually("the reconnecting client comes in", seconds(20), async || {
-        entered.load(Ordering::Relaxed) > 0
-    })
-    .await;
-
-    let began = Instant::now();
-    let revocation = world.admin.revoke(&id).await.expect(200);
-    assert!(began.elapsed() < seconds(2), "it took {:?}", began.elapsed());
-    let lease = &revocation["leases"][0];
-    assert_eq!((&lease["state"], &lease["cause"]), (&json!("revoked"), &json!("revoked")));
-    assert!(lease["proof"]["sessions_ended"].as_i64().unwrap() >= 2, "{lease}");
-    assert_eq!(lease["proof"]["sessions_left"], 0);
-    assert!(long_query.await.unwrap().is_err());
-    try_text(&mut in_transaction, "SELECT 1").await.unwrap_err();
-    for _ in 0..20 {
-        assert!(is_shut_out(&issued).await);
-    }
-    stop.store(true, Ordering::Relaxed);
-    reconnecting.await.unwrap();
-    let mut target = world.on_target().await;
-    let sessions = format!(
-        "SELECT count(*) FROM pg_stat_activity WHERE usename = '{}'",
-        issued["credential"]["user"].as_str().unwrap()
-    );
-    assert_eq!(text(&mut target, &sessions).await, "0");
-    assert_eq!(refusal(&issued).await, "28P01");
-
-    let twice = world.admin.revoke(&id).await.expect(200);
-    assert_eq!(twice["leases"][0]["ended_at"], lease["ended_at"]);
-    world.finish().await;
-}
+use crate::support::{people::lease_id, world::World};
 
 #[tokio::test]
 async fn sets_are_revoked_by_person_tool_profile_and_target() {

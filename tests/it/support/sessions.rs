@@ -1,6 +1,12 @@
 //! Sessions with a leased credential: over sqlx, and in the real psql.
 
-use std::process::Stdio;
+use std::{
+    process::Stdio,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+};
 
 use pgvalet::cluster::programs;
 use serde_json::Value;
@@ -8,6 +14,8 @@ use sqlx::{
     Connection as _, PgConnection,
     postgres::{PgConnectOptions, PgSslMode},
 };
+
+use crate::support::{eventually, seconds};
 
 /// Signs in with the credential of an answer.
 pub(crate) async fn sign_in(issued: &Value) -> Result<PgConnection, sqlx::Error> {
@@ -84,4 +92,36 @@ pub(crate) fn psql_command(uri: &str, sql: &str) -> tokio::process::Command {
         .stderr(Stdio::piped())
         .kill_on_drop(true);
     command
+}
+
+/// A client of a lease that comes back as fast as it can.
+pub(crate) struct Reconnecting {
+    stop: Arc<AtomicBool>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Reconnecting {
+    /// Starts it, and waits until it has come in.
+    pub(crate) async fn start(issued: &Value) -> Self {
+        let (stop, entered) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+        let (stopping, counted, issued) = (Arc::clone(&stop), Arc::clone(&entered), issued.clone());
+        let task = tokio::spawn(async move {
+            while !stopping.load(Ordering::Relaxed) {
+                if let Ok(mut session) = sign_in(&issued).await {
+                    counted.fetch_add(1, Ordering::Relaxed);
+                    let _ = try_text(&mut session, "SELECT count(*) FROM orders").await;
+                }
+            }
+        });
+        eventually("the reconnecting client comes in", seconds(20), async || {
+            entered.load(Ordering::Relaxed) > 0
+        })
+        .await;
+        Self { stop, task }
+    }
+
+    pub(crate) async fn stop(self) {
+        self.stop.store(true, Ordering::Relaxed);
+        self.task.await.unwrap();
+    }
 }
