@@ -18,7 +18,7 @@ async fn with_history() -> World {
 
 async fn sealed(world: &World) {
     let mut state = world.on_state().await;
-    eventually("everything is sealed", seconds(5), async || {
+    eventually("everything is sealed", seconds(20), async || {
         text(&mut state, "SELECT count(*) FROM audit_entry WHERE position IS NULL").await == "0"
     })
     .await;

@@ -47,7 +47,7 @@ async fn killed_in(path: fn(&World) -> &Proxy, mode: Mode, making: Making, role_
     });
     path(&world).broken().await;
     if role_was_made {
-        eventually("the role is there", seconds(5), async || world.roles().await.len() == 2).await;
+        eventually("the role is there", seconds(20), async || world.roles().await.len() == 2).await;
     }
     world.daemon.kill();
     assert!(asking.await.unwrap().is_err(), "an answer from a daemon that was killed");

@@ -27,7 +27,7 @@ async fn a_stopped_target_is_told_and_what_ended_meanwhile_is_removed_when_it_is
     postgres.stop().await;
     let refused = world.admin.ask(&world.profile("read"), json!({})).await;
     refused.expect_problem(503, "target_unreachable");
-    eventually("the short lease is over", seconds(5), async || {
+    eventually("the short lease is over", seconds(20), async || {
         let lease = world.admin.lease(&lease_id(&short)).await;
         lease["state"] == "revoking" && Utc::now() > instant(&lease["expires_at"])
     })
@@ -37,7 +37,7 @@ async fn a_stopped_target_is_told_and_what_ended_meanwhile_is_removed_when_it_is
     assert!(ready.text.contains(&format!("target {}", world.name)), "{}", ready.text);
 
     postgres.start_again().await;
-    let lease = world.gone(&lease_id(&short), 15).await;
+    let lease = world.gone(&lease_id(&short), 60).await;
     assert_eq!(lease["cause"], "expired");
     sign_in(&long).await.unwrap();
     let fresh = world.issue("read", json!({})).await;
@@ -71,7 +71,7 @@ async fn a_stopped_state_database_is_told_and_the_daemon_recovers() {
     })
     .await;
     world.issue("read", json!({})).await;
-    let lease = world.gone(&lease_id(&issued), 12).await;
+    let lease = world.gone(&lease_id(&issued), 60).await;
     assert_eq!(lease["cause"], "expired");
     world.finish().await;
     postgres.stop().await;

@@ -20,7 +20,7 @@ async fn a_request_in_hand_is_answered_and_its_lease_holds() {
     let (person, profile) = (world.admin.clone(), world.profile("read"));
     let asking = tokio::spawn(async move { person.ask(&profile, json!({})).await });
     let mut other = world.on_state().await;
-    eventually("the request waits", seconds(5), async || {
+    eventually("the request waits", seconds(20), async || {
         let waiting = "SELECT EXISTS (SELECT FROM pg_locks WHERE relation = 'lease'::regclass
                        AND mode = 'RowExclusiveLock' AND NOT granted)";
         sqlx::query_scalar(waiting).fetch_one(&mut other).await.unwrap()
@@ -29,14 +29,14 @@ async fn a_request_in_hand_is_answered_and_its_lease_holds() {
 
     world.daemon.signal(Signal::TERM);
     let address = address(&world);
-    eventually("nobody is let in any more", seconds(5), async || {
+    eventually("nobody is let in any more", seconds(20), async || {
         TcpStream::connect(address).is_err()
     })
     .await;
     assert!(!asking.is_finished());
     sqlx::raw_sql("COMMIT").execute(&mut state).await.unwrap();
     let issued = asking.await.unwrap().expect(201);
-    assert!(world.daemon.wait(seconds(10)).await.success(), "{}", world.daemon.log());
+    assert!(world.daemon.wait(seconds(30)).await.success(), "{}", world.daemon.log());
     sign_in(&issued).await.unwrap();
 
     world.start_daemon().await;
@@ -75,7 +75,8 @@ async fn idle_and_half_sent_connections_do_not_hold_up_the_end() {
     world.admin.get("/v1/whoami").await.expect(200);
 
     world.daemon.signal(Signal::TERM);
-    assert!(world.daemon.wait(seconds(3)).await.success(), "{}", world.daemon.log());
+    // The head of a request may take 10 s.
+    assert!(world.daemon.wait(seconds(8)).await.success(), "{}", world.daemon.log());
     drop((idle, half));
     world.start_daemon().await;
     world.finish().await;
@@ -86,7 +87,7 @@ const HEALTH: &str = "GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n";
 /// A connection on which this was sent, and, if it is a whole request, answered.
 fn sent(address: SocketAddr, text: &str, is_whole: bool) -> TcpStream {
     let mut stream = TcpStream::connect(address).unwrap();
-    stream.set_read_timeout(Some(seconds(5))).unwrap();
+    stream.set_read_timeout(Some(seconds(20))).unwrap();
     stream.write_all(text.as_bytes()).unwrap();
     if is_whole {
         let mut begin = [0; 12];

@@ -230,7 +230,7 @@ async fn a_login_in_the_making_is_no_orphan_and_a_silent_target_loses_nothing() 
     let (person, profile) = (world.admin.clone(), world.profile("read"));
     let asking = tokio::spawn(async move { person.ask(&profile, json!({})).await });
     world.target_path.broken().await;
-    eventually("the role is there", seconds(5), async || world.roles().await.len() == 2).await;
+    eventually("the role is there", seconds(20), async || world.roles().await.len() == 2).await;
     assert_eq!(sweep(&world, false).await, Vec::<Value>::new());
     asking.await.unwrap();
     assert_eq!(audited(&world, "orphan.found").await, Vec::<Value>::new());

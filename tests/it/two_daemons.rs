@@ -26,11 +26,11 @@ async fn a_lease_of_one_is_revoked_through_the_other_and_ends_without_its_maker(
     let short = world.issue("read", json!({ "ttl": "2s" })).await;
     world.daemon.kill();
     world.admin = there;
-    let lease = world.gone(&lease_id(&short), 15).await;
+    let lease = world.gone(&lease_id(&short), 60).await;
     assert_eq!(lease["cause"], "expired");
     // It looks every 5 s for what another recorded; the rest is the removal on a busy machine.
     let late = milliseconds(&lease["expires_at"], &lease["ended_at"]);
-    assert!((0..8000).contains(&late), "{late} ms late {}", second.log());
+    assert!((0..12_000).contains(&late), "{late} ms late {}", second.log());
 
     world.start_daemon().await;
     assert!(second.stop().await.success(), "{}", second.log());
@@ -63,11 +63,11 @@ async fn one_that_sleeps_through_an_expiry_is_stood_in_for_and_does_no_harm_when
     let here = world.admin.clone();
     world.daemon.signal(Signal::STOP);
     world.admin = here.at(&second.url);
-    let lease = world.gone(&lease_id(&issued), 15).await;
+    let lease = world.gone(&lease_id(&issued), 60).await;
     assert_eq!(lease["cause"], "expired");
     // It looks every 5 s for what another recorded; the rest is the removal on a busy machine.
     let late = milliseconds(&lease["expires_at"], &lease["ended_at"]);
-    assert!((0..8000).contains(&late), "{late} ms late {}", second.log());
+    assert!((0..12_000).contains(&late), "{late} ms late {}", second.log());
 
     world.daemon.signal(Signal::CONT);
     world.admin = here;

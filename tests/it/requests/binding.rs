@@ -100,7 +100,7 @@ async fn a_wish_says_what_the_profile_wants_and_from_when() {
         let problem = ann.ask(&guarded, wish(wrong)).await.expect_problem(422, "invalid_request");
         assert_eq!(problem["faults"][0]["at"], "start_at", "{problem}");
     }
-    let start = now + chrono::TimeDelta::seconds(3);
+    let start = now + chrono::TimeDelta::seconds(6);
     let id = request(&ann, &guarded, wish(start)).await;
     let approved = approve(&dora, &id).await.expect(200);
     let use_by: chrono::DateTime<chrono::Utc> =
