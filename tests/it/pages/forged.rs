@@ -1,19 +1,14 @@
 //! What somebody else sends in a person's name, or leads their browser to send.
 
 use crate::support::{
-    browser::{Browser, world_with_provider},
+    browser::{Browser, ada_and_gus, world_with_provider},
     chromium::Chromium,
 };
 
 #[tokio::test]
 async fn a_form_that_no_page_of_the_session_made_does_nothing() {
     let (mut world, _provider) = world_with_provider("").await;
-    let (ada, gus) = (Browser::new(&world.daemon.url), Browser::new(&world.daemon.url));
-    ada.sign_in("sub-ada", "/").await;
-    gus.sign_in("sub-gus", "/").await;
-    for browser in [&ada, &gus] {
-        world.secrets.remember(&browser.session().unwrap());
-    }
+    let (ada, gus) = ada_and_gus(&world).await;
     let ask = format!("/ask/{}", world.profile("read"));
     let (of_ada, of_gus) = (ada.form_token().await, gus.form_token().await);
     let ours = [("sec-fetch-site", "same-origin")];

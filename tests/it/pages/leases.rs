@@ -5,7 +5,7 @@ use std::process::Command;
 use serde_json::{Value, json};
 
 use crate::support::{
-    browser::{Browser, world_with_provider},
+    browser::{Browser, ada_and_gus, world_with_provider},
     chromium::{Chromium, Window},
     eventually, seconds,
     sessions::try_text,
@@ -126,12 +126,7 @@ async fn a_lease_lasts_longer_by_its_page_as_far_as_its_profile_goes_or_others_a
         "steps": [{ "from": ["group:globex"], "count": 1 }], "lapse_after": "1d", "use_within": "1h",
     });
     let ours = [("sec-fetch-site", "same-origin")];
-    let (ada, gus) = (Browser::new(&world.daemon.url), Browser::new(&world.daemon.url));
-    ada.sign_in("sub-ada", "/").await;
-    gus.sign_in("sub-gus", "/").await;
-    for browser in [&ada, &gus] {
-        world.secrets.remember(&browser.session().unwrap());
-    }
+    let (ada, gus) = ada_and_gus(&world).await;
     let (of_ada, of_gus) = (ada.form_token().await, gus.form_token().await);
     let asked = [("form_token", of_ada.as_str()), ("ttl", "10m")];
     let made = ada.post(&format!("/ask/{}", world.profile("read")), &asked, &ours).await;

@@ -5,7 +5,7 @@ use std::process::Command;
 use serde_json::json;
 
 use crate::support::{
-    browser::{Browser, world_with_provider},
+    browser::{Browser, ada_and_gus, world_with_provider},
     chromium::{Chromium, Window},
     shell::finish,
     world::World,
@@ -187,12 +187,7 @@ async fn a_form_that_the_page_does_not_offer_is_refused_where_it_is_decided() {
     let (world, _provider) = world_with_provider("").await;
     let guarded = put_guarded(&world).await;
     let ours = [("sec-fetch-site", "same-origin")];
-    let (ada, gus) = (Browser::new(&world.daemon.url), Browser::new(&world.daemon.url));
-    ada.sign_in("sub-ada", "/").await;
-    gus.sign_in("sub-gus", "/").await;
-    for browser in [&ada, &gus] {
-        world.secrets.remember(&browser.session().unwrap());
-    }
+    let (ada, gus) = ada_and_gus(&world).await;
     let (of_ada, of_gus) = (ada.form_token().await, gus.form_token().await);
     let fields = [("form_token", of_ada.as_str()), ("reason", "a test"), ("once", "one")];
     let asked = ada.post(&format!("/ask/{guarded}"), &fields, &ours).await;

@@ -11,6 +11,16 @@ fn shell_of(world: &World, person: &Person) -> Shell {
     Shell { token: Some(person.token.clone()), ..Shell::of(world) }
 }
 
+/// A world, a profile in it that one of the group `dba` must agree to, ann who asks, and dora who may agree.
+async fn asker_and_approver() -> (World, String, Person, Person) {
+    let world = World::start().await;
+    guarded(&world).await;
+    let ann = world.person("ann", &[]).await;
+    let dora = approver(&world, "dora", &["dba"]).await;
+    let guarded = world.profile("guarded");
+    (world, guarded, ann, dora)
+}
+
 /// The request's id in what a command said.
 fn request_id(text: &str) -> String {
     let start = text.find("acc_").unwrap_or_else(|| panic!("no request in: {text}"));
@@ -19,11 +29,7 @@ fn request_id(text: &str) -> String {
 
 #[tokio::test]
 async fn a_request_goes_from_question_to_psql_and_back() {
-    let world = World::start().await;
-    guarded(&world).await;
-    let guarded = world.profile("guarded");
-    let ann = world.person("ann", &[]).await;
-    let dora = approver(&world, "dora", &["dba"]).await;
+    let (world, guarded, ann, dora) = asker_and_approver().await;
     let (of_ann, of_dora) = (shell_of(&world, &ann), shell_of(&world, &dora));
 
     for command in
@@ -66,11 +72,7 @@ async fn a_request_goes_from_question_to_psql_and_back() {
 
 #[tokio::test]
 async fn an_extension_that_is_claimed_is_one_for_the_files_too() {
-    let world = World::start().await;
-    guarded(&world).await;
-    let guarded = world.profile("guarded");
-    let ann = world.person("ann", &[]).await;
-    let dora = approver(&world, "dora", &["dba"]).await;
+    let (world, guarded, ann, dora) = asker_and_approver().await;
     let shell = shell_of(&world, &ann);
     let get = ["get", &guarded, "--ttl", "10m"];
     let id = request_id(&shell.run(&get).await.err);
@@ -97,11 +99,7 @@ async fn an_extension_that_is_claimed_is_one_for_the_files_too() {
 
 #[tokio::test]
 async fn who_waits_gets_the_lease_when_somebody_agrees() {
-    let world = World::start().await;
-    guarded(&world).await;
-    let guarded = world.profile("guarded");
-    let ann = world.person("ann", &[]).await;
-    let dora = approver(&world, "dora", &["dba"]).await;
+    let (world, guarded, ann, dora) = asker_and_approver().await;
     let shell = shell_of(&world, &ann);
     let command = ["get", &guarded, "--wait", "--json"];
     let waiting = shell.run(&command);

@@ -21,6 +21,17 @@ pub(crate) async fn world_with_provider(more: &str) -> (World, Provider) {
     (World::with(plan).await, provider)
 }
 
+/// Two persons of the provider, signed in, each in a browser of their own.
+pub(crate) async fn ada_and_gus(world: &World) -> (Browser, Browser) {
+    let (ada, gus) = (Browser::new(&world.daemon.url), Browser::new(&world.daemon.url));
+    ada.sign_in("sub-ada", "/").await;
+    gus.sign_in("sub-gus", "/").await;
+    for browser in [&ada, &gus] {
+        world.secrets.remember(&browser.session().unwrap());
+    }
+    (ada, gus)
+}
+
 /// Somebody without a token.
 pub(crate) fn nobody(world: &World) -> Person {
     world.admin.with_token("pgv_nobody_has-no-token-at-all")
