@@ -42,7 +42,7 @@ pub(crate) struct Fences(Mutex<HashMap<u32, Fence>>);
 /// What was done to one login.
 #[derive(Default)]
 struct Fence {
-    /// The processes that may still become sessions of it; none if it is not shut out.
+    /// The processes that may still become sessions of it, once it is shut out.
     signing_in: Option<BTreeSet<i32>>,
     /// The processes that were told to end.
     ended: BTreeSet<i32>,
@@ -54,8 +54,8 @@ impl Fences {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).contains_key(&oid)
     }
 
-    /// It may sign in (again): who was signing in at an earlier fence says nothing.
-    pub(in crate::target) fn is_open(&self, oid: u32) {
+    /// Who was signing in at an earlier fence says nothing more: they are gone, or it may sign in again.
+    pub(in crate::target) fn wait_for_none(&self, oid: u32) {
         self.of(oid, |fence| fence.signing_in = None);
     }
 
@@ -236,7 +236,7 @@ WHERE a.member = $1 OR (a.roleid = $1 AND m.rolname <> current_user) ORDER BY 1,
                 return Err(error);
             }
         }
-        self.fences.wait_for(oid, BTreeSet::new());
+        self.fences.wait_for_none(oid);
         Ok(())
     }
 

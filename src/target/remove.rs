@@ -169,7 +169,7 @@ impl<'a> Removal<'a> {
     ) -> Result<(), Error> {
         let oid = role.oid.0;
         if role.may_sign_in {
-            self.fences.is_open(oid);
+            self.fences.wait_for_none(oid);
         }
         let mut since = Instant::now();
         self.take_memberships_in_haste(connection, role.oid).await?;

@@ -294,7 +294,7 @@ impl Batch<'_> {
             waited_for.retain(|pid| signing_in.contains(pid));
         }
         for job in &*jobs {
-            self.fences.wait_for(job.oid, BTreeSet::new());
+            self.fences.wait_for_none(job.oid);
         }
         Ok(())
     }
